@@ -1,0 +1,31 @@
+# make serve    install what is missing and start the demo; CONFIG=configs/X.yaml and PORT=N choose another
+# make test     lint, types and every test
+.PHONY: install serve test lint clean
+CONFIG ?= configs/demo.yaml
+PYTHON ?= python3
+BIN := .venv/bin
+
+install: .venv/.installed
+	@:
+
+.venv/.installed: pyproject.toml tools/install.py $(wildcard serve_app/torch_cpu/_tv*)
+	@$(PYTHON) tools/install.py .venv
+	@touch $@
+
+.venv/.installed-test: .venv/.installed
+	@$(PYTHON) tools/install.py .venv load test
+	@touch $@
+
+serve: install
+	@exec $(BIN)/python -m serve_app up $(CONFIG) $(if $(PORT),--port $(PORT))
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,210 @@
+"""The replicas of one model as this process knows them, and the wait for one of them.
+
+Replicas are published from Ray Serve's thread by swapping one immutable tuple; everything else happens on the
+ingress's event loop, so nothing is locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from serve_app.balancing.pick import least_loaded_of_two
+from serve_app.errors import ApiError
+from serve_app.replica import ReplicaInfo, ReplicaLoad
+
+EJECTED_FIRST_S = 2.0
+"""How long a replica that broke a connection is left alone; doubles with each further break."""
+EJECTED_MOST_S = 60.0
+FULL_FOR_S = 0.5
+"""How long a replica that refused as full is taken for full, unless it reports again before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One replica as Ray Serve announced it."""
+
+    id: str
+    info: ReplicaInfo
+    load: ReplicaLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how many requests wait for a replica in this process."""
+
+    max_waiting: int
+    wait_timeout_s: float
+    start_timeout_s: float
+
+
+class Replica:
+    """One replica with what this process adds to its own report."""
+
+    __slots__ = ("breaks", "elsewhere", "full_until", "id", "in_flight", "info", "load", "shunned_until")
+
+    def __init__(self, published: Published) -> None:
+        self.id = published.id
+        self.in_flight = 0
+        self.shunned_until = 0.0
+        self.full_until = 0.0
+        self.breaks = 0
+        self.update(published)
+
+    def update(self, published: Published) -> None:
+        self.info = published.info
+        self.load = published.load
+        self.elsewhere = max(0, published.load.demand - self.in_flight)
+
+    @property
+    def occupied(self) -> int:
+        """Requests it holds: this process's own, and what it last reported beyond those."""
+        return self.in_flight + self.elsewhere
+
+    @property
+    def pressure(self) -> float:
+        return self.occupied / self.info.capacity
+
+    def serves(self, now: float) -> bool:
+        return now >= self.shunned_until and not self.load.draining
+
+    def accepts(self, now: float) -> bool:
+        return self.serves(now) and now >= self.full_until and self.occupied < self.info.capacity
+
+
+class ReplicaPool:
+    """The replicas of one model; hands out the least loaded and waits when there is none."""
+
+    def __init__(
+        self,
+        model: str,
+        limits: Limits,
+        rng: random.Random | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wake` is called when a request finds no replica at all: the model may have been scaled to zero."""
+        self.model = model
+        self._wake_model = wake
+        self._limits = limits
+        self._rng = rng or random.Random()
+        self._replicas: dict[str, Replica] = {}
+        self._candidates: tuple[Replica, ...] = ()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        return self._candidates
+
+    @property
+    def waiting(self) -> int:
+        """Requests held here until a replica has room."""
+        return len(self._waiters)
+
+    def update(self, published: Iterable[Published]) -> None:
+        """Take over the set Serve announces; what this process knows of a replica that stays is kept."""
+        known = self._replicas
+        replicas: dict[str, Replica] = {}
+        for one in published:
+            replica = known.get(one.id)
+            if replica is None:
+                replica = Replica(one)
+            else:
+                replica.update(one)
+            replicas[one.id] = replica
+        self._replicas = replicas
+        self._candidates = tuple(replicas.values())
+        self._wake(len(self._waiters))
+
+    async def acquire(self, avoid: frozenset[str] = frozenset()) -> Replica:
+        """A replica with room for one more request, which it counts from now; `release` it afterwards.
+
+        `avoid` holds the ids of replicas that have already failed this request. Raises ApiError 503 when no
+        replica comes up in time, 429 when all stay full or too many requests wait already.
+        """
+        replica = None if self._waiters else self._pick(avoid)
+        if replica is None:
+            replica = await self._wait(avoid)
+        replica.in_flight += 1
+        return replica
+
+    def release(self, replica: Replica) -> None:
+        replica.in_flight -= 1
+        self._wake(1)
+
+    def succeeded(self, replica: Replica) -> None:
+        """It answered: whatever it did before is forgiven."""
+        replica.breaks = 0
+
+    def eject(self, replica: Replica) -> None:
+        """It refused or broke a connection: leave it alone for a while."""
+        pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
+        replica.breaks += 1
+        replica.shunned_until = time.monotonic() + pause
+        asyncio.get_running_loop().call_later(pause, self._wake, 1)
+
+    def full(self, replica: Replica) -> None:
+        """It said it is full, which this process did not know."""
+        replica.full_until = time.monotonic() + FULL_FOR_S
+        asyncio.get_running_loop().call_later(FULL_FOR_S, self._wake, 1)
+
+    def _pick(self, avoid: frozenset[str]) -> Replica | None:
+        now = time.monotonic()
+        return least_loaded_of_two(
+            self._candidates,
+            load=lambda replica: replica.pressure,
+            usable=lambda replica: replica.id not in avoid and replica.accepts(now),
+            rng=self._rng,
+        )
+
+    def _serving(self) -> bool:
+        now = time.monotonic()
+        return any(replica.serves(now) for replica in self._candidates)
+
+    async def _wait(self, avoid: frozenset[str]) -> Replica:
+        if len(self._waiters) >= self._limits.max_waiting:
+            raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
+        if not self._candidates:
+            self._wake_model()
+        began = time.monotonic()
+        while True:
+            limit = self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
+            left = began + limit - time.monotonic()
+            if left <= 0:
+                raise self._timed_out(limit)
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters[waiter] = None
+            try:
+                async with asyncio.timeout(left):
+                    await waiter
+            except TimeoutError:
+                continue
+            except asyncio.CancelledError:
+                self._wake(1)
+                raise
+            finally:
+                self._waiters.pop(waiter, None)
+            if (replica := self._pick(avoid)) is not None:
+                self._wake(1)
+                return replica
+
+    def _wake(self, count: int) -> None:
+        for waiter in list(self._waiters):
+            if count <= 0:
+                return
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1
+
+    def _timed_out(self, limit: float) -> ApiError:
+        if self._serving():
+            return self._overloaded(f"every replica of {self.model!r} stayed full for {limit:g} s")
+        message = f"no replica of {self.model!r} is ready; the request waited {limit:g} s for one"
+        return ApiError(503, message, param="model", code="model_not_ready", retry_after_s=10)
+
+    @staticmethod
+    def _overloaded(message: str) -> ApiError:
+        return ApiError(429, f"{message}; retry later or add replicas", code="overloaded", retry_after_s=1)

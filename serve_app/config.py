@@ -1,0 +1,284 @@
+"""The typed configuration: what a user writes under `args` of the Serve application.
+
+A model entry is merged over what the catalog knows of its `id` before it is validated, so every
+field below may come from the catalog, and whatever the entry says wins. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from serve_app import catalog, engine_args
+from serve_app.config_errors import FOREIGN_KEYS, ConfigError, Path, explain
+
+Positive = Annotated[float, Field(gt=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+RAY_UNITS_PER_GPU = 10_000
+"""Ray counts fractions of a GPU in these."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: closed to unknown keys, immutable once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Sampling(Section):
+    """Sampling used when a request does not say otherwise."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Softmax temperature; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling: the smallest set of tokens whose probability reaches this."""
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    """Keep only the k likeliest tokens; -1 or 0 keeps all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Drop tokens less likely than this share of the likeliest one."""
+    repetition_penalty: Positive | None = None
+    """Above 1 discourages tokens that the prompt or the output already holds."""
+
+
+class Memory(Section):
+    """What a model needs of a device's memory, for planning."""
+
+    weights_gib: Positive
+    """Weights as loaded (bf16 unless quantised), GiB."""
+    kv_bytes_per_token: AtLeastOne
+    """KV cache of one token over all attention layers, bytes."""
+    state_bytes_per_sequence: NotNegative = 0
+    """Convolution state of one running sequence as vLLM pages it, bytes."""
+    reserve_gib: Positive = 2.5
+    """Left for CUDA's context, graphs and activations of one replica, GiB."""
+
+
+class Autoscaling(Section):
+    """Bounds and pace of a model's replicas."""
+
+    min_replicas: NotNegative = 1
+    """Never fewer; 0 lets an idle model give its accelerator back."""
+    max_replicas: AtLeastOne
+    """Never more."""
+    initial_replicas: NotNegative | None = None
+    """How many to start with; `min_replicas` unless set."""
+    target_load: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Aimed-at share of `max_running` that is busy, waiting requests counted."""
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
+    """Demand must stay above the present replicas for this long."""
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
+    """Demand must stay below the present replicas for this long."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        first = self.initial_replicas
+        if first is not None and not self.min_replicas <= first <= self.max_replicas:
+            raise ValueError(f"initial_replicas ({first}) is outside {self.min_replicas}..{self.max_replicas}")
+        return self
+
+
+class Simulated(Section):
+    """The simulated engine's speed and size (`engine: simulated`)."""
+
+    prefill_tokens_per_s: Positive = 20_000
+    """Prompt tokens processed a second by one replica."""
+    step_base_ms: Positive = 10.0
+    """Time of one decoding step with a single sequence, ms."""
+    step_per_sequence_ms: Annotated[float, Field(ge=0)] = 0.1
+    """Added to a step by each further running sequence, ms."""
+    kv_tokens: AtLeastOne = 100_000
+    """Tokens the KV cache holds; a sequence that does not fit waits."""
+    max_model_len: AtLeastOne = 32_768
+    """Context length, tokens."""
+    startup_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long a replica takes to become ready."""
+
+
+class ModelConfig(Section):
+    """One model behind the endpoint."""
+
+    id: Annotated[str, Field(min_length=1)]
+    """The name clients use, and by default the Hugging Face repository or local path of the weights."""
+    source: str | None = None
+    """Weights, where they are not `id`: a repository, a path, or `package:PATH` inside serve_app."""
+    aliases: tuple[str, ...] = ()
+    """Further names for the same model."""
+    kind: Literal["text", "vision", "embedding"] = "text"
+    """What the model takes and gives."""
+    engine: Literal["vllm", "simulated"] = "vllm"
+    """`simulated` replaces vLLM by a model of its timing, for tests of balancing and scaling."""
+    engine_args: dict[str, Any] = {}
+    """vLLM's AsyncEngineArgs by name, passed on as they are."""
+    sampling: Sampling = Sampling()
+    """Sampling defaults."""
+    tool_parser: str | None = None
+    """vLLM's `--tool-call-parser`; also switches automatic tool choice on."""
+    reasoning_parser: str | None = None
+    """vLLM's `--reasoning-parser`."""
+    images_per_prompt: AtLeastOne = 4
+    """Images one prompt may hold (vision only)."""
+    memory: Memory | None = None
+    """Sizes for planning; without them `check` cannot say what fits."""
+
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
+    1 unless `replicas_per_gpu` says otherwise."""
+    replicas_per_gpu: AtLeastOne | None = None
+    """How many replicas share a GPU evenly; the other way to write `gpus`."""
+    cpus: Annotated[float, Field(ge=0)] = 1.0
+    """CPU cores Ray reserves for one replica."""
+    replicas: AtLeastOne | None = None
+    """A fixed number of replicas; 1 unless `autoscaling` is given."""
+    autoscaling: Autoscaling | None = None
+    """Let load decide the number of replicas."""
+
+    max_running: AtLeastOne = 256
+    """Sequences one replica decodes at the same time (vLLM's max_num_seqs)."""
+    max_queued: NotNegative = 256
+    """Requests one replica holds beyond `max_running` before it refuses."""
+    drain_timeout_s: Positive = 600.0
+    """How long a leaving replica may take to finish what it accepted."""
+
+    simulated: Simulated | None = None
+    """Timing of `engine: simulated`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_catalog(cls, entry: Any) -> Any:
+        return catalog.fill(entry) if isinstance(entry, dict) else entry
+
+    @field_validator("engine_args")
+    @classmethod
+    def _vllm_knows_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if wrong := engine_args.problems(arguments):
+            text = "; ".join(f"{name} {what}" for name, what in wrong.items())
+            raise PydanticCustomError(FOREIGN_KEYS, "{text}", {"text": text, "keys": wrong})
+        return arguments
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus} GPUs a replica: a fraction is below 1, above it is a whole number")
+        return gpus
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.gpus is not None and self.replicas_per_gpu is not None:
+            raise ValueError("gpus and replicas_per_gpu say the same thing twice: keep one")
+        if self.replicas is not None and self.autoscaling is not None:
+            raise ValueError("replicas fixes the number that autoscaling would choose: keep one")
+        if self.simulated is not None and self.engine != "simulated":
+            raise ValueError("simulated has no effect without `engine: simulated`")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name a client may use, the id first."""
+        return (self.id, *self.aliases)
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs one replica asks Ray for; rounded down, or six sixths would not fit on a GPU."""
+        if self.engine == "simulated":
+            return 0.0
+        if self.replicas_per_gpu is not None:
+            return math.floor(RAY_UNITS_PER_GPU / self.replicas_per_gpu) / RAY_UNITS_PER_GPU
+        return 1.0 if self.gpus is None else self.gpus
+
+    @property
+    def capacity(self) -> int:
+        """Requests one replica holds at most, running and queued."""
+        return self.max_running + self.max_queued
+
+
+class Images(Section):
+    """Where the images of a request may come from, and how large they may be."""
+
+    allowed_domains: tuple[str, ...] = ()
+    """Hosts from which image URLs are fetched; none unless listed. Data URLs always work."""
+    allow_private_addresses: bool = False
+    """Also fetch from hosts that resolve to loopback, private or link-local addresses."""
+    fetch_timeout_s: Positive = 5.0
+    """Time one image may take to arrive."""
+    max_mib: Positive = 16.0
+    """Encoded size of one fetched image, MiB."""
+    max_megapixels: Positive = 50.0
+    """Decoded size of one image, millions of pixels."""
+
+
+class Ingress(Section):
+    """The public face: limits, keys, waiting."""
+
+    replicas: AtLeastOne = 1
+    """Ingress processes."""
+    cpus: Annotated[float, Field(ge=0)] = 0.5
+    """CPU cores Ray reserves for one of them."""
+    api_keys: tuple[str, ...] = ()
+    """Keys clients may present as `Authorization: Bearer KEY`; none means open. `env:NAME` reads a variable
+    of the ingress process, comma-separated."""
+    max_body_mib: Positive = 32.0
+    """Larger request bodies are refused with 413."""
+    max_waiting: NotNegative = 1024
+    """Requests one ingress process holds while all replicas of their model are full; more get 429."""
+    wait_timeout_s: Positive = 30.0
+    """How long such a request waits before it gets 429."""
+    start_timeout_s: Positive = 60.0
+    """How long a request waits for a model's first replica before it gets 503."""
+
+
+class ServiceConfig(Section):
+    """The whole service."""
+
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    """The models behind the endpoint."""
+    ingress: Ingress = Ingress()
+    """The public face."""
+    images: Images = Images()
+    """Image sources and sizes."""
+    gpu_memory_gib: Positive | None = None
+    """Memory of one GPU of the cluster, for `check`; this machine's GPU is asked unless set."""
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_unique(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        owner: dict[str, str] = {}
+        for model in models:
+            for name in model.names:
+                if name in owner:
+                    raise ValueError(f"the name {name!r} is used by {owner[name]!r} and again by {model.id!r}")
+                owner[name] = model.id
+        return models
+
+    @classmethod
+    def parse(cls, args: Any, at: Path = (), where: str = "the configuration") -> ServiceConfig:
+        """The service that `args` describe; ConfigError otherwise. They lie at `at` in `where`."""
+        return cls.model_validate(args, context={"at": at, "where": where})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(
+        cls, args: Any, handler: ModelWrapValidatorHandler[ServiceConfig], info: ValidationInfo
+    ) -> ServiceConfig:
+        """Every way to a ServiceConfig, Ray Serve's included, tells its errors in the same words."""
+        context = info.context or {}
+        try:
+            return handler(args)
+        except ValidationError as error:
+            problems = explain(error, cls, context.get("at", ()))
+        raise ConfigError(problems, context.get("where", "the configuration"))

@@ -1,0 +1,1 @@
+"""Two tiny demo models, and what trains and evaluates them."""

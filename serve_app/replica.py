@@ -1,0 +1,73 @@
+"""What a replica says of itself: the vocabulary that engines, ingress, balancing and autoscaling share.
+
+Both types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+TOKEN_HEADER = b"x-replica-token"
+"""Carries the replica's secret with every request."""
+REFUSED_HEADER = b"x-replica-refused"
+"""Says, with one of the reasons below, that the client has seen nothing and the request may go elsewhere."""
+FULL, DRAINING, DEAD, DIED = "full", "draining", "dead", "died"
+"""DIED alone means that the engine had begun with the request: it may be what killed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """Said once, when a replica is ready (`record_replica_metadata`)."""
+
+    model: str
+    """The model's id."""
+    url: str
+    """Base URL of the replica's HTTP server, without a trailing slash."""
+    token: str
+    """Secret every request to that server must carry."""
+    capacity: int
+    """Requests it holds at most, running and queued."""
+    max_running: int
+    """Sequences it decodes at the same time."""
+    max_model_len: int
+    """Context length, tokens."""
+    created: int
+    """When it became ready, seconds since the epoch."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of what serves: {"vllm": ...} or {"simulated": ...}."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ReplicaInfo:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """Said again and again while it serves (`record_routing_stats`, `record_autoscaling_stats`)."""
+
+    running: int = 0
+    """Sequences in the batch."""
+    waiting: int = 0
+    """Requests accepted but not yet in the batch."""
+    kv_usage: float = 0.0
+    """Share of the KV cache in use, 0 to 1."""
+    in_flight: int = 0
+    """HTTP requests open at the replica's server."""
+    draining: bool = False
+    """Finishing what it has; offer it nothing."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ReplicaLoad:
+        return cls(**data)
+
+    @property
+    def demand(self) -> int:
+        """Requests that occupy it, whichever side counts more of them."""
+        return max(self.in_flight, self.running + self.waiting)

@@ -1,0 +1,92 @@
+"""One stack for the whole session, started the way `make serve` starts it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from PIL import Image
+
+from tests.support.service import Service, running_service
+
+HERE = Path(__file__).parent
+TEXT = "lfm2-demo"
+VISION = "lfm2-vl-demo"
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """Where it listens; SERVE_APP_TEST_URL points at one that runs already."""
+    if url := os.environ.get("SERVE_APP_TEST_URL"):
+        yield Service(url)
+        return
+    with running_service(HERE / "service.yaml", start_timeout_s=300) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=120) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """An encoded image of one colour."""
+
+    def paint(colour: str | tuple[int, int, int], size: tuple[int, int] = (96, 64), kind: str = "PNG") -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", size, colour).save(buffer, kind)
+        return buffer.getvalue()
+
+    return paint
+
+
+def data_url(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+@pytest.fixture(scope="session")
+def image_host(picture: Callable[..., bytes]) -> Iterator[str]:
+    """A web server with /red.png, /blue.jpg, /redirect, /missing, /slow and /text."""
+    stop = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/redirect":
+                self.send_response(302)
+                self.send_header("Location", "/red.png")
+                self.end_headers()
+                return
+            if self.path == "/slow":
+                stop.wait(20)
+            pages = {"/red.png": picture("red"), "/blue.jpg": picture("blue", kind="JPEG"), "/text": b"no image"}
+            if (body := pages.get(self.path)) is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    stop.set()
+    server.shutdown()

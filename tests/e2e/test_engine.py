@@ -1,0 +1,137 @@
+"""The engines themselves: their numbers beside transformers', and what happens when one is killed under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+import serve_app.demo
+from tests.e2e.conftest import TEXT, VISION
+from tests.support.service import Service, running_service
+
+CONFIG = """
+http_options: {host: 127.0.0.1, port: 8000}
+applications:
+  - name: lfm2
+    route_prefix: /
+    import_path: serve_app.app:build
+    args:
+      models:
+        - {id: lfm2-demo, replicas: 2, cpus: 0.3, engine_args: {dtype: float32}}
+        - {id: lfm2-vl-demo, cpus: 0.3, engine_args: {dtype: float32}}
+        - id: embedder
+          source: package:demo/lfm2-demo
+          kind: embedding
+          gpus: 0
+          cpus: 0.3
+          engine_args: {runner: pooling, convert: embed, max_model_len: 1024}
+      ingress: {cpus: 0.1}
+"""
+
+
+@pytest.fixture(scope="module")
+def own_service(tmp_path_factory: pytest.TempPathFactory):
+    config = tmp_path_factory.mktemp("death") / "service.yaml"
+    config.write_text(CONFIG)
+    with running_service(config, start_timeout_s=300) as started:
+        yield started
+
+
+def engine_processes(service: Service) -> list[int]:
+    """The EngineCore processes of this service, and of no other on the machine."""
+    port = service.url.rpartition(":")[2]
+    marks = {mark for pid in _pids() if f"--port {port}" in _read(pid, "cmdline") for mark in [_launch_of_child(pid)]}
+    assert len(marks) == 1
+    return [p for p in _pids() if "EngineCore" in _read(p, "cmdline") and _launch(p) in marks]
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return (Path("/proc") / str(pid) / name).read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _parent(pid: int) -> int:
+    return int(_read(pid, "status").partition("PPid:\t")[2].split()[0])
+
+
+def _launch(pid: int) -> str:
+    return next((word for word in _read(pid, "environ").split() if word.startswith("SERVE_APP_LAUNCH_ID=")), "")
+
+
+def _launch_of_child(pid: int) -> str:
+    return next(
+        (_launch(child) for child in _pids() if f"PPid:\t{pid}\n" in _read(child, "status") and _launch(child)), ""
+    )
+
+
+@pytest.mark.parametrize("model", [TEXT, VISION])
+def test_prompt_log_probabilities_equal_transformers(own_service: Service, model: str) -> None:
+    prompt = "The service is called LFM2 on Ray Serve. " * 6
+    checkpoint = Path(serve_app.demo.__file__).parent / model
+    tokens = AutoTokenizer.from_pretrained(checkpoint)(prompt)["input_ids"]
+    body = {"model": model, "prompt": tokens, "max_tokens": 1, "prompt_logprobs": 0}
+    answer = httpx.post(f"{own_service.url}/v1/completions", json=body, timeout=60).json()
+    served = [
+        entry[str(token)]["logprob"]
+        for token, entry in zip(tokens[1:], answer["choices"][0]["prompt_logprobs"][1:], strict=True)
+    ]
+    loader = AutoModelForCausalLM if model == TEXT else AutoModelForImageTextToText
+    reference = loader.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    with torch.no_grad():
+        scores = reference(input_ids=torch.tensor([tokens])).logits[0, :-1].log_softmax(-1)
+    wanted = scores.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0].tolist()
+    assert len(tokens) > 50 and served == pytest.approx(wanted, abs=1e-3)
+
+
+def test_embeddings(own_service: Service) -> None:
+    with openai.OpenAI(base_url=f"{own_service.url}/v1", api_key="none") as client:
+        found = client.embeddings.create(model="embedder", input=["Hello", "Hello", "make serve"]).data
+        with pytest.raises(openai.NotFoundError, match="does not offer"):
+            client.chat.completions.create(model="embedder", messages=[{"role": "user", "content": "Hello"}])
+    assert found[0].embedding == pytest.approx(found[1].embedding, abs=1e-3)
+    assert found[0].embedding != pytest.approx(found[2].embedding, abs=1e-3)
+
+
+async def test_an_engine_that_is_killed(own_service: Service) -> None:
+    engines = engine_processes(own_service)
+    assert len(engines) == 4
+    async with httpx.AsyncClient(base_url=own_service.url, timeout=120) as http:
+        body = {"model": TEXT, "prompt": "a", "max_tokens": 900, "ignore_eos": True}
+
+        async def stream() -> bytes:
+            async with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+                return b"".join([chunk async for chunk in response.aiter_raw()])
+
+        streams = [asyncio.create_task(stream()) for _ in range(4)]
+        plain = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(4)]
+        await asyncio.sleep(1)
+        killed = next(pid for pid in engines if ":lfm2-demo" in _read(_parent(pid), "cmdline"))
+        os.kill(killed, signal.SIGKILL)
+        ends = [await one for one in streams]
+        assert {answer.status_code for answer in await asyncio.gather(*plain)} == {200}
+        broken = [end for end in ends if b'"error"' in end]
+        assert 0 < len(broken) < 4
+        assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
+
+        deadline = time.monotonic() + 120
+        while (await http.get("/ready")).json()["models"][TEXT]["ready"] != 2 or engines[0] in engine_processes(
+            own_service
+        ):
+            assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
+            assert time.monotonic() < deadline
+            await asyncio.sleep(1)

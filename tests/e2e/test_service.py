@@ -1,0 +1,36 @@
+"""What the service says of itself."""
+
+from __future__ import annotations
+
+import httpx
+import openai
+
+from tests.e2e.conftest import TEXT, VISION
+
+
+def test_models_lists_ids_and_aliases(client: openai.OpenAI) -> None:
+    models = {model.id: model for model in client.models.list()}
+    assert set(models) == {TEXT, "demo", VISION}
+    assert models[TEXT].max_model_len > 0 and models["demo"].root == TEXT and models[TEXT].aliases == ["demo"]
+    assert client.models.retrieve(VISION).kind == "vision"
+
+
+def test_probes(http: httpx.Client) -> None:
+    assert http.get("/health").json() == {"status": "ok"}
+    ready = http.get("/ready").json()
+    assert ready["status"] == "ready" and ready["models"][TEXT] == {"ready": 2, "wanted": 2}
+    assert http.get("/version").json()["engines"][TEXT]["vllm"]
+
+
+def test_docs_show_the_api(http: httpx.Client) -> None:
+    page = http.get("/docs").text
+    assert "/v1/chat/completions" in page and "temperature" in page
+    paths = http.get("/openapi.json").json()["paths"]
+    assert {"/v1/chat/completions", "/v1/models", "/ready"} <= paths.keys() and "/pause" not in paths
+
+
+def test_metrics_of_the_ingress_and_every_engine(http: httpx.Client) -> None:
+    http.post("/v1/completions", json={"model": TEXT, "prompt": "a", "max_tokens": 1})
+    text = http.get("/metrics").text
+    assert 'serve_app_requests_total{model="lfm2-demo",route="/v1/completions",status="200"}' in text
+    assert text.count("vllm:num_requests_running{") == 3

@@ -1,0 +1,131 @@
+"""The path with simulated engines: balancing, limits, failures, drains, scaling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.support.service import Service, gauge
+
+
+@pytest.fixture
+async def http(simulated: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=simulated.url, timeout=90, limits=httpx.Limits(max_connections=None)
+    ) as client:
+        yield client
+
+
+def completion(model: str, tokens: int = 8, prompt: str = "a", **more: object) -> dict[str, object]:
+    return {"model": model, "prompt": prompt, "max_tokens": tokens, **more}
+
+
+async def post(http: httpx.AsyncClient, model: str, tokens: int = 8, **more: object) -> httpx.Response:
+    return await http.post("/v1/completions", json=completion(model, tokens, **more))
+
+
+async def ready(http: httpx.AsyncClient, model: str) -> int:
+    return (await http.get("/ready")).json()["models"][model]["ready"]
+
+
+async def until(condition, timeout_s: float = 60) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            await asyncio.sleep(0.2)
+
+
+async def generated(simulated: Service, model: str) -> dict[str, float]:
+    return await asyncio.to_thread(gauge, simulated.url, "vllm:generation_tokens_total", model)
+
+
+async def test_models_say_that_they_are_simulated(http: httpx.AsyncClient) -> None:
+    models = (await http.get("/v1/models")).json()["data"]
+    assert {model["id"] for model in models} == {"pair", "trio", "narrow", "scaled", "sleepy"}
+    assert all(model["simulated"] for model in models)
+
+
+async def test_load_is_shared_evenly(http: httpx.AsyncClient, simulated: Service) -> None:
+    before = await generated(simulated, "pair")
+    answers = await asyncio.gather(*(post(http, "pair", 20) for _ in range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    after = await generated(simulated, "pair")
+    shares = sorted(after[replica] - before.get(replica, 0) for replica in after)
+    assert sum(shares) == 16 * 20 and shares[0] >= 5 * 20
+
+
+async def test_beyond_capacity_and_queue_is_429_with_retry_after(http: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(post(http, "narrow", 200) for _ in range(12)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1 and refused.json()["error"]["code"] == "overloaded"
+    assert (await post(http, "narrow")).status_code == 200
+
+
+async def test_a_client_that_leaves_frees_its_slot(http: httpx.AsyncClient, simulated: Service) -> None:
+    body = completion("narrow", 2000, stream=True)
+    async with http.stream("POST", "/v1/completions", json=body) as response:
+        pieces = response.aiter_raw()
+        await anext(pieces)
+    async with asyncio.timeout(1):
+        while sum((await asyncio.to_thread(gauge, simulated.url, "vllm:num_requests_running", "narrow")).values()):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_dying_engine_is_replaced_and_the_others_carry_its_requests(http: httpx.AsyncClient) -> None:
+    body = completion("trio", 50, prompt="SIMULATE:die", stream=True)
+
+    async def fatal() -> bytes:
+        async with http.stream("POST", "/v1/completions", json=body) as response:
+            return b"".join([chunk async for chunk in response.aiter_raw()])
+
+    async with asyncio.TaskGroup() as group:
+        cut = group.create_task(fatal())
+        others = [group.create_task(post(http, "trio", 100)) for _ in range(8)]
+    assert b'"error"' in cut.result().split(b"\n\n")[-2] and b"[DONE]" not in cut.result()
+    assert [other.result().status_code for other in others] == [200] * 8
+    for _ in range(20):
+        assert (await post(http, "trio")).status_code == 200
+    await until(lambda: _is(ready(http, "trio"), 3))
+
+
+async def test_scaling_up_and_down_loses_no_request(http: httpx.AsyncClient) -> None:
+    stop = time.monotonic() + 60
+    failures: list[httpx.Response] = []
+
+    async def client(streams_until) -> None:
+        while not streams_until():
+            answer = await post(http, "scaled", 40)
+            if answer.status_code not in (200, 429):
+                failures.append(answer)
+
+    scaled = asyncio.Event()
+    load = [asyncio.create_task(client(scaled.is_set)) for _ in range(12)]
+    await until(lambda: _is(ready(http, "scaled"), 3))
+    scaled.set()
+    await asyncio.gather(*load)
+
+    down = asyncio.Event()
+    trickle = asyncio.create_task(client(down.is_set))
+    await until(lambda: _is(ready(http, "scaled"), 1), stop + 60 - time.monotonic())
+    down.set()
+    await trickle
+    assert not failures
+
+
+async def test_a_model_at_zero_wakes_for_a_request_and_sleeps_again(http: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        await until(lambda: _is(ready(http, "sleepy"), 0))
+        answers = await asyncio.gather(*(post(http, "sleepy") for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+
+
+async def _is(value, wanted: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return await value == wanted
+    return False

@@ -1,0 +1,11 @@
+"""A redeploy replaces every engine replica and loses no request."""
+
+from __future__ import annotations
+
+from tests.support.script import run_script
+
+
+def test_a_redeploy_under_load_loses_nothing() -> None:
+    found = run_script("redeploy.py", timeout_s=180)
+    assert found["replicas"] == 4
+    assert set(found["statuses"]) == {"200"} and found["statuses"]["200"] > 16

@@ -1,0 +1,76 @@
+"""A running service: started as a user starts it, and asked for its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where a service listens."""
+
+    url: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
+    """`python -m serve_app up CONFIG` on a free port, until it is ready; stopped by Ctrl-C."""
+    port = free_port()
+    with tempfile.TemporaryFile("w+") as log:
+        command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            wait_ready(f"http://127.0.0.1:{port}", start_timeout_s, process)
+            yield Service(f"http://127.0.0.1:{port}")
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-20_000:])
+            raise
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(90)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+
+
+def wait_ready(url: str, timeout_s: float, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended with {process.returncode} while it was starting")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"the service was not ready after {timeout_s:g} s")
+
+
+def gauge(url: str, name: str, model: str | None = None) -> dict[str, float]:
+    """A metric by replica, from the service's /metrics."""
+    values: dict[str, float] = {}
+    for line in httpx.get(f"{url}/metrics", timeout=10).text.splitlines():
+        if line.startswith(name + "{") and (model is None or f'model_name="{model}"' in line):
+            replica = re.search(r'replica="([^"]+)"', line)
+            values[replica[1] if replica else ""] = float(line.rsplit(" ", 1)[1])
+    return values

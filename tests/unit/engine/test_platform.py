@@ -1,0 +1,35 @@
+"""What vLLM is told on CPUs and on shared GPUs."""
+
+from __future__ import annotations
+
+from serve_app.config import ModelConfig
+from serve_app.engine import platform
+
+
+def model(**entry: object) -> ModelConfig:
+    return ModelConfig.model_validate({"id": "LiquidAI/LFM2-1.2B", **entry})
+
+
+def test_cpus_get_the_right_rotary_embedding_even_beside_a_users_compilation_config() -> None:
+    ours = platform.engine_args(model(gpus=0), None)
+    merged = platform.merge(ours, {"compilation_config": {"mode": 0, "custom_ops": ["+rms_norm"]}})
+    assert merged["compilation_config"] == {"mode": 0, "custom_ops": ["-rotary_embedding", "+rms_norm"]}
+
+
+def test_the_gpu_path_keeps_vllms_kernels() -> None:
+    assert "compilation_config" not in platform.engine_args(model(), 2**36)
+
+
+def test_a_share_of_a_gpu_is_an_absolute_size_and_a_share_of_the_check() -> None:
+    args = platform.engine_args(model(gpus=0.25), 80 * 2**30)
+    assert args["gpu_memory_utilization"] == 0.23
+    assert 0 < args["kv_cache_memory_bytes"] < 0.25 * 80 * 2**30
+
+
+def test_whole_gpus_are_left_to_vllms_profiling() -> None:
+    assert "kv_cache_memory_bytes" not in platform.engine_args(model(gpus=1), 80 * 2**30)
+    assert platform.engine_args(model(gpus=2), 80 * 2**30)["tensor_parallel_size"] == 2
+
+
+def test_the_users_arguments_win() -> None:
+    assert platform.merge({"enforce_eager": True}, {"enforce_eager": False}) == {"enforce_eager": False}

@@ -1,0 +1,167 @@
+"""The step model, in virtual time."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from serve_app.config import Simulated
+from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
+
+INSTANT_PREFILL = 1e12
+
+
+def batch(max_running: int = 8, max_queued: int = 1000, **timing: float) -> Batch:
+    return Batch(Simulated(**{"prefill_tokens_per_s": INSTANT_PREFILL, **timing}), max_running, max_queued)
+
+
+def run(engine: Batch) -> list[Sequence]:
+    """Everything there is to do, as it comes; who ended, in order."""
+    ended = []
+    while (at := engine.next_at) is not None:
+        ended += [sequence for sequence in engine.step(at) if sequence.ended]
+    return ended
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+def test_a_step_grows_by_each_further_sequence(size: int) -> None:
+    engine = batch(max_running=size, step_base_ms=10, step_per_sequence_ms=0.5)
+    sequences = [engine.submit(0.0, 1, 100) for _ in range(size)]
+    run(engine)
+    step_s = (10 + 0.5 * (size - 1)) / 1000
+    assert max(s.ended_at or 0.0 for s in sequences) == pytest.approx(100 * step_s, rel=0.03)
+
+
+def test_throughput_rises_with_the_batch() -> None:
+    def rate(size: int) -> float:
+        engine = batch(max_running=size, step_base_ms=10, step_per_sequence_ms=0.1)
+        sequences = [engine.submit(0.0, 1, 100) for _ in range(size)]
+        run(engine)
+        return size * 100 / max(s.ended_at or 0.0 for s in sequences)
+
+    rates = [rate(size) for size in (1, 4, 16, 64)]
+    assert rates == sorted(rates)
+    assert rates[0] == pytest.approx(100, rel=0.02)
+    assert rates[-1] < 64 * rates[0]
+
+
+def test_prefill_delays_its_own_first_token_but_not_who_decodes() -> None:
+    engine = batch(prefill_tokens_per_s=1000, step_base_ms=10, step_per_sequence_ms=0)
+    first = engine.submit(0.0, 10, 200)
+    engine.step(0.5)
+    second = engine.submit(0.5, 500, 1)
+    run(engine)
+    assert first.ended_at == pytest.approx(0.01 + 200 * 0.01)
+    assert second.first_token_at is not None
+    assert 1.0 < second.first_token_at <= 1.0 + 2 * 0.01 + 1e-9
+
+
+def test_slowdown_multiplies_a_step() -> None:
+    engine = batch(step_base_ms=10)
+    engine.slowdown = 3.0
+    sequence = engine.submit(0.0, 1, 10)
+    run(engine)
+    assert sequence.ended_at == pytest.approx(0.3)
+
+
+def test_first_in_first_out() -> None:
+    engine = batch(max_running=2)
+    sequences = [engine.submit(0.0, 1, 5) for _ in range(9)]
+    assert (engine.running, engine.waiting) == (2, 7)
+    assert run(engine) == sequences
+
+
+def test_the_head_of_the_queue_is_not_overtaken_by_what_would_fit() -> None:
+    engine = batch(kv_tokens=100)
+    engine.submit(0.0, 50, 10)
+    large, small = engine.submit(0.0, 50, 10), engine.submit(0.0, 1, 1)
+    assert (engine.running, large.state, small.state) == (1, "waiting", "waiting")
+    run(engine)
+    assert large.first_token_at is not None and small.first_token_at is not None
+    assert large.state == small.state == "finished"
+
+
+def test_the_cache_is_never_overcommitted_and_empty_in_the_end() -> None:
+    engine = batch(max_running=64, kv_tokens=1000)
+    for _ in range(50):
+        engine.submit(0.0, 200, 50)
+    assert engine.running == 4
+    while (at := engine.next_at) is not None:
+        engine.step(at)
+        assert 0.0 <= engine.kv_usage <= 1.0
+        assert engine.running <= 4
+    assert (engine.running, engine.waiting, engine.kv_usage) == (0, 0, 0.0)
+
+
+def test_what_can_never_fit_is_an_error() -> None:
+    with pytest.raises(ValueError, match="never fit"):
+        batch(kv_tokens=100).submit(0.0, 99, 2)
+
+
+def test_full_means_running_and_queued() -> None:
+    engine = batch(max_running=2, max_queued=1)
+    sequences = [engine.submit(0.0, 1, 5) for _ in range(3)]
+    with pytest.raises(QueueFull):
+        engine.submit(0.0, 1, 5)
+    engine.cancel(0.0, sequences[2])
+    engine.submit(0.0, 1, 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_sequence_ends_exactly_once(seed: int) -> None:
+    chance = random.Random(seed)
+    engine = batch(max_running=4, max_queued=6, kv_tokens=400, prefill_tokens_per_s=5000)
+    accepted: list[Sequence] = []
+    ends: Counter[int] = Counter()
+    tokens: Counter[int] = Counter()
+    cancelled: set[int] = set()
+    now = 0.0
+
+    def advance(to: float) -> None:
+        for sequence in engine.step(to):
+            tokens[id(sequence)] += bool(sequence.output_tokens)
+            if sequence.ended and sequence.emitted == tokens[id(sequence)]:
+                ends[id(sequence)] += 1
+
+    for _ in range(300):
+        now += chance.expovariate(100)
+        while (due := engine.next_at) is not None and due <= now:
+            advance(due)
+        if chance.random() < 0.2 and accepted:
+            victim = chance.choice(accepted)
+            if not victim.ended:
+                cancelled.add(id(victim))
+                ends[id(victim)] += 1
+            engine.cancel(now, victim)
+            continue
+        try:
+            accepted.append(engine.submit(now, chance.randint(1, 150), chance.randint(0, 30)))
+        except QueueFull:
+            assert engine.running + engine.waiting == 10
+    while (due := engine.next_at) is not None:
+        advance(due)
+
+    assert all(ends[id(sequence)] == 1 for sequence in accepted)
+    assert all(tokens[id(s)] == s.emitted for s in accepted)
+    assert all((s.state == "cancelled") == (id(s) in cancelled) for s in accepted)
+    assert all(s.emitted == s.output_tokens for s in accepted if s.state == "finished")
+    assert (engine.running, engine.waiting, engine.kv_usage) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.005, 0.05])
+def test_a_cancelled_sequence_makes_room_at_once(wait_s: float) -> None:
+    engine = batch(max_running=1, prefill_tokens_per_s=1000)
+    first, second = engine.submit(0.0, 20, 50), engine.submit(0.0, 20, 5)
+    engine.step(wait_s)
+    engine.cancel(wait_s, first)
+    assert (first.state, first.ended_at, second.state) == ("cancelled", wait_s, "prefilling")
+    assert run(engine) == [second]
+
+
+def test_a_late_step_yields_what_was_due_at_its_own_time() -> None:
+    engine = batch(step_base_ms=10)
+    sequence = engine.submit(0.0, 1, 20)
+    assert len(engine.step(60.0)) == 20
+    assert sequence.ended_at == pytest.approx(0.2)

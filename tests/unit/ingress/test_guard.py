@@ -1,0 +1,37 @@
+"""API keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from serve_app.errors import ApiError
+from serve_app.ingress.guard import Guard
+
+
+def scope(**headers: str) -> dict:
+    return {"headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]}
+
+
+def test_open_without_keys() -> None:
+    Guard([]).check(scope())
+
+
+def test_a_key_opens_as_bearer_or_x_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYS", "two, three")
+    guard = Guard(["one", "env:KEYS"])
+    guard.check(scope(authorization="Bearer one"))
+    guard.check(scope(authorization="bearer three"))
+    guard.check(scope(x_api_key="two"))
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer no"}, {"authorization": "one"}, {"x_api_key": ""}])
+def test_anything_else_is_401(headers: dict[str, str]) -> None:
+    with pytest.raises(ApiError) as refused:
+        Guard(["one"]).check(scope(**headers))
+    assert refused.value.status == 401
+
+
+def test_an_empty_variable_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEYS", raising=False)
+    with pytest.raises(ValueError, match="KEYS"):
+        Guard(["env:KEYS"])

@@ -1,0 +1,100 @@
+"""The ingress application without Ray: what it answers by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+import pytest
+
+from serve_app.balancing.pool import Limits, Published, ReplicaPool
+from serve_app.config import ModelConfig
+from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.docs import Docs
+from serve_app.ingress.forward import Forwarder
+from serve_app.ingress.guard import Guard
+from serve_app.ingress.metrics import Metrics
+from serve_app.ingress.models import Models
+from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.status import Status
+from serve_app.replica import ReplicaInfo, ReplicaLoad
+
+KEY = {"authorization": "Bearer key"}
+
+
+def served(name: str, *replicas: str, **entry: object) -> Served:
+    pool = ReplicaPool(name, Limits(1, 0.05, 0.05))
+    info = ReplicaInfo(name, "http://127.0.0.1:1", "t", 8, 8, 4096, 1700000000, {"vllm": "0.32.0"})
+    pool.update([Published(replica, info, ReplicaLoad()) for replica in replicas])
+    return Served(ModelConfig.model_validate({"id": name, **entry}), pool)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    catalogue = Catalogue([served("owner/up", "a", aliases=["u"]), served("down", autoscaling={"max_replicas": 2})])
+    async with aiohttp.ClientSession() as session:
+        pages = [
+            Models(catalogue),
+            Status(catalogue, metrics := Metrics(), session),
+            Docs(catalogue, session, MODEL_ROUTES),
+        ]
+        app = IngressApp(catalogue, Forwarder(session), Guard(["key"]), metrics, pages, 1000)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
+            yield client
+
+
+async def test_a_key_is_asked_for_except_by_probes(http: httpx.AsyncClient) -> None:
+    del http.headers["authorization"]
+    assert (await http.get("/health")).status_code == 200
+    assert (await http.get("/ready")).status_code == 503
+    for path in ("/v1/models", "/metrics", "/docs", "/nothing"):
+        assert (await http.get(path)).status_code == 401
+    assert (await http.post("/v1/chat/completions", json={})).status_code == 401
+
+
+async def test_models_by_id_and_alias(http: httpx.AsyncClient) -> None:
+    listed = (await http.get("/v1/models")).json()["data"]
+    assert [(model["id"], model["parent"], model["replicas"]) for model in listed] == [
+        ("owner/up", None, 1),
+        ("u", "owner/up", 1),
+        ("down", None, 0),
+    ]
+    one = (await http.get("/v1/models/owner/up")).json()
+    assert (one["owned_by"], one["max_model_len"], one["created"]) == ("owner", 4096, 1700000000)
+
+
+async def test_ready_counts_each_model(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["models"] == {"owner/up": {"ready": 1, "wanted": 1}, "down": {"ready": 0, "wanted": 1}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "unknown_route"),
+        ("GET", "/v1/models/", 404, "model_not_found"),
+        ("GET", "/v1/models/nope", 404, "model_not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("PUT", "/v1/completions", 405, "method_not_allowed"),
+        ("POST", "/v1/models", 405, "method_not_allowed"),
+    ],
+)
+async def test_errors_are_in_openais_schema(
+    http: httpx.AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await http.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_a_model_without_replicas_is_503_and_counted(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/completions", json={"model": "down", "prompt": "a"})
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    assert 'model="down",route="/v1/completions",status="503"' in (await http.get("/metrics")).text
+
+
+async def test_docs_work_before_any_engine_does(http: httpx.AsyncClient) -> None:
+    assert "/v1/chat/completions" in (await http.get("/docs")).text
+    assert (await http.get("/openapi.json")).status_code == 503

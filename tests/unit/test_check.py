@@ -1,0 +1,129 @@
+"""`python -m serve_app check`: quick, readable, honest about its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve_app import __main__, check, foreign
+from serve_app.config_errors import ConfigError
+from serve_app.config_file import load
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHIPPED = sorted(CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("applications: [{import_path: 'serve_app.app:build', args: {models: [{id: a, gpu: 1}]}}]")
+    return path
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Path:
+    path = tmp_path / "keyed.yaml"
+    args = {"models": [{"id": "LFM2-1.2B", "gpus": 0.05}], "ingress": {"api_keys": ["secret", "env:KEYS"]}}
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": args}]}))
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_configurations_pass_and_fit(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["check", str(path), "--json"]) == 0
+    for application in json.loads(capsys.readouterr().out)["applications"]:
+        assert application["plan"]["models"]
+        assert not application["plan"]["warnings"]
+
+
+def test_the_report_names_what_would_run() -> None:
+    text = check.check_file(CONFIGS / "lfm2-1gpu.yaml")
+    for part in ("LiquidAI/LFM2-1.2B", "LiquidAI/LFM2-VL-1.6B", "temperature 0.3", "0.4"):
+        assert part in text
+
+
+def test_a_wrong_file_is_1_and_says_where(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["check", str(wrong)]) == 1
+    assert "applications[0].args.models[0].gpu: unknown key; did you mean `gpus`?" in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        check.check_file(wrong)
+
+
+@pytest.mark.parametrize("arguments", [[], ["chek"]])
+def test_an_unknown_command_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(arguments) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.yaml", "--gpu-memory-gib", "0"], ["a.yaml", "--unknown"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        check.main(arguments)
+    assert caught.value.code == 2
+
+
+def test_gpu_memory_given_goes_over_the_configurations(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(CONFIGS / "lfm2-moe.yaml")
+    assert check.main([path, "--json", "--gpu-memory-gib", "24"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["applications"][0]["gpu_memory"]["gib"] == 24
+    assert any("does not fit" in warning for warning in found["warnings"])
+    assert check.main([path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["applications"][0]["gpu_memory"]["gib"] == 80
+
+
+def test_what_does_not_fit_comes_with_a_way_out() -> None:
+    told = check.report(load(CONFIGS / "lfm2-1gpu.yaml"), 8.0)
+    assert "warning: LiquidAI/LFM2-1.2B does not fit" in told
+    assert "raise gpus to 0.69 or more" in told
+
+
+def test_a_service_open_to_the_network_is_told(keyed: Path) -> None:
+    assert "anyone who reaches 0.0.0.0" in check.check_file(CONFIGS / "lfm2-1gpu.yaml")
+    assert "anyone" not in check.check_file(keyed)
+    assert "warning" not in check.check_file(CONFIGS / "demo.yaml")
+
+
+def test_unchecked_engine_arguments_are_told(monkeypatch: pytest.MonkeyPatch, keyed: Path) -> None:
+    monkeypatch.setattr(foreign, "engine_arguments", frozenset)
+    assert "vLLM is not installed here" in check.check_file(keyed)
+
+
+def test_assumed_gpu_memory_is_said(monkeypatch: pytest.MonkeyPatch, keyed: Path) -> None:
+    monkeypatch.setattr(check, "_installed_gpu_gib", lambda: None)
+    assert "80 GiB each, assumed" in check.check_file(keyed)
+
+
+def test_this_machines_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, keyed: Path) -> None:
+    answer = subprocess.CompletedProcess([], 0, stdout="24576\n49152\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    assert "24 GiB each, of this machine" in check.check_file(keyed)
+
+
+def test_full_is_a_configuration_without_its_secrets(
+    keyed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check.main([str(keyed), "--full"]) == 0
+    text = capsys.readouterr().out
+    assert "secret" not in text
+    assert "env:KEYS" in text
+    assert "downscale_delay_s" in text or "max_queued" in text
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    check.check_file(again)
+
+
+def test_check_imports_neither_ray_nor_vllm_nor_torch() -> None:
+    code = (
+        "import sys; from serve_app.__main__ import main;"
+        f"status = main(['check', {str(CONFIGS / 'lfm2-1gpu.yaml')!r}]);"
+        "heavy = {'ray', 'vllm', 'torch', 'transformers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,63 @@
+"""The environment in which Ray and Serve start."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serve_app.launching.environment import environment, loopback_haproxy
+
+GENERATED = """frontend prometheus
+    bind :9101
+frontend http_frontend
+    bind 0.0.0.0:8000
+listen stats
+  bind *:8404
+"""
+
+
+def test_two_launches_share_no_port_and_no_path(tmp_path: Path) -> None:
+    for name in "12":
+        (tmp_path / name).mkdir()
+    one, two = environment("1", tmp_path / "1"), environment("2", tmp_path / "2")
+    names = [
+        name for name in one if name.startswith("RAY_SERVE_HAPROXY_") and name.endswith(("_PORT", "_PATH", "_LOC"))
+    ]
+    assert {"RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_SOCKET_PATH"} <= set(names)
+    ports = [each[name] for each in (one, two) for name in names if name.endswith("_PORT")]
+    assert len(ports) == len(set(ports))
+    assert all(two[name].startswith(str(tmp_path / "2")) for name in names if not name.endswith("_PORT"))
+
+
+def test_streams_outlive_reloads_and_nothing_phones_home(tmp_path: Path) -> None:
+    values = environment("1", tmp_path)
+    assert int(values["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) >= 3600
+    assert values["RAY_SERVE_ENABLE_HA_PROXY"] == values["VLLM_NO_USAGE_STATS"] == values["DO_NOT_TRACK"] == "1"
+    assert values["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert values["SERVE_APP_LAUNCH_ID"] == "1"
+
+
+def test_what_the_user_sets_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "18404")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    values = environment("1", tmp_path)
+    assert values["RAY_SERVE_HAPROXY_STATS_PORT"] == "18404"
+    assert values["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_metrics_and_statistics_stay_on_this_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    real = folder / "real"
+    real.write_text('#!/bin/sh\necho "$@"\n')
+    real.chmod(0o755)
+    config = folder / "haproxy.cfg"
+    config.write_text(GENERATED)
+    run = subprocess.run(
+        [loopback_haproxy(str(real), folder), "-db", "-f", config, "-sf", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == f"-db -f {config} -sf 1\n"
+    assert config.read_text() == GENERATED.replace("bind :9101", "bind 127.0.0.1:9101").replace("*:", "127.0.0.1:")
