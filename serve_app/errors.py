@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from starlette.types import Send
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -54,3 +56,8 @@ class ApiError(Exception):
         if self.retry_after_s is not None:
             headers.append((b"retry-after", str(self.retry_after_s).encode()))
         return headers
+
+    async def answer(self, send: Send, *extra_headers: tuple[bytes, bytes]) -> None:
+        """Send it as the whole answer of an ASGI application."""
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, *extra_headers]})
+        await send({"type": "http.response.body", "body": self.body})

@@ -198,7 +198,3 @@ def _on_signals(action: signal._HANDLER) -> None:
 
 def _raise_stop(*_: object) -> None:
     raise Stop
-
-
-if __name__ == "__main__":
-    sys.exit(main())

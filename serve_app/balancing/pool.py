@@ -1,7 +1,6 @@
 """The replicas of one model as this process knows them, and the wait for one of them.
 
-Replicas are published from Ray Serve's thread by swapping one immutable tuple; everything else happens on the
-ingress's event loop, so nothing is locked.
+Everything happens on the ingress's event loop, announcements included, so nothing is locked.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -93,7 +91,7 @@ class ReplicaPool:
         self._rng = rng or random.Random()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
-        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -192,7 +190,7 @@ class ReplicaPool:
                 return replica
 
     def _wake(self, count: int) -> None:
-        for waiter in list(self._waiters):
+        for waiter in self._waiters:
             if count <= 0:
                 return
             if not waiter.done():

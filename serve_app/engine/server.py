@@ -44,7 +44,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         if not self._knows_token(scope):
-            await _answer(send, ApiError(401, "this server answers only its application's ingress"))
+            await ApiError(401, "this server answers only its application's ingress").answer(send)
             return
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
@@ -65,7 +65,8 @@ class Door:
         """Refuse new requests and wait for the open ones; False if some were still open in the end."""
         self.draining = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         return not self.in_flight
 
     def _knows_token(self, scope: Scope) -> bool:
@@ -140,11 +141,6 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-async def _answer(send: Send, error: ApiError, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    await send({"type": "http.response.start", "status": error.status, "headers": [*error.headers, *extra]})
-    await send({"type": "http.response.body", "body": error.body})
-
-
 async def _refuse(send: Send, reason: str) -> None:
     error = ApiError(503, f"this replica is {reason}", code=f"replica_{reason}", retry_after_s=1)
-    await _answer(send, error, ((REFUSED_HEADER, reason.encode()),))
+    await error.answer(send, (REFUSED_HEADER, reason.encode()))

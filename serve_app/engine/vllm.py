@@ -12,7 +12,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config import Images, ModelConfig
@@ -124,8 +123,7 @@ class _NoServer:
 
 async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers what vLLM registers no route for, since it is not of the model's tasks."""
-    error = ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route")
-    await Response(error.body, error.status, media_type="application/json")(scope, receive, send)
+    await ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route").answer(send)
 
 
 def _arguments(model: ModelConfig, images: Images) -> Any:

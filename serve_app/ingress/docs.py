@@ -12,8 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from serve_app.errors import ApiError
+from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue
-from serve_app.replica import TOKEN_HEADER
 
 OWN_ROUTES = {
     "/v1/models": "The models served here, with their context length, aliases and replicas.",
@@ -50,13 +50,8 @@ class Docs:
         """A replica's OpenAPI schema, cut down to the routes clients reach and with this service's own added."""
         for served in self._catalogue.models:
             for replica in served.pool.replicas:
-                headers = {TOKEN_HEADER.decode(): replica.info.token}
-                try:
-                    async with self._session.get(f"{replica.info.url}/openapi.json", headers=headers) as response:
-                        if response.status == 200:
-                            return self._cut(json.loads(await response.read()))
-                except (TimeoutError, aiohttp.ClientError, OSError):
-                    continue
+                if schema := await ask(self._session, replica, "/openapi.json"):
+                    return self._cut(json.loads(schema))
         raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
 
     def _cut(self, schema: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ MODEL_ROUTES = (
     "/tokenize",
     "/detokenize",
 )
+OPEN_ROUTES = frozenset({"/health", "/ready"})
+"""Answered without an API key: probes have none."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -72,7 +74,7 @@ class IngressApp:
             else:
                 await self._pages(scope, receive, send)
         except ApiError as error:
-            await _send_error(send, error)
+            await error.answer(send)
 
     async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -100,10 +102,6 @@ class IngressApp:
             if started:
                 raise
             raise ApiError(500, "the ingress failed on this request; its log says why") from None
-
-
-OPEN_ROUTES = frozenset({"/health", "/ready"})
-"""Answered without an API key: probes have none."""
 
 
 async def _never_reached(request: Request) -> Response:
@@ -136,8 +134,3 @@ def _response(error: ApiError) -> Response:
     response = Response(error.body, error.status)
     response.raw_headers = error.headers
     return response
-
-
-async def _send_error(send: Send, error: ApiError) -> None:
-    await send({"type": "http.response.start", "status": error.status, "headers": error.headers})
-    await send({"type": "http.response.body", "body": error.body})

@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from serve_app.balancing.pool import Replica
+from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.metrics import Metrics
-from serve_app.replica import TOKEN_HEADER
+from serve_app.plan import replica_bounds
 
-SCRAPE_TIMEOUT_S = 2.0
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
 
 
@@ -43,9 +43,10 @@ class Status:
 
     async def _ready(self, request: Request) -> JSONResponse:
         models = {
-            one.config.id: {"ready": len(one.pool.replicas), "wanted": _wanted(one)} for one in self._catalogue.models
+            one.config.id: {"ready": len(one.pool.replicas), "wanted": replica_bounds(one.config)[0]}
+            for one in self._catalogue.models
         }
-        ready = all(one.pool.replicas or not _wanted(one) for one in self._catalogue.models)
+        ready = all(model["ready"] or not model["wanted"] for model in models.values())
         return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
 
     async def _version(self, request: Request) -> JSONResponse:
@@ -62,13 +63,7 @@ class Status:
         return PlainTextResponse(own + merge(texts), media_type="text/plain; version=0.0.4")
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:
-        timeout = aiohttp.ClientTimeout(total=SCRAPE_TIMEOUT_S)
-        headers = {TOKEN_HEADER.decode(): replica.info.token}
-        try:
-            async with self._session.get(f"{replica.info.url}/metrics", headers=headers, timeout=timeout) as response:
-                return replica.id, await response.text() if response.status == 200 else ""
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return replica.id, ""
+        return replica.id, (await ask(self._session, replica, "/metrics") or b"").decode()
 
 
 def merge(scraped: Iterable[tuple[str, str]]) -> str:
@@ -87,11 +82,6 @@ def merge(scraped: Iterable[tuple[str, str]]) -> str:
                 labels = f"{match['labels']}," if match["labels"] else ""
                 samples.setdefault(family, []).append(f'{match["name"]}{{{labels}replica="{replica}"}}{match["rest"]}')
     return "".join("\n".join([*comments[family], *lines, ""]) for family, lines in samples.items())
-
-
-def _wanted(served: Served) -> int:
-    autoscaling = served.config.autoscaling
-    return autoscaling.min_replicas if autoscaling else served.config.replicas or 1
 
 
 def _engine_versions(served: Served) -> dict[str, str]:

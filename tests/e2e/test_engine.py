@@ -129,7 +129,13 @@ async def test_an_engine_that_is_killed(own_service: Service) -> None:
         assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
 
         deadline = time.monotonic() + 120
-        while (await http.get("/ready")).json()["models"][TEXT]["ready"] != 2 or killed in engine_processes(own_service):
+        while (await http.get("/ready")).json()["models"][TEXT]["ready"] != 2 or killed in engine_processes(
+            own_service
+        ):
             assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
             assert time.monotonic() < deadline
             await asyncio.sleep(1)
+
+
+async def _both_ready(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/ready")).json()["models"][TEXT]["ready"] == 2

@@ -12,7 +12,7 @@ from ray import serve
 
 from serve_app.app import build
 from serve_app.config import ServiceConfig
-from tests.support.service import free_port
+from serve_app.launching.environment import free_ports
 
 
 def config(step_base_ms: float) -> ServiceConfig:
@@ -30,7 +30,7 @@ def config(step_base_ms: float) -> ServiceConfig:
 
 def main() -> None:
     ray.init(num_cpus=2, log_to_driver=False)
-    port = free_port()
+    port = free_ports(1)[0]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     url = f"http://127.0.0.1:{port}"
     statuses: collections.Counter[str] = collections.Counter()

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from serve_app.launching.environment import free_ports
+
 
 @dataclass(frozen=True)
 class Service:
@@ -25,16 +26,10 @@ class Service:
     url: str
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
     """`python -m serve_app up CONFIG` on a free port, until it is ready; stopped by Ctrl-C."""
-    port = free_port()
+    port = free_ports(1)[0]
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

@@ -13,14 +13,15 @@ from ray.cluster_utils import Cluster
 
 from serve_app.app import build
 from serve_app.config import ServiceConfig
-from tests.support.service import free_port, gauge
+from serve_app.launching.environment import free_ports
+from tests.support.service import gauge
 
 
 def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
-    port = free_port()
+    port = free_ports(1)[0]
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     args = {"models": [{"id": "lfm2-demo", "replicas": 2, "cpus": 1}], "ingress": {"cpus": 0}}
     serve.run(build(ServiceConfig.model_validate(args)), name="lfm2", route_prefix="/")
