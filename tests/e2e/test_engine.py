@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -108,33 +107,36 @@ def test_embeddings(own_service: Service) -> None:
 
 
 async def test_an_engine_that_is_killed(own_service: Service) -> None:
-    engines = engine_processes(own_service)
-    assert len(engines) == 4
     async with httpx.AsyncClient(base_url=own_service.url, timeout=120) as http:
-        body = {"model": TEXT, "prompt": "a", "max_tokens": 900, "ignore_eos": True}
+        body = {"model": TEXT, "prompt": "a", "max_tokens": 1900, "ignore_eos": True}
 
-        async def stream() -> bytes:
+        async def stream(begun: asyncio.Event) -> bytes:
+            received = b""
             async with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
-                return b"".join([chunk async for chunk in response.aiter_raw()])
+                async for chunk in response.aiter_raw():
+                    received += chunk
+                    begun.set()
+            return received
 
-        streams = [asyncio.create_task(stream()) for _ in range(4)]
-        plain = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(4)]
-        await asyncio.sleep(1)
-        killed = next(pid for pid in engines if ":lfm2-demo" in _read(_parent(pid), "cmdline"))
-        os.kill(killed, signal.SIGKILL)
-        ends = [await one for one in streams]
-        assert {answer.status_code for answer in await asyncio.gather(*plain)} == {200}
-        broken = [end for end in ends if b'"error"' in end]
-        assert 0 < len(broken) < 4
-        assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
-
-        deadline = time.monotonic() + 120
-        while (await http.get("/ready")).json()["models"][TEXT]["ready"] != 2 or killed in engine_processes(
-            own_service
-        ):
-            assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
-            assert time.monotonic() < deadline
-            await asyncio.sleep(1)
+        async with asyncio.timeout(300):
+            while not await _both_ready(http):
+                await asyncio.sleep(1)
+            engines = engine_processes(own_service)
+            assert len(engines) == 4
+            begun = [asyncio.Event() for _ in range(4)]
+            streams = [asyncio.create_task(stream(event)) for event in begun]
+            plain = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(4)]
+            await asyncio.gather(*(event.wait() for event in begun))
+            killed = next(pid for pid in engines if ":lfm2-demo" in _read(_parent(pid), "cmdline"))
+            os.kill(killed, signal.SIGKILL)
+            ends = [await one for one in streams]
+            assert {answer.status_code for answer in await asyncio.gather(*plain)} == {200}
+            broken = [end for end in ends if b'"error"' in end]
+            assert 0 < len(broken) < 4
+            assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
+            while killed in engine_processes(own_service) or not await _both_ready(http):
+                assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
+                await asyncio.sleep(1)
 
 
 async def _both_ready(http: httpx.AsyncClient) -> bool:
