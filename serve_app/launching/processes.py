@@ -30,6 +30,7 @@ class Family:
     """
 
     def __init__(self, launch_id: str) -> None:
+        self.launch_id = launch_id
         self._mark = f"{LAUNCH_ID}={launch_id}".encode()
         self._known: dict[int, int] = {}
 

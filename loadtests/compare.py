@@ -1,0 +1,109 @@
+"""`python -m loadtests.compare SUITE`: this project and its peers side by side on this machine.
+
+Each contender is started in turn, checked, warmed up, measured under every load and stopped; rounds repeat the whole,
+so that a slow drift of the machine meets everyone. Prints medians and their ratios to `vllm serve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loadtests.figures import Results, about
+from loadtests.load.bench import BenchFailed, Sample, measure, rust_client
+from loadtests.load.workload import Load
+from loadtests.peers.peer import DidNotServe, Running
+from loadtests.plot import draw
+from loadtests.suites import BASELINE, SUITES, Suite
+from serve_app.launching.environment import free_ports
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when every contender chosen was measured."""
+    args = _parser().parse_args(argv)
+    suite = SUITES[args.suite](args.source)
+    contenders = _chosen(args.contenders, list(suite.contenders), "contender")
+    loads = [suite.loads[name] for name in _chosen(args.loads, list(suite.loads), "load")]
+    results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
+    names: dict[str, str] = {}
+    try:
+        for round in range(args.rounds):
+            for short in contenders:
+                if short not in results.failed:
+                    names[short] = _one(suite, short, loads, round, results, args.json)
+    except KeyboardInterrupt:
+        print("stopped; what was measured is kept", file=sys.stderr)
+    print("\n" + results.table(names.get(BASELINE, BASELINE)))
+    if args.plot and results.samples:
+        draw(results, args.plot)
+    return 1 if results.failed or not results.samples else 0
+
+
+def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Results, json: Path | None) -> str:
+    """Measure one contender; its full name."""
+    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+        peer = suite.contenders[short](suite.setup, free_ports(1)[0], Path(folder))
+        began = time.monotonic()
+        try:
+            with Running(peer, suite.setup, Path(folder)) as running:
+                _say(f"{peer.name}: ready after {time.monotonic() - began:.0f} s")
+                for load in loads:
+                    sample = _sample(running, suite, load, round)
+                    results.add(load.name, peer.name, round, sample)
+                    _say(
+                        f"{peer.name}: {load.name}: {sample.tokens_per_s:,.0f} tokens/s, TTFT p50"
+                        f" {sample.ttft_p50_ms:.1f} ms, TPOT {sample.tpot_mean_ms:.2f} ms, {sample.errors} errors"
+                    )
+                    if json:
+                        results.write(json)
+        except (DidNotServe, BenchFailed) as failure:
+            results.failed[short] = str(failure)
+            _say(f"{peer.name}: not measured: {str(failure)[-1000:]}")
+            if json:
+                results.write(json)
+    return peer.name
+
+
+def _sample(running: Running, suite: Suite, load: Load, round: int) -> Sample:
+    """Warmed up by a fifth of the load, with other prompts."""
+    url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
+    measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)
+    before = running.cpu_seconds()
+    sample = measure(url, model, source, load, suite.slo, seed=round)
+    spent = running.cpu_seconds() - before
+    tokens = sample.tokens_per_s / sample.requests_per_s * (load.requests - sample.errors)
+    return replace(sample, server_cpu_s_per_1k=1000 * spent / tokens)
+
+
+def _chosen(wanted: str | None, known: list[str], what: str) -> list[str]:
+    if wanted is None:
+        return known
+    names = wanted.split(",")
+    if strange := [name for name in names if name not in known]:
+        sys.exit(f"no {what} is called {', '.join(strange)}; there are {', '.join(known)}")
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
+    parser.add_argument("--contenders", help="some of them, by comma")
+    parser.add_argument("--loads", help="some of them, by comma")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write every sample here")
+    parser.add_argument("--plot", type=Path, help="draw the medians into this PNG")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What is asked of every contender: the loads of a comparison, as arguments of `vllm bench serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEAST_REQUESTS = 16
+GREEDY = ("--temperature", "0", "--min-p", "0", "--repetition-penalty", "1")
+RECOMMENDED = ("--temperature", "0.3", "--min-p", "0.15", "--repetition-penalty", "1.05")
+"""LiquidAI's sampling for LFM2 text models; vLLM builds the penalty's tensors anew in every step."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One kind of requests, sent by a fixed number of streams."""
+
+    name: str
+    streams: int
+    """Requests open at the same time."""
+    dataset: tuple[str, ...]
+    """Arguments of `vllm bench serve` that make the prompts."""
+    endpoint: str = "/v1/completions"
+    backend: str = "openai"
+    rounds: int = 5
+    """Requests of each stream."""
+    sampling: tuple[str, ...] = GREEDY
+    """Sent with every request, so that no server's own defaults decide."""
+
+    @property
+    def requests(self) -> int:
+        return max(LEAST_REQUESTS, self.streams * self.rounds)
+
+
+def chat(streams: int, prompt: int = 256, output: int = 128, name: str = "chat", rounds: int = 5) -> Load:
+    """Random prompts and answers of fixed lengths, tokens."""
+    dataset = ("--dataset-name", "random", "--random-input-len", str(prompt), "--random-output-len", str(output))
+    return Load(f"{name} {prompt}/{output} x{streams}", streams, dataset, rounds=rounds)
+
+
+def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int) -> Load:
+    """Prompts that begin, in `groups` groups, with the same `prefix` tokens."""
+    lengths = {"prefix-len": prefix, "suffix-len": suffix, "num-prefixes": groups, "output-len": output}
+    options = [word for key, value in lengths.items() for word in (f"--prefix-repetition-{key}", str(value))]
+    name = f"{groups} prefixes of {prefix} x{streams}"
+    return Load(name, streams, ("--dataset-name", "prefix_repetition", *options))
+
+
+def image(streams: int, side: int, prompt: int, output: int) -> Load:
+    """Chats with one square image of `side` pixels each."""
+    dataset = (
+        *("--dataset-name", "random-mm", "--random-input-len", str(prompt), "--random-output-len", str(output)),
+        *("--random-mm-base-items-per-request", "1", "--random-mm-num-mm-items-range-ratio", "0"),
+        *("--random-mm-limit-mm-per-prompt", '{"image": 1, "video": 0}'),
+        *("--random-mm-bucket-config", f"{{({side}, {side}, 1): 1.0}}"),
+    )
+    return Load(f"image {side}px x{streams}", streams, dataset, "/v1/chat/completions", "openai-chat")

@@ -1,0 +1,47 @@
+"""This project, as its users start it."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtests.peers.peer import Peer
+from loadtests.peers.setup import Setup
+
+HEAD_ROOM = 1.25
+"""Two random choices do not spread streams quite evenly: room each replica has above its even part."""
+
+
+def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int) -> Peer:
+    """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
+    each = math.ceil(setup.streams / replicas * (HEAD_ROOM if replicas > 1 else 1))
+    # Everything fits Ray's count of cores, whatever the machine has: the operating system shares them out.
+    cpus = round((os.cpu_count() or 2) / (replicas + ingresses + 1), 2)
+    model: dict[str, Any] = {
+        "id": setup.model,
+        **({"source": setup.source} if setup.source else {}),
+        "replicas": replicas,
+        "cpus": cpus,
+        "max_running": each,
+        "engine_args": setup.engine_args,
+        **setup.model_options,
+    }
+    model |= {"replicas_per_gpu": replicas} if setup.gpu else {"gpus": 0}
+    args = {"models": [model], "ingress": {"replicas": ingresses, "cpus": cpus}}
+    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
+    config = folder / f"ours-{replicas}.yaml"
+    config.write_text(
+        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
+    )
+    return Peer(
+        f"this project, {replicas} replica{'s' if replicas > 1 else ''}",
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)],
+        f"http://127.0.0.1:{port}",
+        ready_path="/ready",
+        ready_models=replicas,
+    )

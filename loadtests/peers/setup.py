@@ -1,0 +1,33 @@
+"""What all contenders are given alike: the model, its engine arguments, the machine's kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One model on one kind of machine."""
+
+    model: str
+    """The name it is served under."""
+    source: str
+    """Weights and tokenizer: a path or a Hugging Face repository."""
+    gpu: bool
+    tokenizer: str = ""
+    """Where the client finds the tokenizer, if not beside the weights."""
+    engine_args: dict[str, Any] = field(default_factory=dict)
+    """vLLM's engine arguments, for every contender's engines."""
+    platform_args: dict[str, Any] = field(default_factory=dict)
+    """Further ones that this project finds by itself on this hardware and the others must be told."""
+    model_options: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the model's entry in this project's configuration."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for every contender."""
+    streams: int = 512
+    """The most requests open at once: every contender's engines together can run that many."""
+    question: str | None = None
+    """A question whose answer is known, where the weights are real."""
+    answer: str = ""
+    """What the answer must contain."""

@@ -1,0 +1,148 @@
+"""The comparisons that `loadtests.compare` can run: a model on a kind of machine, contenders, loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import serve_app.demo
+from loadtests.load.bench import Slo
+from loadtests.load.workload import RECOMMENDED, Load, chat, image, shared_prefix
+from loadtests.peers.bare import bare
+from loadtests.peers.ours import ours
+from loadtests.peers.peer import Peer
+from loadtests.peers.ray_llm import ray_llm
+from loadtests.peers.setup import Setup
+from loadtests.peers.vllm_serve import vllm_serve
+from serve_app.config import ModelConfig
+from serve_app.engine import platform
+
+DEMO = Path(serve_app.demo.__file__).parent
+BASELINE = "vllm"
+
+Build = Callable[[Setup, int, Path], Peer]
+"""A contender on a port, with a folder for its files."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One model, who serves it, and what is asked of them."""
+
+    setup: Setup
+    contenders: dict[str, Build]
+    """By the short name that `--contenders` takes; the others are measured against the one called `baseline`."""
+    loads: dict[str, Load]
+    slo: Slo
+
+
+def others() -> dict[str, Build]:
+    """Everyone but this project, as far as vLLM's CPU build has them."""
+    return {
+        BASELINE: lambda setup, port, folder: vllm_serve(setup, port),
+        "ray-llm": lambda setup, port, folder: ray_llm(setup, port, folder, direct=False),
+        "ray-llm-direct": lambda setup, port, folder: ray_llm(setup, port, folder, direct=True),
+    }
+
+
+def gpu_others() -> dict[str, Build]:
+    """Everyone but this project."""
+    return others() | {
+        "vllm-rust": lambda setup, port, folder: vllm_serve(setup, port, rust=True),
+        "vllm-api4": lambda setup, port, folder: vllm_serve(setup, port, api_servers=4),
+    }
+
+
+def packed(replicas: int, ingresses: int) -> Build:
+    """This project with so many replicas on one GPU."""
+    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses)
+
+
+def cpu_text() -> Suite:
+    """lfm2-demo on this machine's CPU."""
+    demo = ModelConfig(id="lfm2-demo")
+    setup = Setup(
+        model="lfm2-demo",
+        source=str(DEMO / "lfm2-demo"),
+        gpu=False,
+        engine_args={"max_model_len": 2048},
+        platform_args=platform.engine_args(demo, None),
+        environment=platform.environment(demo),
+        streams=64,
+        question="Hello",
+        answer="Ask me about LFM2 on Ray Serve",
+    )
+    loads = {"chat-1": chat(1, 64, 64), "chat-32": chat(32, 64, 64), "prefix": shared_prefix(8, 8, 512, 32, 32)}
+    return Suite(setup, {"ours-1": packed(1, 1), "ours-2": packed(2, 1)} | others(), loads, Slo())
+
+
+def cpu_vision() -> Suite:
+    """lfm2-vl-demo on this machine's CPU."""
+    demo = ModelConfig(id="lfm2-vl-demo")
+    setup = Setup(
+        model="lfm2-vl-demo",
+        source=str(DEMO / "lfm2-vl-demo"),
+        gpu=False,
+        engine_args={"max_model_len": 2048},
+        platform_args=platform.engine_args(demo, None),
+        environment=platform.environment(demo),
+        streams=64,
+    )
+    return Suite(setup, {"ours-1": packed(1, 1)} | others(), {"image": image(4, 512, 32, 16)}, Slo())
+
+
+def path() -> Suite:
+    """What the way from the client to an engine costs: a simulated engine that emits a chunk every 10 ms."""
+    timing = {"prefill_tokens_per_s": 1e9, "step_base_ms": 10.0, "step_per_sequence_ms": 0.0, "kv_tokens": 1_000_000}
+    setup = Setup(
+        model="simulated",
+        source="",
+        tokenizer=str(DEMO / "lfm2-demo"),
+        gpu=False,
+        model_options={"engine": "simulated", "simulated": timing},
+        streams=128,
+    )
+    contenders: dict[str, Build] = {BASELINE: lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
+    return Suite(setup, contenders, {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}, Slo())
+
+
+def gpu_text(source: str) -> Suite:
+    """LFM2-1.2B, or its shape with random weights, on one GPU."""
+    setup = _gpu_setup("LiquidAI/LFM2-1.2B", source)
+    loads = {f"chat-{n}": chat(n, rounds=24 if n == 1 else 5) for n in (1, 32, 256, 512)}
+    loads["chat-256-sampled"] = replace(chat(256, name="recommended sampling"), sampling=RECOMMENDED)
+    loads |= {"long": chat(64, 4096, 64, "long prompt"), "prefix": shared_prefix(128, 64, 2048, 128, 64)}
+    return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo(ttft_ms=200, tpot_ms=20))
+
+
+def gpu_vision(source: str) -> Suite:
+    """LFM2-VL-1.6B, or its shape with random weights, on one GPU."""
+    setup = _gpu_setup("LiquidAI/LFM2-VL-1.6B", source)
+    return Suite(setup, _gpu_ours() | gpu_others(), {"image": image(64, 512, 64, 64)}, Slo(ttft_ms=500, tpot_ms=20))
+
+
+def _gpu_ours() -> dict[str, Build]:
+    return {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
+
+
+def _gpu_setup(model: str, source: str) -> Setup:
+    local = Path(source)
+    random_weights = local.is_dir() and not list(local.glob("*.safetensors"))
+    args: dict[str, Any] = {"max_model_len": 8192}
+    return Setup(
+        model=model,
+        source=source,
+        gpu=True,
+        engine_args=args | ({"load_format": "dummy"} if random_weights else {}),
+        model_options={"tool_parser": None} if random_weights else {},
+    )
+
+
+SUITES: dict[str, Callable[[str], Suite]] = {
+    "path": lambda source: path(),
+    "cpu-text": lambda source: cpu_text(),
+    "cpu-vision": lambda source: cpu_vision(),
+    "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B"),
+    "gpu-vision": lambda source: gpu_vision(source or "LiquidAI/LFM2-VL-1.6B"),
+}
