@@ -1,12 +1,14 @@
 """`python -m loadtests.compare SUITE`: this project and its peers side by side on this machine.
 
 Each contender is started in turn, checked, warmed up, measured under every load and stopped; rounds repeat the whole,
-so that a slow drift of the machine meets everyone. Prints medians and their ratios to `vllm serve`.
+so that a slow drift of the machine meets everyone. Prints medians and their ratios to the suite's baseline, which is
+`vllm serve`, or the engine alone for `path`.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -19,7 +21,7 @@ from loadtests.load.bench import BenchFailed, Sample, measure, rust_client
 from loadtests.load.workload import Load
 from loadtests.peers.peer import DidNotServe, Running
 from loadtests.plot import draw
-from loadtests.suites import BASELINE, SUITES, Suite
+from loadtests.suites import SUITES, Suite
 from serve_app.launching.environment import free_ports
 
 
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loads = [suite.loads[name] for name in _chosen(args.loads, list(suite.loads), "load")]
     results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
     names: dict[str, str] = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for round in range(args.rounds):
             for short in contenders:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     names[short] = _one(suite, short, loads, round, results, args.json)
     except KeyboardInterrupt:
         print("stopped; what was measured is kept", file=sys.stderr)
-    print("\n" + results.table(names.get(BASELINE, BASELINE)))
+    print("\n" + results.table(names.get(suite.baseline, suite.baseline)))
     if args.plot and results.samples:
         draw(results, args.plot)
     return 1 if results.failed or not results.samples else 0

@@ -20,8 +20,6 @@ from serve_app.config import ModelConfig
 from serve_app.engine import platform
 
 DEMO = Path(serve_app.demo.__file__).parent
-BASELINE = "vllm"
-
 Build = Callable[[Setup, int, Path], Peer]
 """A contender on a port, with a folder for its files."""
 
@@ -32,15 +30,17 @@ class Suite:
 
     setup: Setup
     contenders: dict[str, Build]
-    """By the short name that `--contenders` takes; the others are measured against the one called `baseline`."""
+    """By the short name that `--contenders` takes."""
     loads: dict[str, Load]
     slo: Slo
+    baseline: str = "vllm"
+    """The contender that ratios refer to."""
 
 
 def others() -> dict[str, Build]:
     """Everyone but this project, as far as vLLM's CPU build has them."""
     return {
-        BASELINE: lambda setup, port, folder: vllm_serve(setup, port),
+        "vllm": lambda setup, port, folder: vllm_serve(setup, port),
         "ray-llm": lambda setup, port, folder: ray_llm(setup, port, folder, direct=False),
         "ray-llm-direct": lambda setup, port, folder: ray_llm(setup, port, folder, direct=True),
     }
@@ -103,8 +103,9 @@ def path() -> Suite:
         model_options={"engine": "simulated", "simulated": timing},
         streams=128,
     )
-    contenders: dict[str, Build] = {BASELINE: lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
-    return Suite(setup, contenders, {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}, Slo())
+    contenders: dict[str, Build] = {"alone": lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
+    loads = {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}
+    return Suite(setup, contenders, loads, Slo(), baseline="alone")
 
 
 def gpu_text(source: str) -> Suite:
