@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 import serve_app.demo
+from serve_app.launching.processes import LAUNCH_ID, Family
 from tests.e2e.conftest import TEXT, VISION
 from tests.support.service import Service, running_service
 
@@ -45,12 +46,27 @@ def own_service(tmp_path_factory: pytest.TempPathFactory):
         yield started
 
 
-def engine_processes(service: Service) -> list[int]:
-    """The EngineCore processes of this service, and of no other on the machine."""
-    port = service.url.rpartition(":")[2]
-    marks = {mark for pid in _pids() if f"--port {port}" in _read(pid, "cmdline") for mark in [_launch_of_child(pid)]}
-    assert len(marks) == 1
-    return [p for p in _pids() if "EngineCore" in _read(p, "cmdline") and _launch(p) in marks]
+def family(service: Service) -> Family:
+    """The processes of this service, and of no other on the machine."""
+    command = f"--port {service.url.rpartition(':')[2]} "
+    started = next(pid for pid in _pids() if command in _read(pid, "cmdline"))
+    mark = f"{LAUNCH_ID}="
+    return next(
+        Family(word.removeprefix(mark))
+        for child in _pids()
+        if _parent(child) == started
+        for word in _read(child, "environ").split()
+        if word.startswith(mark)
+    )
+
+
+def text_engines(service: Family) -> list[int]:
+    """The EngineCore processes of the text model's replicas."""
+    return [
+        pid
+        for pid in service.members()
+        if "EngineCore" in _read(pid, "cmdline") and ":lfm2-demo" in _read(_parent(pid), "cmdline")
+    ]
 
 
 def _pids() -> list[int]:
@@ -65,17 +81,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def _parent(pid: int) -> int:
-    return int(_read(pid, "status").partition("PPid:\t")[2].split()[0])
-
-
-def _launch(pid: int) -> str:
-    return next((word for word in _read(pid, "environ").split() if word.startswith("SERVE_APP_LAUNCH_ID=")), "")
-
-
-def _launch_of_child(pid: int) -> str:
-    return next(
-        (_launch(child) for child in _pids() if f"PPid:\t{pid}\n" in _read(child, "status") and _launch(child)), ""
-    )
+    return int((_read(pid, "status").partition("PPid:\t")[2].split() or ["0"])[0])
 
 
 @pytest.mark.parametrize("model", [TEXT, VISION])
@@ -121,20 +127,20 @@ async def test_an_engine_that_is_killed(own_service: Service) -> None:
         async with asyncio.timeout(300):
             while not await _both_ready(http):
                 await asyncio.sleep(1)
-            engines = engine_processes(own_service)
-            assert len(engines) == 4
+            processes = family(own_service)
+            engines = text_engines(processes)
+            assert len(engines) == 2
             begun = [asyncio.Event() for _ in range(4)]
             streams = [asyncio.create_task(stream(event)) for event in begun]
             plain = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(4)]
             await asyncio.gather(*(event.wait() for event in begun))
-            killed = next(pid for pid in engines if ":lfm2-demo" in _read(_parent(pid), "cmdline"))
-            os.kill(killed, signal.SIGKILL)
+            os.kill(killed := engines[0], signal.SIGKILL)
             ends = [await one for one in streams]
             assert {answer.status_code for answer in await asyncio.gather(*plain)} == {200}
             broken = [end for end in ends if b'"error"' in end]
             assert 0 < len(broken) < 4
             assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
-            while killed in engine_processes(own_service) or not await _both_ready(http):
+            while killed in processes.members() or not await _both_ready(http):
                 assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
                 await asyncio.sleep(1)
 
