@@ -18,9 +18,9 @@ import yaml
 from serve_app import foreign, plan
 from serve_app.config import ConfigError, ServiceConfig
 from serve_app.config_file import Application, ConfigFile, load
-from serve_app.plan import GIB, ModelPlan, ServicePlan
+from serve_app.packing import ASSUMED_GPU_GIB, GIB
+from serve_app.plan import ModelPlan, ServicePlan
 
-ASSUMED_GPU_GIB = 80.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COLUMNS = ("MODEL", "REPLICAS", "GPUS", "GIB", "WEIGHTS", "RESERVE", "KV", "TOKENS", "FULL", "2K", "RUNNING")
 LEGEND = (
@@ -79,7 +79,7 @@ def report(file: ConfigFile, gpu_memory_gib: float | None) -> str:
     for one in checked:
         parts.append(_summary(file, one))
         parts.append(_table([COLUMNS, *(_row(model) for model in one.plan.models)]) + f"\n{LEGEND}")
-        parts.append("\n".join(_describe(model) for model in one.plan.models))
+        parts.append("\n".join(line for model in one.plan.models for line in _describe(model)))
     if found := warnings(file, checked):
         parts.append("\n".join(f"warning: {one}" for one in found))
     return "\n\n".join(parts)
@@ -188,7 +188,7 @@ def _row(model: ModelPlan) -> tuple[str, ...]:
     )
 
 
-def _describe(model: ModelPlan) -> str:
+def _describe(model: ModelPlan) -> list[str]:
     facts = [model.kind if model.engine == "vllm" else f"{model.kind}, {model.engine}"]
     if aliases := model.names[1:]:
         facts.append("also " + ", ".join(aliases))
@@ -198,7 +198,10 @@ def _describe(model: ModelPlan) -> str:
         facts.append(f"sampling: {sampling or 'the checkpoint says, or temperature 1'}")
     facts += [f"tools: {model.tool_parser}"] if model.tool_parser else []
     facts += [f"reasoning: {model.reasoning_parser}"] if model.reasoning_parser else []
-    return f"{model.id}: " + "; ".join(facts)
+    lines = [f"{model.id}: " + "; ".join(facts)]
+    if model.packing is not None:
+        lines.append(f"{model.id}: replicas_per_gpu auto: {model.packing.replicas_per_gpu}; {model.packing.reason}")
+    return lines
 
 
 def _range(low: float, high: float) -> str:

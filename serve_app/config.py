@@ -6,7 +6,6 @@ field below may come from the catalog, and whatever the entry says wins. Unknown
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,13 +22,11 @@ from pydantic_core import PydanticCustomError
 
 from serve_app import catalog, engine_args
 from serve_app.config_errors import FOREIGN_KEYS, ConfigError, Path, explain
+from serve_app.packing import Packing, PerGpu, choose, share
 
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-
-RAY_UNITS_PER_GPU = 10_000
-"""Ray counts fractions of a GPU in these."""
 
 
 class Section(BaseModel):
@@ -138,12 +135,14 @@ class ModelConfig(Section):
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
     1 unless `replicas_per_gpu` says otherwise."""
-    replicas_per_gpu: AtLeastOne | None = None
-    """How many replicas share a GPU evenly; the other way to write `gpus`."""
+    replicas_per_gpu: PerGpu | None = None
+    """How many replicas share a GPU evenly; the other way to write `gpus`. `auto` takes as many as pay and fit."""
+    packing: Annotated[int, Field(ge=1, le=8)] | None = None
+    """The most replicas known to pay on one GPU; `replicas_per_gpu: auto` goes no higher, and without it takes 1."""
     cpus: Annotated[float, Field(ge=0)] = 1.0
     """CPU cores Ray reserves for one replica."""
     replicas: AtLeastOne | None = None
-    """A fixed number of replicas; 1 unless `autoscaling` is given."""
+    """A fixed number; 1, or what fills a GPU with `replicas_per_gpu: auto`, unless `autoscaling` is given."""
     autoscaling: Autoscaling | None = None
     """Let load decide the number of replicas."""
 
@@ -156,6 +155,8 @@ class ModelConfig(Section):
 
     simulated: Simulated | None = None
     """Timing of `engine: simulated`."""
+
+    _gpu_memory_gib: float | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -193,12 +194,25 @@ class ModelConfig(Section):
         return (self.id, *self.aliases)
 
     @property
+    def packed(self) -> Packing | None:
+        """What `replicas_per_gpu: auto` comes to; None where a number is given."""
+        return choose(self, self._gpu_memory_gib) if self.replicas_per_gpu == "auto" else None
+
+    def on_gpus_of(self, gib: float | None) -> ModelConfig:
+        """`replicas_per_gpu: auto` for GPUs of this size; as many replicas as fill one unless their number is given."""
+        model = self.model_copy()
+        model._gpu_memory_gib = gib
+        fill = model.packed.replicas_per_gpu if model.packed and self.autoscaling is None else None
+        return model.model_copy(update={"replicas": self.replicas or fill})
+
+    @property
     def gpu_share(self) -> float:
-        """GPUs one replica asks Ray for; rounded down, or six sixths would not fit on a GPU."""
+        """GPUs one replica asks Ray for."""
         if self.engine == "simulated":
             return 0.0
-        if self.replicas_per_gpu is not None:
-            return math.floor(RAY_UNITS_PER_GPU / self.replicas_per_gpu) / RAY_UNITS_PER_GPU
+        count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
+        if isinstance(count, int):
+            return share(count)
         return 1.0 if self.gpus is None else self.gpus
 
     @property
@@ -245,25 +259,25 @@ class Ingress(Section):
 class ServiceConfig(Section):
     """The whole service."""
 
+    gpu_memory_gib: Positive | None = None
+    """Memory of one GPU; unless set, `check` asks this machine's and `replicas_per_gpu: auto` assumes 80."""
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     """The models behind the endpoint."""
     ingress: Ingress = Ingress()
     """The public face."""
     images: Images = Images()
     """Image sources and sizes."""
-    gpu_memory_gib: Positive | None = None
-    """Memory of one GPU of the cluster, for `check`; this machine's GPU is asked unless set."""
 
     @field_validator("models")
     @classmethod
-    def _names_are_unique(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+    def _named_once_and_packed(cls, models: tuple[ModelConfig, ...], info: ValidationInfo) -> tuple[ModelConfig, ...]:
         owner: dict[str, str] = {}
         for model in models:
             for name in model.names:
                 if name in owner:
                     raise ValueError(f"the name {name!r} is used by {owner[name]!r} and again by {model.id!r}")
                 owner[name] = model.id
-        return models
+        return tuple(model.on_gpus_of(info.data.get("gpu_memory_gib")) for model in models)
 
     @classmethod
     def parse(cls, args: Any, at: Path = (), where: str = "the configuration") -> ServiceConfig:

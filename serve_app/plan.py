@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from serve_app import packing
 from serve_app.config import ModelConfig, ServiceConfig, Simulated
+from serve_app.packing import GIB, SEQUENCE_TOKENS, USABLE_SHARE, Packing
 
-GIB = 2**30
-USABLE_SHARE = 0.92
-"""Share of a GPU's memory that engines may take together, vLLM 0.32's own default; the rest is the driver's."""
-SEQUENCE_TOKENS = 2048
-"""Length of the sequences that `sequences` counts: a prompt and an answer of ordinary chat."""
 CPU_KV_LEAST = 128 * 2**20
 """Enough for the demo models, and quick to allocate."""
 CPU_KV_MOST = 4 * GIB
@@ -33,6 +30,8 @@ class ModelPlan:
     replicas_min: int
     replicas_max: int
     gpu_share: float
+    packing: Packing | None
+    """What `replicas_per_gpu: auto` came to; None where a number is given."""
     cpus: float
     max_running: int
     sampling: dict[str, float]
@@ -94,6 +93,7 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
         replicas_min=fewest,
         replicas_max=most,
         gpu_share=model.gpu_share,
+        packing=model.packed,
         cpus=model.cpus,
         max_running=model.max_running,
         sampling=model.sampling.model_dump(exclude_none=True),
@@ -124,8 +124,7 @@ def context_length(model: ModelConfig) -> int | None:
     """Tokens of one context, where the configuration or the catalog says."""
     if model.engine == "simulated":
         return (model.simulated or Simulated()).max_model_len
-    length = model.engine_args.get("max_model_len")
-    return length if isinstance(length, int) and length > 0 else None
+    return packing.context_length(model.engine_args)
 
 
 def replica_bounds(model: ModelConfig) -> tuple[int, int]:
@@ -187,8 +186,7 @@ def _planned_kv_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
 def _left_for_kv(model: ModelConfig, gpu_total_bytes: int) -> int:
     """Budget less weights and reserve, over all GPUs of the replica."""
     assert model.memory is not None
-    taken_gib = model.memory.weights_gib + max(1, int(model.gpu_share)) * model.memory.reserve_gib
-    return _budget_bytes(model, gpu_total_bytes) - int(taken_gib * GIB)
+    return packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), max(1, int(model.gpu_share)))
 
 
 def _budget_bytes(model: ModelConfig, gpu_total_bytes: int) -> int:
@@ -200,8 +198,7 @@ def _budget_bytes(model: ModelConfig, gpu_total_bytes: int) -> int:
 
 def _sequence_bytes(model: ModelConfig, tokens: int) -> int:
     assert model.memory is not None
-    factor = CPU_STATE_FACTOR if model.gpu_share == 0 else 1
-    return tokens * model.memory.kv_bytes_per_token + factor * model.memory.state_bytes_per_sequence
+    return packing.sequence_bytes(model.memory, tokens, CPU_STATE_FACTOR if model.gpu_share == 0 else 1)
 
 
 def _full_context_bytes(model: ModelConfig) -> int:
@@ -229,6 +226,8 @@ def _more_room(model: ModelConfig, gpu_total_bytes: int) -> str:
     share = needed / (USABLE_SHARE * gpu_total_bytes)
     if share > 1:
         return "give it more whole GPUs (gpus: 2, 4 or 8) or larger ones"
+    if model.packed is not None:
+        return f"set gpu_memory_gib to {gpu_total_bytes / GIB:.4g}, for which auto takes fewer"
     if model.replicas_per_gpu is not None:
         return f"lower replicas_per_gpu to {math.floor(1 / share)} or fewer"
     return f"raise gpus to {math.ceil(100 * share) / 100:g} or more"

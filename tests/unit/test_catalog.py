@@ -83,6 +83,13 @@ def test_replicas_per_gpu_drops_the_catalogs_gpus() -> None:
     assert ModelConfig.model_validate({"id": "lfm2-demo"}).gpu_share == 0
 
 
+def test_larger_models_are_packed_no_closer() -> None:
+    packed = [catalog.knowledge(f"LiquidAI/LFM2-{size}")["packing"] for size in ("350M", "1.2B", "2.6B", "24B-A2B")]
+    assert packed == sorted(packed, reverse=True)
+    assert catalog.knowledge("LiquidAI/LFM2-VL-1.6B")["packing"] == catalog.knowledge("LiquidAI/LFM2-1.2B")["packing"]
+    assert catalog.knowledge("LiquidAI/LFM2-VL-3B")["packing"] == catalog.knowledge("LiquidAI/LFM2-2.6B")["packing"]
+
+
 def test_the_catalog_cannot_be_changed_through_what_it_gives() -> None:
     catalog.fill({"id": "LiquidAI/LFM2-1.2B"})["engine_args"]["max_model_len"] = 1
     assert catalog.fill({"id": "LiquidAI/LFM2-1.2B"})["engine_args"]["max_model_len"] == 32768

@@ -83,6 +83,38 @@ def test_what_does_not_fit_comes_with_a_way_out() -> None:
     assert "raise gpus to 0.69 or more" in told
 
 
+def packed(folder: Path, memory_gib: float | None) -> Path:
+    path = folder / "packed.yaml"
+    args = {"models": [{"id": "LFM2-1.2B", "replicas_per_gpu": "auto"}, {"id": "LFM2-350M", "gpus": 0.5}]}
+    args |= {"gpu_memory_gib": memory_gib} if memory_gib else {}
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": args}]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "told"),
+    [
+        (80, "auto: 4; more than 4 on a GPU of 80 GiB"),
+        (24, "auto: 2; 4 on a GPU of 24 GiB would leave each KV cache for only 34 sequences"),
+        (10.5, "auto: 1; 2 on a GPU of 10.5 GiB would leave each KV cache for less than one full context"),
+        (8, "auto: 1; 2 on a GPU of 8 GiB would leave each no KV cache"),
+        (None, "auto: 4; more than 4 on a GPU of 80 GiB (assumed: gpu_memory_gib would tell)"),
+    ],
+)
+def test_what_auto_came_to_is_told_with_its_reason(tmp_path: Path, memory_gib: float | None, told: str) -> None:
+    lines = check.check_file(packed(tmp_path, memory_gib)).splitlines()
+    assert [line for line in lines if " auto: " in line and told in line]
+    assert sum(" auto: " in line for line in lines) == 1
+
+
+def test_programs_are_told_what_auto_came_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main([str(packed(tmp_path, 24)), "--json"]) == 0
+    small, other = json.loads(capsys.readouterr().out)["applications"][0]["plan"]["models"]
+    assert small["packing"]["replicas_per_gpu"] == small["replicas_min"] == 2
+    assert "34 sequences" in small["packing"]["reason"]
+    assert other["packing"] is None
+
+
 def test_a_service_open_to_the_network_is_told(keyed: Path) -> None:
     assert "anyone who reaches 0.0.0.0" in check.check_file(CONFIGS / "lfm2-1gpu.yaml")
     assert "anyone" not in check.check_file(keyed)

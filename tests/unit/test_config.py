@@ -216,6 +216,7 @@ def test_what_is_wrong_with_a_service(args: Any, told: str) -> None:
             {"replicas": 2, "autoscaling": {"max_replicas": 3}},
             "models[1]: replicas fixes the number that autoscaling would choose: keep one",
         ),
+        ({"packing": 9}, "models[1].packing: should be less than or equal to 8, not 9"),
         (
             {"autoscaling": {"min_replicas": 3, "max_replicas": 2}},
             "models[1].autoscaling: min_replicas (3) is above max_replicas (2)",
