@@ -22,6 +22,7 @@ from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
 from serve_app.ingress.status import Status
+from serve_app.ingress.upstream import Upstream
 
 KEEP_ALIVE_S = 30
 SLOW_PROXY = (
@@ -29,7 +30,6 @@ SLOW_PROXY = (
     "start the cluster with RAY_SERVE_ENABLE_HA_PROXY=1"
 )
 CONNECT_TIMEOUT_S = 2.0
-READ_BUFFER_BYTES = 2**18
 
 logger = logging.getLogger("ray.serve")
 
@@ -70,13 +70,12 @@ class IngressReplica:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         metrics = Metrics()
         return IngressApp(
             self._catalogue,
-            Forwarder(session),
+            Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
             Guard(self._config.ingress.api_keys),
             metrics,
             [

@@ -7,22 +7,18 @@ behind and the request goes to another one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from serve_app.balancing.pool import Replica, ReplicaPool
 from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone
+from serve_app.ingress.upstream import Answer, Headers, Upstream, UpstreamError
 from serve_app.replica import DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
 
-_TOKEN = TOKEN_HEADER.decode()
-_REFUSED = REFUSED_HEADER.decode()
 _KEPT_REQUEST_HEADERS = frozenset({b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"})
 _DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
-_FAILURES = (aiohttp.ClientError, ConnectionError, TimeoutError)
 _MOST_TRIES = 4
 _MOST_DEATHS = 2
 """A request that was at work in two replicas as they died is not given a third."""
@@ -50,8 +46,8 @@ class Refused(Exception):
 class Forwarder:
     """Carries requests to the replicas of a pool over kept-alive connections."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, pool: ReplicaPool, seen: Observation
@@ -103,34 +99,36 @@ class Forwarder:
         raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
 
     async def _once(self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation) -> None:
-        headers = [(k.decode(), v.decode("latin-1")) for k, v in scope["headers"] if k in _KEPT_REQUEST_HEADERS]
-        headers.append((_TOKEN, replica.info.token))
+        headers = [header for header in scope["headers"] if header[0] in _KEPT_REQUEST_HEADERS]
+        headers.append((TOKEN_HEADER, replica.info.token.encode()))
         try:
-            response = await self._session.request(
-                scope["method"], replica.info.url + scope["path"], data=body, headers=headers
-            )
-        except _FAILURES as error:
-            connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-            raise Broken(f"{type(error).__name__}: {error}", connected, started=False) from error
-        async with response:
-            if refusal := response.headers.get(_REFUSED):
+            answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
+        except UpstreamError as error:
+            raise Broken(str(error), error.connected, started=False) from error
+        try:
+            if refusal := _value(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
-            seen.started(response.status, response.content_type)
-            kept = [(k.lower(), v) for k, v in response.raw_headers if k.lower() not in _DROPPED_RESPONSE_HEADERS]
-            await send({"type": "http.response.start", "status": response.status, "headers": kept})
-            async for chunk in _chunks(response):
+            seen.started(answer.status, _value(answer.headers, b"content-type").partition(";")[0])
+            kept = [header for header in answer.headers if header[0] not in _DROPPED_RESPONSE_HEADERS]
+            await send({"type": "http.response.start", "status": answer.status, "headers": kept})
+            while chunk := await _next(answer):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 seen.sent(len(chunk))
+        finally:
+            answer.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The answer as it arrives. The replica's faults end here as Broken; the client's, in `send`, do not pass."""
+async def _next(answer: Answer) -> bytes:
+    """The replica's faults end here as Broken; the client's, in `send`, do not pass."""
     try:
-        async for chunk in response.content.iter_any():
-            yield chunk
-    except _FAILURES as error:
-        raise Broken(f"{type(error).__name__}: {error}", connected=True, started=True) from error
+        return await answer.read()
+    except UpstreamError as error:
+        raise Broken(str(error), connected=True, started=True) from error
+
+
+def _value(headers: Headers, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in headers if key == name), "")
 
 
 async def _disconnected(receive: Receive) -> None:

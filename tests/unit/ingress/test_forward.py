@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-import aiohttp
 import pytest
 
 from serve_app.balancing.pool import Limits, Published, ReplicaPool
@@ -13,6 +12,7 @@ from serve_app.errors import ApiError
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.request import ClientGone
+from serve_app.ingress.upstream import Upstream
 from serve_app.replica import ReplicaInfo, ReplicaLoad
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -59,28 +59,27 @@ async def replicas() -> AsyncIterator[Replicas]:
 
 @pytest.fixture
 async def forward() -> AsyncIterator[Callable]:
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        forwarder = Forwarder(session)
+    forwarder = Forwarder(Upstream(2, 30))
 
-        async def run(*published: Published, leaves: asyncio.Event | None = None) -> tuple[list[dict], ReplicaPool]:
-            pool = ReplicaPool("m", Limits(8, 1, 0.2))
-            pool.update(published)
-            sent: list[dict] = []
+    async def run(*published: Published, leaves: asyncio.Event | None = None) -> tuple[list[dict], ReplicaPool]:
+        pool = ReplicaPool("m", Limits(8, 1, 0.2))
+        pool.update(published)
+        sent: list[dict] = []
 
-            async def send(message: dict) -> None:
-                sent.append(message)
+        async def send(message: dict) -> None:
+            sent.append(message)
 
-            async def receive() -> dict:
-                await (leaves or asyncio.Event()).wait()
-                return {"type": "http.disconnect"}
+        async def receive() -> dict:
+            await (leaves or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
 
-            scope = {"method": "POST", "path": "/v1/completions", "headers": [(b"authorization", b"Bearer key")]}
-            with Observation(Metrics(), "m", "/v1/completions") as seen:
-                await forwarder(scope, receive, send, b"{}", pool, seen)
-            assert all(replica.in_flight == 0 for replica in pool.replicas)
-            return sent, pool
+        scope = {"method": "POST", "path": "/v1/completions", "headers": [(b"authorization", b"Bearer key")]}
+        with Observation(Metrics(), "m", "/v1/completions") as seen:
+            await forwarder(scope, receive, send, b"{}", pool, seen)
+        assert all(replica.in_flight == 0 for replica in pool.replicas)
+        return sent, pool
 
-        yield run
+    yield run
 
 
 def dead(name: str) -> Published:
@@ -139,10 +138,9 @@ async def test_a_client_that_cannot_be_written_to_is_not_held_against_the_replic
     async def broken_pipe(message: dict) -> None:
         raise BrokenPipeError
 
-    async with aiohttp.ClientSession() as session:
-        scope = {"method": "POST", "path": "/v1/completions", "headers": []}
-        with Observation(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
-            await Forwarder(session)(scope, asyncio.Event().wait, broken_pipe, b"{}", pool, seen)
+    scope = {"method": "POST", "path": "/v1/completions", "headers": []}
+    with Observation(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
+        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, b"{}", pool, seen)
     assert [replica.breaks for replica in pool.replicas] == [0] and replicas.seen == ["a"]
 
 

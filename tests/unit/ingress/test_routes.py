@@ -18,6 +18,7 @@ from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
 from serve_app.ingress.status import Status
+from serve_app.ingress.upstream import Upstream
 from serve_app.replica import ReplicaInfo, ReplicaLoad
 
 KEY = {"authorization": "Bearer key"}
@@ -39,7 +40,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Status(catalogue, metrics := Metrics(), session),
             Docs(catalogue, session, MODEL_ROUTES),
         ]
-        app = IngressApp(catalogue, Forwarder(session), Guard(["key"]), metrics, pages, 1000)
+        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 1000)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client
