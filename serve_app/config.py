@@ -150,9 +150,10 @@ class ModelConfig(Section):
     """Sequences one replica decodes at the same time (vLLM's max_num_seqs)."""
     max_queued: NotNegative = 256
     """Requests one replica holds beyond `max_running` before it refuses."""
+    affinity: bool = True
+    """Send requests with a common prefix or session to the same replica, where load allows."""
     drain_timeout_s: Positive = 600.0
     """How long a leaving replica may take to finish what it accepted."""
-
     simulated: Simulated | None = None
     """Timing of `engine: simulated`."""
 

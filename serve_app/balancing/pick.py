@@ -1,12 +1,15 @@
-"""Choosing a replica: a pure function of what is known of each."""
+"""Choosing a replica: pure functions of what is known of each."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+
+CROWDED = 1.25
+"""How many times the load of the alternative a replica may have and still be preferred for what it has cached."""
 
 
 def least_loaded_of_two(
@@ -25,3 +28,19 @@ def least_loaded_of_two(
     if not pair:
         pair = [candidate for candidate in candidates if usable(candidate)]
     return min(pair, key=load, default=None)
+
+
+def first_uncrowded(
+    preferred: Iterable[T], alternative: T, load: Callable[[T], float], usable: Callable[[T], bool], slack: float
+) -> T | None:
+    """The first usable of the preferred that is not much more loaded than the alternative; None if all are.
+
+    Consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016), with the bound set by what the
+    request would get otherwise in place of the mean: that is what it gives up, and needs no look at everyone.
+    `slack`, in units of load, is allowed on top, so that a nearly idle replica is not left for an idle one.
+    """
+    bound = CROWDED * load(alternative) + slack
+    for candidate in preferred:
+        if usable(candidate) and load(candidate) <= bound:
+            return candidate
+    return None

@@ -10,8 +10,10 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from serve_app.balancing.pick import least_loaded_of_two
+from serve_app.balancing.pick import first_uncrowded, least_loaded_of_two
+from serve_app.balancing.ring import Ring
 from serve_app.errors import ApiError
 from serve_app.replica import ReplicaInfo, ReplicaLoad
 
@@ -20,6 +22,15 @@ EJECTED_FIRST_S = 2.0
 EJECTED_MOST_S = 60.0
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full, unless it reports again before."""
+PATIENCE = 1 / 64
+"""Requests a replica may hold beyond the bound and still be preferred for its cache, as a share of `max_running`:
+4 of 256 hardly lengthen a decoding step. At least one, since the last report may count a request that has ended."""
+
+Key = tuple[int, int]
+"""What a request shares with others, as two 64-bit hashes: of where it belongs, and of where it goes when that is
+crowded."""
+Placed = Literal["home", "second", "spilled", "none"]
+"""Where a request with a key went: where it belongs, to its second place, to neither. "none" had no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Replica:
 
 
 class ReplicaPool:
-    """The replicas of one model; hands out the least loaded and waits when there is none."""
+    """The replicas of one model; hands out the one that suits a request best and waits when there is none."""
 
     def __init__(
         self,
@@ -83,14 +94,22 @@ class ReplicaPool:
         limits: Limits,
         rng: random.Random | None = None,
         wake: Callable[[], None] = lambda: None,
+        affinity: bool = True,
     ) -> None:
-        """`wake` is called when a request finds no replica at all: the model may have been scaled to zero."""
+        """`wake` is called when a request finds no replica at all: the model may have been scaled to zero.
+
+        Without `affinity` keys are ignored.
+        """
         self.model = model
         self._wake_model = wake
         self._limits = limits
+        self._affinity = affinity
         self._rng = rng or random.Random()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
+        self._ring = Ring()
+        self.placed: dict[Placed, int] = {"home": 0, "second": 0, "spilled": 0, "none": 0}
+        """Requests handed out so far."""
         self._waiters: dict[asyncio.Future[None], None] = {}
 
     @property
@@ -101,6 +120,11 @@ class ReplicaPool:
     def waiting(self) -> int:
         """Requests held here until a replica has room."""
         return len(self._waiters)
+
+    @property
+    def affine(self) -> bool:
+        """Whether it makes a difference which key a request has."""
+        return self._affinity and len(self._candidates) > 1
 
     def update(self, published: Iterable[Published]) -> None:
         """Take over the set Serve announces; what this process knows of a replica that stays is kept."""
@@ -115,17 +139,20 @@ class ReplicaPool:
             replicas[one.id] = replica
         self._replicas = replicas
         self._candidates = tuple(replicas.values())
+        if self._affinity:
+            self._ring.update(replicas)
         self._wake(len(self._waiters))
 
-    async def acquire(self, avoid: frozenset[str] = frozenset()) -> Replica:
+    async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None) -> Replica:
         """A replica with room for one more request, which it counts from now; `release` it afterwards.
 
-        `avoid` holds the ids of replicas that have already failed this request. Raises ApiError 503 when no
+        `avoid` holds the ids of replicas that have already failed this request. Requests with the same `key` get the
+        same replica while it is there, has room and is not much more loaded than others. Raises ApiError 503 when no
         replica comes up in time, 429 when all stay full or too many requests wait already.
         """
-        replica = None if self._waiters else self._pick(avoid)
+        replica = None if self._waiters else self._pick(avoid, key)
         if replica is None:
-            replica = await self._wait(avoid)
+            replica = await self._wait(avoid, key)
         replica.in_flight += 1
         return replica
 
@@ -149,20 +176,29 @@ class ReplicaPool:
         replica.full_until = time.monotonic() + FULL_FOR_S
         asyncio.get_running_loop().call_later(FULL_FOR_S, self._wake, 1)
 
-    def _pick(self, avoid: frozenset[str]) -> Replica | None:
+    def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
         now = time.monotonic()
-        return least_loaded_of_two(
-            self._candidates,
-            load=lambda replica: replica.pressure,
-            usable=lambda replica: replica.id not in avoid and replica.accepts(now),
-            rng=self._rng,
-        )
+
+        def usable(replica: Replica) -> bool:
+            return replica.id not in avoid and replica.accepts(now)
+
+        other = least_loaded_of_two(self._candidates, lambda replica: replica.pressure, usable, self._rng)
+        if other is None:
+            return None
+        if key is None or not self.affine:
+            self.placed["none"] += 1
+            return other
+        preferred = [self._replicas[self._ring.home(hash)] for hash in key]
+        slack = max(1.0, PATIENCE * other.info.max_running)
+        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, usable, slack) or other
+        self.placed["home" if chosen is preferred[0] else "second" if chosen is preferred[1] else "spilled"] += 1
+        return chosen
 
     def _serving(self) -> bool:
         now = time.monotonic()
         return any(replica.serves(now) for replica in self._candidates)
 
-    async def _wait(self, avoid: frozenset[str]) -> Replica:
+    async def _wait(self, avoid: frozenset[str], key: Key | None) -> Replica:
         if len(self._waiters) >= self._limits.max_waiting:
             raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
         if not self._candidates:
@@ -185,7 +221,7 @@ class ReplicaPool:
                 raise
             finally:
                 self._waiters.pop(waiter, None)
-            if (replica := self._pick(avoid)) is not None:
+            if (replica := self._pick(avoid, key)) is not None:
                 self._wake(1)
                 return replica
 

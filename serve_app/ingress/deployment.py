@@ -46,7 +46,8 @@ class IngressReplica:
         self._waking: dict[str, asyncio.Task[None]] = {}
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._catalogue = Catalogue(
-            Served(model, ReplicaPool(model.id, limits, wake=partial(self._wake, model.id))) for model in config.models
+            Served(model, ReplicaPool(model.id, limits, wake=partial(self._wake, model.id), affinity=model.affinity))
+            for model in config.models
         )
         for served in self._catalogue.models:
             registry.register(served.pool)

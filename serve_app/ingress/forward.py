@@ -10,7 +10,7 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
-from serve_app.balancing.pool import Replica, ReplicaPool
+from serve_app.balancing.pool import Key, Replica, ReplicaPool
 from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone
@@ -50,10 +50,17 @@ class Forwarder:
         self._upstream = upstream
 
     async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, body: bytes, pool: ReplicaPool, seen: Observation
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: bytes,
+        pool: ReplicaPool,
+        seen: Observation,
+        key: Key | None = None,
     ) -> None:
         """Answer the request; raises ApiError while nothing has been sent, ClientGone when nobody listens."""
-        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen))
+        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -66,11 +73,13 @@ class Forwarder:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _with_retries(self, scope: Scope, send: Send, body: bytes, pool: ReplicaPool, seen: Observation) -> None:
+    async def _with_retries(
+        self, scope: Scope, send: Send, body: bytes, pool: ReplicaPool, seen: Observation, key: Key | None
+    ) -> None:
         failed: set[str] = set()
         deaths = 0
         for _ in range(_MOST_TRIES):
-            replica = await pool.acquire(frozenset(failed))
+            replica = await pool.acquire(frozenset(failed), key)
             try:
                 await self._once(scope, send, body, replica, seen)
                 pool.succeeded(replica)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from serve_app.balancing.pool import Placed
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -42,6 +47,26 @@ class Metrics:
         self.waiting = Gauge(
             "serve_app_requests_waiting", "Requests held until a replica has room.", ("model",), registry=self.registry
         )
+
+
+class Picks(Collector):
+    """What the pools count themselves, read from them when asked."""
+
+    def __init__(self, picks: Mapping[str, Mapping[Placed, int]]) -> None:
+        """`picks` holds each model's counts, which go on counting."""
+        self._picks = picks
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample for each model and kind of place."""
+        family = CounterMetricFamily(
+            "serve_app_affinity_picks",
+            "Replicas picked: the request's home, its second place, spilled to another; none: it shares no prefix.",
+            labels=("model", "place"),
+        )
+        for model, counts in self._picks.items():
+            for place, count in counts.items():
+                family.add_metric((model, place), count)
+        yield family
 
 
 class Observation:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
+from serve_app.ingress.affinity import affinity_key
 from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.forward import Forwarder
@@ -86,10 +87,12 @@ class IngressApp:
 
         try:
             body = await read_body(scope, receive, self._max_body_bytes)
-            pool = self._catalogue.pool(read_head(scope, body).model)
+            head = read_head(scope, body)
+            pool = self._catalogue.pool(head.model)
+            key = affinity_key(scope, head) if pool.affine else None
             with Observation(self._metrics, pool.model, scope["path"]) as seen:
                 try:
-                    await self._forward(scope, receive, tracked, body, pool, seen)
+                    await self._forward(scope, receive, tracked, body, pool, seen, key)
                 except ApiError as error:
                     seen.failed(error.status)
                     raise

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from serve_app.balancing.pool import Replica
 from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue, Served
-from serve_app.ingress.metrics import Metrics
+from serve_app.ingress.metrics import Metrics, Picks
 from serve_app.plan import replica_bounds
 
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
@@ -29,6 +29,7 @@ class Status:
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
+        metrics.registry.register(Picks({one.config.id: one.pool.placed for one in catalogue.models}))
 
     def routes(self) -> list[Route]:
         return [

@@ -49,6 +49,21 @@ async def test_models_say_that_they_are_simulated(http: httpx.AsyncClient) -> No
     assert all(model["simulated"] for model in models)
 
 
+async def test_a_long_prefix_and_a_session_stay_with_one_replica(http: httpx.AsyncClient, simulated: Service) -> None:
+    before = await generated(simulated, "pair")
+    prefix = "Answer in one word. " * 60
+    for number in range(8):
+        assert (await post(http, "pair", 5, prompt=f"{prefix} {number}")).status_code == 200
+    between = await generated(simulated, "pair")
+    assert sorted(between[replica] - before.get(replica, 0) for replica in between) == [0, 40]
+    for number in range(8):
+        body = completion("pair", 5, prompt=str(number))
+        assert (await http.post("/v1/completions", json=body, headers={"x-session-id": "me"})).status_code == 200
+    after = await generated(simulated, "pair")
+    assert sorted(after[replica] - between[replica] for replica in after) == [0, 40]
+    assert 'picks_total{model="pair",place="home"} 16.0' in (await http.get("/metrics")).text
+
+
 async def test_load_is_shared_evenly(http: httpx.AsyncClient, simulated: Service) -> None:
     before = await generated(simulated, "pair")
     answers = await asyncio.gather(*(post(http, "pair", 20) for _ in range(16)))

@@ -96,6 +96,13 @@ async def test_a_model_without_replicas_is_503_and_counted(http: httpx.AsyncClie
     assert 'model="down",route="/v1/completions",status="503"' in (await http.get("/metrics")).text
 
 
+async def test_picks_are_counted_by_place(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/completions", json={"model": "owner/up", "prompt": "a"})
+    text = (await http.get("/metrics")).text
+    assert 'serve_app_affinity_picks_total{model="owner/up",place="none"} 1.0' in text
+    assert 'serve_app_affinity_picks_total{model="down",place="home"} 0.0' in text
+
+
 async def test_docs_work_before_any_engine_does(http: httpx.AsyncClient) -> None:
     assert "/v1/chat/completions" in (await http.get("/docs")).text
     assert (await http.get("/openapi.json")).status_code == 503
