@@ -33,8 +33,9 @@ class Ring:
             for point in gone:
                 del self._owners[point]
         for id in wanted - self._ids:
-            self._points += _points(id)
-            self._owners.update(dict.fromkeys(_points(id), id))
+            points = _points(id)
+            self._points += points
+            self._owners.update(dict.fromkeys(points, id))
         if wanted != self._ids:
             self._points.sort()
             self._ids = wanted
