@@ -15,6 +15,7 @@ from loadtests.peers.ours import ours
 from loadtests.peers.peer import Peer
 from loadtests.peers.ray_llm import ray_llm
 from loadtests.peers.setup import Setup
+from loadtests.peers.vllm_packed import vllm_packed
 from loadtests.peers.vllm_serve import vllm_serve
 from serve_app.config import ModelConfig
 from serve_app.engine import platform
@@ -41,6 +42,7 @@ def others() -> dict[str, Build]:
     """Everyone but this project, as far as vLLM's CPU build has them."""
     return {
         "vllm": lambda setup, port, folder: vllm_serve(setup, port),
+        "vllm-x2": lambda setup, port, folder: vllm_packed(setup, port, folder, 2),
         "ray-llm": lambda setup, port, folder: ray_llm(setup, port, folder, direct=False),
         "ray-llm-direct": lambda setup, port, folder: ray_llm(setup, port, folder, direct=True),
     }
@@ -50,6 +52,8 @@ def gpu_others() -> dict[str, Build]:
     """Everyone but this project."""
     return others() | {
         "vllm-rust": lambda setup, port, folder: vllm_serve(setup, port, rust=True),
+        "vllm-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4),
+        "vllm-rust-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4, rust=True),
         "vllm-api4": lambda setup, port, folder: vllm_serve(setup, port, api_servers=4),
     }
 

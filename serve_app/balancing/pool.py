@@ -20,6 +20,8 @@ from serve_app.replica import ReplicaInfo, ReplicaLoad
 EJECTED_FIRST_S = 2.0
 """How long a replica that broke a connection is left alone; doubles with each further break."""
 EJECTED_MOST_S = 60.0
+TIMER_SLACK_S = 0.01
+"""uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full, unless it reports again before."""
 PATIENCE = 1 / 64
@@ -169,12 +171,12 @@ class ReplicaPool:
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
         replica.breaks += 1
         replica.shunned_until = time.monotonic() + pause
-        asyncio.get_running_loop().call_later(pause, self._wake, 1)
+        asyncio.get_running_loop().call_later(pause + TIMER_SLACK_S, self._wake, 1)
 
     def full(self, replica: Replica) -> None:
         """It said it is full, which this process did not know."""
         replica.full_until = time.monotonic() + FULL_FOR_S
-        asyncio.get_running_loop().call_later(FULL_FOR_S, self._wake, 1)
+        asyncio.get_running_loop().call_later(FULL_FOR_S + TIMER_SLACK_S, self._wake, 1)
 
     def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
         now = time.monotonic()
