@@ -11,9 +11,6 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_library: Any = None
-"""Kept: its destructor takes the operators away again."""
-
 
 def find(name: str, path: Any) -> ModuleSpec | None:
     """An import hook's `find_spec`; None leaves the import to the ordinary finders."""
@@ -33,15 +30,11 @@ def find(name: str, path: Any) -> ModuleSpec | None:
 
 def _define_missing_operators() -> None:
     """torchvision registers kernels for these at import and fails if nobody has declared them."""
-    global _library
-    if _library is not None:
-        return
-    import torch
+    from torch import library
 
-    _library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
-            _library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _run_torchcodec(run: Any, module: ModuleType) -> None:
