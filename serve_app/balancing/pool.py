@@ -171,12 +171,12 @@ class ReplicaPool:
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
         replica.breaks += 1
         replica.shunned_until = time.monotonic() + pause
-        asyncio.get_running_loop().call_later(pause + TIMER_SLACK_S, self._wake, 1)
+        self._wake_after(pause)
 
     def full(self, replica: Replica) -> None:
         """It said it is full, which this process did not know."""
         replica.full_until = time.monotonic() + FULL_FOR_S
-        asyncio.get_running_loop().call_later(FULL_FOR_S + TIMER_SLACK_S, self._wake, 1)
+        self._wake_after(FULL_FOR_S)
 
     def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
         now = time.monotonic()
@@ -226,6 +226,9 @@ class ReplicaPool:
             if (replica := self._pick(avoid, key)) is not None:
                 self._wake(1)
                 return replica
+
+    def _wake_after(self, pause_s: float) -> None:
+        asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._wake, 1)
 
     def _wake(self, count: int) -> None:
         for waiter in self._waiters:

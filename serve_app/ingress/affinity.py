@@ -55,7 +55,7 @@ def affinity_key(scope: Scope, head: Head) -> Key | None:
 
 def _session(scope: Scope, head: Head) -> bytes:
     named = bytes(memoryview(head.prompt_cache_key)[:SPAN])
-    return header(scope, SESSION_HEADER).encode() if named in _UNNAMED else named
+    return header(scope["headers"], SESSION_HEADER).encode() if named in _UNNAMED else named
 
 
 def _start(head: Head) -> Iterator[memoryview]:

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from serve_app.balancing.pool import Key, Replica, ReplicaPool
 from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
-from serve_app.ingress.request import ClientGone
-from serve_app.ingress.upstream import Answer, Headers, Upstream, UpstreamError
+from serve_app.ingress.request import ClientGone, header
+from serve_app.ingress.upstream import Upstream, UpstreamError
 from serve_app.replica import DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
 
 _KEPT_REQUEST_HEADERS = frozenset({b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"})
@@ -22,17 +22,6 @@ _DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-
 _MOST_TRIES = 4
 _MOST_DEATHS = 2
 """A request that was at work in two replicas as they died is not given a third."""
-
-
-class Broken(Exception):
-    """The replica's connection could not be made or broke."""
-
-    def __init__(self, reason: str, connected: bool, started: bool) -> None:
-        super().__init__(reason)
-        self.connected = connected
-        """The replica may have begun with the request."""
-        self.started = started
-        """The client has seen part of an answer."""
 
 
 class Refused(Exception):
@@ -91,9 +80,9 @@ class Forwarder:
                     pool.eject(replica)
                     failed.add(replica.id)
                     deaths += refusal.reason == DIED
-            except Broken as broken:
+            except UpstreamError as broken:
                 pool.eject(replica)
-                if broken.started:
+                if broken.answered:
                     await _break_off(send, seen, str(broken))
                     return
                 failed.add(replica.id)
@@ -108,36 +97,21 @@ class Forwarder:
         raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
 
     async def _once(self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation) -> None:
-        headers = [header for header in scope["headers"] if header[0] in _KEPT_REQUEST_HEADERS]
+        headers = [one for one in scope["headers"] if one[0] in _KEPT_REQUEST_HEADERS]
         headers.append((TOKEN_HEADER, replica.info.token.encode()))
+        answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
         try:
-            answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
-        except UpstreamError as error:
-            raise Broken(str(error), error.connected, started=False) from error
-        try:
-            if refusal := _value(answer.headers, REFUSED_HEADER):
+            if refusal := header(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
-            seen.started(answer.status, _value(answer.headers, b"content-type").partition(";")[0])
-            kept = [header for header in answer.headers if header[0] not in _DROPPED_RESPONSE_HEADERS]
+            seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
+            kept = [one for one in answer.headers if one[0] not in _DROPPED_RESPONSE_HEADERS]
             await send({"type": "http.response.start", "status": answer.status, "headers": kept})
-            while chunk := await _next(answer):
+            while chunk := await answer.read():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 seen.sent(len(chunk))
         finally:
             answer.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _next(answer: Answer) -> bytes:
-    """The replica's faults end here as Broken; the client's, in `send`, do not pass."""
-    try:
-        return await answer.read()
-    except UpstreamError as error:
-        raise Broken(str(error), connected=True, started=True) from error
-
-
-def _value(headers: Headers, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
 
 
 async def _disconnected(receive: Receive) -> None:

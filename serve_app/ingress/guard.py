@@ -22,9 +22,9 @@ class Guard:
         """Raise ApiError 401 for a missing or wrong key."""
         if not self._keys:
             return
-        scheme, _, presented = header(scope, b"authorization").partition(" ")
+        scheme, _, presented = header(scope["headers"], b"authorization").partition(" ")
         if scheme.lower() != "bearer":
-            presented = header(scope, b"x-api-key")
+            presented = header(scope["headers"], b"x-api-key")
         given = presented.strip().encode()
         matches = [hmac.compare_digest(given, key) for key in self._keys]
         if not any(matches):

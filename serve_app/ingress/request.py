@@ -6,12 +6,15 @@ body is forwarded as the bytes that came.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 from starlette.types import Receive, Scope
 
 from serve_app.errors import ApiError
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 _ABSENT = msgspec.Raw()
 
@@ -44,9 +47,9 @@ class ClientGone(Exception):
 _decoder = msgspec.json.Decoder(Head)
 
 
-def header(scope: Scope, name: bytes) -> str:
-    """A request header's value, empty if absent. `name` is lower case."""
-    for key, value in scope["headers"]:
+def header(headers: Headers, name: bytes) -> str:
+    """A header's value, empty if absent. `name` and the headers' names are lower case."""
+    for key, value in headers:
         if key == name:
             return str(value, "latin-1")
     return ""
@@ -54,7 +57,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body; raises ApiError 413 as soon as it is known to exceed `limit` bytes."""
-    length = header(scope, b"content-length")
+    length = header(scope["headers"], b"content-length")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
@@ -74,7 +77,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 def read_head(scope: Scope, body: bytes) -> Head:
     """Model and stream flag; raises ApiError 400 for what is not a JSON object, 415 for another content type."""
-    kind = header(scope, b"content-type").partition(";")[0].strip().lower()
+    kind = header(scope["headers"], b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(
             415,

@@ -7,13 +7,12 @@ exchange at a time on a connection. Beside aiohttp's client it spares the ingres
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
-Headers = Iterable[tuple[bytes, bytes]]
+from serve_app.ingress.request import Headers
 
 BUFFERED_MOST_BYTES = 2**18
 """Of an answer whose client reads slowly; then the replica has to wait."""
@@ -22,10 +21,12 @@ BUFFERED_MOST_BYTES = 2**18
 class UpstreamError(Exception):
     """The server could not be reached, or broke the connection or the protocol."""
 
-    def __init__(self, reason: str, connected: bool) -> None:
+    def __init__(self, reason: str, connected: bool, answered: bool = False) -> None:
         super().__init__(reason)
         self.connected = connected
         """The server may have begun with the request."""
+        self.answered = answered
+        """The head of its answer had come."""
 
 
 class Upstream:
@@ -117,8 +118,11 @@ class Answer(asyncio.Protocol):
         self._complete = False
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b\r\n" % (
-            *(method.encode(), path.encode(), self._host),
-            *(len(body), lines),
+            method.encode(),
+            path.encode(),
+            self._host,
+            len(body),
+            lines,
         )
         if self._broken is None:
             assert self._transport is not None
@@ -155,7 +159,7 @@ class Answer(asyncio.Protocol):
     async def _more(self) -> None:
         """Wait until something has come in."""
         if self._broken is not None:
-            raise UpstreamError(self._broken, connected=True)
+            raise UpstreamError(self._broken, connected=True, answered=bool(self.status))
         self._reader = asyncio.get_running_loop().create_future()
         try:
             await self._reader
