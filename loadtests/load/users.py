@@ -7,6 +7,7 @@ from random import expovariate
 from time import perf_counter
 from typing import ClassVar
 
+from gevent.event import Event
 from locust import User, task
 from locust.exception import StopUser
 
@@ -22,18 +23,27 @@ class Sender(User):
 
 
 class Closed(Sender):
-    """Asks, waits for the whole answer, thinks, and asks again."""
+    """Asks, waits for the whole answer, thinks, and asks again.
+
+    It thinks in its task: Locust kills a user in its own pause, and may hit it as it begins the next request.
+    """
 
     def on_start(self) -> None:
+        self._leaving = Event()
         self.session.wait_for_beginning()
-
-    def wait_time(self) -> float:
-        mean = self.session.options.think_s
-        return expovariate(1 / mean) if mean > 0 else 0.0
 
     @task
     def ask(self) -> None:
-        self.session.send()
+        mean = self.session.options.think_s
+        while not self._leaving.is_set():
+            self.session.send()
+            self._leaving.wait(expovariate(1 / mean) if mean > 0 else 0.0)
+        raise StopUser
+
+    def stop(self, force: bool = False) -> bool:
+        """Locust's: True when the user has been killed, False when it is to leave after its request."""
+        self._leaving.set()
+        return bool(super().stop(force=True)) if force else False
 
 
 class Arrivals(Sender):
