@@ -92,7 +92,7 @@ class _Asked:
     @property
     def tokens(self) -> tuple[int, int]:
         """Of the prompt and of the answer as the server counts; without that, texts of the stream."""
-        return self.stream.usage or self._whole_usage or (0, len(self.stream.gaps) + (self.stream.first_s is not None))
+        return self.stream.usage or self._whole_usage or (0, self.stream.texts)
 
     def ask(self, http: HTTPClient, headers: dict[str, str]) -> None:
         request = self.request
