@@ -92,7 +92,7 @@ def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
         found.append(f"!!! THE CLIENT WAS A BOTTLENECK: CPU of {which} of a core. Give it more --processes.")
     late = percentile_ms(stats, LATE, 99)
     if late > LATE_MS:
-        found.append(f"!!! THE CLIENT WAS LATE: its schedule ran {late:.0f} ms behind (p99). Give it more --processes.")
+        found.append(f"!!! THE CLIENT WAS LATE: its schedule ran {late:.0f} ms behind (p99). Give it more cores.")
     return found
 
 
