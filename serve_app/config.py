@@ -257,6 +257,22 @@ class Ingress(Section):
     """How long a request waits for a model's first replica before it gets 503."""
 
 
+class Batch(Section):
+    """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
+
+    directory: Annotated[str, Field(pattern=r"^[/~]")]
+    """Where files, results and the state of batches are kept: an absolute path, or one below `~`. On a cluster, a
+    file system that every node shares."""
+    max_file_mib: Positive = 512.0
+    """Larger uploads are refused with 413."""
+    parallel_batches: AtLeastOne = 4
+    """Batches worked through at the same time; the others wait in the order in which they came."""
+    max_open: AtLeastOne = 1024
+    """Requests one batch has open at most; how many it has follows what the engines take."""
+    cpus: Annotated[float, Field(ge=0)] = 0.2
+    """CPU cores Ray reserves for the process that does all this."""
+
+
 class ServiceConfig(Section):
     """The whole service."""
 
@@ -268,6 +284,8 @@ class ServiceConfig(Section):
     """The public face."""
     images: Images = Images()
     """Image sources and sizes."""
+    batch: Batch | None = None
+    """Switches `/v1/files` and `/v1/batches` on."""
 
     @field_validator("models")
     @classmethod
