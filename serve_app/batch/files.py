@@ -20,7 +20,7 @@ from serve_app.batch.upload import receive
 from serve_app.errors import ApiError
 
 PURPOSES = ("batch",)
-OUTPUT_PURPOSE = "batch_output"
+
 MOST_LISTED = 10_000
 EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
 """OpenAI's bounds for `expires_after`."""
