@@ -34,11 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         job = Job(tuple(expand(args.input)), args.out, errors, args.priority)
         progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
         scanned = scan(job.inputs)
-        summary = (
-            _with_engines(args, job, scanned, progress)
-            if args.config
-            else asyncio.run(_over_http(args, job, scanned, progress))
-        )
+        work = _with_engines if args.config else _over_http
+        summary = work(args, job, scanned, progress)
     except (InputError, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError) as error:
         progress.stopped(str(error))
         return 2
@@ -49,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if summary.failed else 0
 
 
-async def _over_http(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
-    pace = Pace(most=args.concurrency)
-    async with HttpClient(args.base_url, args.api_key) as client:
-        job = replace(job, models=await client.models())
-        return await run(job, client, scanned=scanned, pace=pace, progress=progress.update)
+def _over_http(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
+    async def work() -> Summary:
+        async with HttpClient(args.base_url, args.api_key) as client:
+            served = replace(job, models=await client.models())
+            pace = Pace(most=args.concurrency)
+            return await run(served, client, scanned=scanned, pace=pace, progress=progress.update)
+
+    return asyncio.run(work())
 
 
 def _with_engines(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:

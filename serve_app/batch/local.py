@@ -40,7 +40,6 @@ class LocalEngines:
         self._names: dict[str, str] = {}
         self._handles: dict[str, Any] = {}
         self._joined = False
-        self._own_cluster = False
 
     def start(self) -> None:
         """Returns once every model serves; raises DidNotStart. Blocks.
@@ -54,9 +53,9 @@ class LocalEngines:
         from serve_app.app import engine
 
         if not ray.is_initialized():
-            cluster = chosen_cluster()
-            ray.init(cluster or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-            self._joined, self._own_cluster = True, cluster is None
+            address = chosen_cluster() or "local"
+            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            self._joined = True
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         run = uuid.uuid4().hex[:8]
         self._names = {model.id: f"offline-{run}-{number}" for number, model in enumerate(self.config.models)}
@@ -96,20 +95,21 @@ class LocalEngines:
         return Pace(max(START, int(full * (1 + QUEUED))), most)
 
     def stop(self) -> None:
-        """End the engines, and the Ray cluster if it was started for them. Blocks."""
+        """End the engines, and the Ray cluster if it was started for them. Blocks; does nothing the second time."""
         import ray
         from ray import serve
 
-        if not ray.is_initialized():
-            return
-        with contextlib.suppress(Exception):
-            if self._own_cluster:
-                serve.shutdown()
-            else:
-                for name in self._names.values():
+        from serve_app.balancing import registry
+
+        for model in self._names:
+            registry.unregister(model)
+        if self._names and ray.is_initialized():
+            for name in self._names.values():
+                with contextlib.suppress(Exception):
                     serve.delete(name)
-        if self._joined:
-            ray.shutdown()
+            if self._joined:
+                ray.shutdown()
+        self._names = {}
 
     def _wait(self) -> None:
         from ray import serve
