@@ -16,9 +16,7 @@ _REMOTE = ("http://", "https://", "data:")
 def with_data_urls(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The conversation with every image that is an object or a file of this machine put in; URLs stay."""
     return [
-        {**turn, "content": [_part(part) for part in turn["content"]]}
-        if isinstance(turn.get("content"), list)
-        else turn
+        turn if not isinstance(turn.get("content"), list) else {**turn, "content": [*map(_part, turn["content"])]}
         for turn in messages
     ]
 

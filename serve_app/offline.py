@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import msgspec
 
@@ -101,14 +101,6 @@ class LLM:
             self._thread.join()
             self._loop.close()
 
-    @overload
-    def chat(
-        self, messages: Any, sampling_params: Any = ..., *, iterator: Literal[True], **more: Any
-    ) -> Iterator[RequestOutput]: ...
-
-    @overload
-    def chat(self, messages: Any, sampling_params: Any = ..., **more: Any) -> list[RequestOutput]: ...
-
     def chat(
         self,
         messages: Conversation | Iterable[Conversation],
@@ -120,10 +112,11 @@ class LLM:
         """Answer one conversation or any number of them; the results are in their order.
 
         `sampling_params` is a dict, a `SamplingParams` of this package or of vLLM, or a list with one for each.
-        `iterator` gives the results as they come, and takes conversations from a generator as they are needed. An image
-        is a part `{"type": "image", "image": ...}` (a PIL image, a path or a URL) or OpenAI's `image_url`. `model` names
-        the model; unless given it is the first, or for an image the first that sees. With `errors="keep"` a prompt that
-        fails has its `error` set; otherwise RequestFailed is raised in its place. Further keywords go into each request.
+        `iterator` gives the results as they come, and takes conversations from a generator as they are needed. An
+        image is a part `{"type": "image", "image": ...}` (a PIL image, a path or a URL) or OpenAI's `image_url`.
+        `model` names the model; unless given it is the first, or for an image the first that sees. With
+        `errors="keep"` a prompt that fails has its `error` set; otherwise RequestFailed is raised in its place. Further
+        keywords go into each request.
         """
         one = isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict)
         conversations: Any = [messages] if one else messages

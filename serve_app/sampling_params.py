@@ -37,7 +37,7 @@ NAMES = tuple(field.name for field in fields_of(SamplingParams))
 
 
 def fields(params: Any) -> dict[str, Any]:
-    """What of a dict, a SamplingParams or vLLM's goes into a request. Raises TypeError for an unknown name in a dict."""
+    """What of a dict, a SamplingParams or vLLM's goes into a request; TypeError for a dict's unknown name."""
     if params is None:
         return {}
     if isinstance(params, SamplingParams):
