@@ -1,7 +1,7 @@
 """`python -m loadtests.makes_way SUITE`: what a person's chat notices of a batch that runs on the same service.
 
-One client chats, a streamed request after the other with a pause between, first alone, then while `serve_app.batch` works
-through a file that does not end before it. Prints the time to first token of both, and their ratio at p95.
+One client chats, a streamed request after the other with a pause between, first alone, then while `serve_app.batch`
+works through a file that does not end before it. Prints the time to first token of both, and their ratio at p95.
 """
 
 from __future__ import annotations
