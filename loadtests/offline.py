@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from loadtests.suites import cpu_text, gpu_text, path
 SUITES: dict[str, Callable[[str], Setup]] = {
     "cpu-text": lambda source: cpu_text().setup,
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
-    "simulated": lambda source: path().setup,
+    "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
 }
 WORDS = [
     "what",
@@ -48,6 +49,8 @@ WORDS = [
     "how",
     "when",
 ]
+SIMULATED_RUNNING = 32
+"""Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
 TIMEOUT_S = 1800.0
 Figures = dict[str, Any]
 
@@ -121,6 +124,8 @@ def _run(module: list[str], environment: dict[str, str]) -> Figures:
 
 def _config(setup: Setup, args: argparse.Namespace, folder: Path, replicas: int) -> Path:
     service = service_args(setup, replicas, ingresses=0)
+    # Every engine of every contender may run as many sequences.
+    service["models"][0]["max_running"] = setup.streams
     if args.gpu_memory_gib:
         service["gpu_memory_gib"] = args.gpu_memory_gib
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": service}
