@@ -73,9 +73,15 @@ class Autoscaling(Section):
     initial_replicas: NotNegative | None = None
     """How many to start with; `min_replicas` unless set."""
     target_load: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Aimed-at share of `max_running` that is busy, waiting requests counted."""
+    """Aimed-at share of `max_running` that is busy, requests that wait anywhere counted."""
+    target_kv_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Aimed-at share of the KV cache in use, what waiting requests will need counted."""
+    tokens_per_s: Positive | None = None
+    """Output tokens a second one replica is meant to carry, head-room taken off; unless set, tokens do not count."""
+    ttft_target_s: Positive | None = None
+    """Grow while requests wait and the engines' mean time to first token is above this, seconds."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
-    """Demand must stay above the present replicas for this long."""
+    """Demand must stay above the present replicas for this long, unless requests queue for want of a slot."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
     """Demand must stay below the present replicas for this long."""
 
@@ -134,7 +140,7 @@ class ModelConfig(Section):
 
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
-    1 unless `replicas_per_gpu` says otherwise."""
+    1 unless `replicas_per_gpu` says otherwise; a simulated engine takes none unless this says so."""
     replicas_per_gpu: PerGpu | None = None
     """How many replicas share a GPU evenly; the other way to write `gpus`. `auto` takes as many as pay and fit."""
     packing: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -210,7 +216,7 @@ class ModelConfig(Section):
     def gpu_share(self) -> float:
         """GPUs one replica asks Ray for."""
         if self.engine == "simulated":
-            return 0.0
+            return self.gpus or 0.0
         count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
         if isinstance(count, int):
             return share(count)
