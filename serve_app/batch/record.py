@@ -79,7 +79,7 @@ def _explained(status: int, error: Any) -> tuple[str, str]:
 
 
 def _error(code: str, message: str, raw: Raw) -> bytes:
-    place = {"file": str(raw.file), "line": raw.number}
+    place = {"file": raw.file.name, "line": raw.number}
     return json.dumps({"code": code, "message": message, **place}, separators=(",", ":")).encode()
 
 
