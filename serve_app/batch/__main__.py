@@ -15,7 +15,8 @@ from serve_app.batch.journal import JournalError
 from serve_app.batch.lines import InputError, expand
 from serve_app.batch.pace import MOST, START, Pace
 from serve_app.batch.progress import Progress
-from serve_app.batch.runner import PRIORITY, Job, Stopped, Summary, run
+from serve_app.batch.runner import PRIORITY, Job, Summary, run
+from serve_app.batch.send import Stopped
 
 INTERRUPTED = 130
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
+import msgspec
 
 from serve_app.batch.pace import Load
-from serve_app.batch.watch import Watch
+from serve_app.replica import BATCH_HEADER
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 3600.0
@@ -46,14 +47,25 @@ class Client(Protocol):
         ...
 
 
+class ModelLoad(msgspec.Struct):
+    """What /load says of a model: sums of what its replicas last reported."""
+
+    running: int
+    waiting: int
+    interactive: int
+    interactive_begun: int
+
+
 class HttpClient:
     """A running service over HTTP. An async context manager."""
 
     def __init__(self, base_url: str, api_key: str | None = None) -> None:
         """`base_url` may end in /v1, as it does for OpenAI's client."""
         self._root = base_url.rstrip("/").removesuffix("/v1")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._watch = Watch()
+        self._headers = {BATCH_HEADER.decode(): "1"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._begun: int | None = None
 
     async def __aenter__(self) -> HttpClient:
         self._session = aiohttp.ClientSession(
@@ -75,26 +87,27 @@ class HttpClient:
 
     async def send(self, url: str, body: bytes) -> Answer:
         headers = {"Content-Type": "application/json"}
-        self._watch.sent()
-        accepted = False
         try:
             async with self._session.post(self._root + url, data=body, headers=headers) as response:
-                answer = Answer(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
-                accepted = answer.status == 200
-                return answer
+                return Answer(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
         except aiohttp.ClientConnectorError as error:
             raise NoAnswer(str(error), sent=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswer(str(error) or type(error).__name__, sent=True) from error
-        finally:
-            self._watch.ended(accepted)
 
     async def load(self) -> Load | None:
-        before = self._watch.mark()
-        with contextlib.suppress(NoAnswer):
-            status, body = await self._get("/metrics")
+        """What this project's service says at /load; None from another's."""
+        with contextlib.suppress(NoAnswer, msgspec.DecodeError):
+            status, body = await self._get("/load")
             if status == 200:
-                return self._watch.look(body.decode(), before)
+                models = msgspec.json.decode(body, type=dict[str, ModelLoad]).values()
+                begun = sum(model.interactive_begun for model in models)
+                before, self._begun = begun if self._begun is None else self._begun, begun
+                return Load(
+                    running=sum(model.running for model in models),
+                    waiting=sum(model.waiting for model in models),
+                    others=sum(model.interactive for model in models) + max(0, begun - before),
+                )
         return None
 
     async def _get(self, path: str) -> tuple[int, bytes]:

@@ -20,8 +20,9 @@ from serve_app.batch.objects import Batch, Counts, File, Problem, Problems, Stat
 from serve_app.batch.pace import Pace
 from serve_app.batch.pooled import PoolClient
 from serve_app.batch.record import refused
-from serve_app.batch.runner import Job, Stopped, Summary, run
+from serve_app.batch.runner import Job, Summary, run
 from serve_app.batch.scan import scan
+from serve_app.batch.send import Stopped
 from serve_app.batch.store import Store, move, output_ids
 from serve_app.batch.tally import tally
 

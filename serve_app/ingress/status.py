@@ -45,6 +45,7 @@ class Status:
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/version", self._version),
+            Route("/load", self._load),
             Route("/metrics", self._prometheus),
         ]
 
@@ -58,6 +59,10 @@ class Status:
         }
         ready = all(model["ready"] or not model["wanted"] for model in models.values())
         return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
+
+    async def _load(self, request: Request) -> JSONResponse:
+        """What a batch outside the service paces itself by."""
+        return JSONResponse({one.config.id: load(one.pool.replicas) for one in self._catalogue.models})
 
     async def _version(self, request: Request) -> JSONResponse:
         engines = {one.config.id: _engine_versions(one) for one in self._catalogue.models}
@@ -75,6 +80,12 @@ class Status:
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:
         return replica.id, (await ask(self._session, replica, "/metrics") or b"").decode()
+
+
+def load(replicas: Iterable[Replica]) -> dict[str, int]:
+    """Sums of what the replicas last reported."""
+    fields = ("running", "waiting", "interactive", "interactive_begun")
+    return {name: sum(getattr(replica.load, name) for replica in replicas) for name in fields}
 
 
 def merge(scraped: Iterable[tuple[str, str]]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -70,14 +71,15 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-async def client(engine: Engine) -> AsyncIterator[PoolClient]:
+async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
+    """Makes clients of the one replica that is the engine."""
     app = answering([Route("/v1/completions", engine.complete, methods=["POST"])])
     server = ReplicaServer(app, token="t", capacity=64, failure=lambda: None)
     info = ReplicaInfo("m", await server.start("127.0.0.1"), "t", 64, 64, 4096, 0)
     pool = ReplicaPool("m", Limits(1000, 5, 5))
     pool.update([Published("r", info, ReplicaLoad())])
     catalogue = Catalogue([Served(ModelConfig.model_validate({"id": "m", "engine": "simulated"}), pool)])
-    yield PoolClient(catalogue, Forwarder(Upstream(2, 30)), Metrics())
+    yield partial(PoolClient, catalogue, Forwarder(Upstream(2, 30)), Metrics())
     engine.go.set()
     await server.stop()
 

@@ -46,7 +46,7 @@ async def test_one_process_at_a_time_has_the_directory(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unusable, match="Not a directory|File exists"):
+    with pytest.raises(Unusable, match=r"Not a directory|File exists"):
         Store.open(tmp_path / "file")
     await Store.open(tmp_path / "new").close()
     with sqlite3.connect(tmp_path / "new" / "batch.sqlite3") as connection:
