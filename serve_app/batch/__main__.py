@@ -13,10 +13,14 @@ from pathlib import Path
 from serve_app.batch.client import HttpClient, NoAnswer
 from serve_app.batch.journal import JournalError
 from serve_app.batch.lines import InputError, expand
-from serve_app.batch.pace import MOST, START, Pace
+from serve_app.batch.local import DidNotStart, LocalEngines
+from serve_app.batch.pace import MOST, Pace
 from serve_app.batch.progress import Progress
 from serve_app.batch.runner import PRIORITY, Job, Summary, run
+from serve_app.batch.scan import Scan, scan
 from serve_app.batch.send import Stopped
+from serve_app.config import ConfigError
+from serve_app.config_file import load
 
 INTERRUPTED = 130
 
@@ -28,8 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Progress(args.out, errors, quiet=args.quiet, as_json=args.json)
     try:
         job = Job(tuple(expand(args.input)), args.out, errors, args.priority)
-        summary = asyncio.run(_over_http(args, job, progress))
-    except (InputError, JournalError, NoAnswer, Stopped) as error:
+        progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
+        scanned = scan(job.inputs)
+        work = _with_engines if args.config else _over_http
+        summary = work(args, job, scanned, progress)
+    except (InputError, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError) as error:
         progress.stopped(str(error))
         return 2
     except KeyboardInterrupt:
@@ -39,10 +46,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if summary.failed else 0
 
 
-async def _over_http(args: argparse.Namespace, job: Job, progress: Progress) -> Summary:
-    pace = Pace(min(START, args.concurrency), args.concurrency)
-    async with HttpClient(args.base_url, args.api_key) as client:
-        return await run(replace(job, models=await client.models()), client, pace=pace, progress=progress.update)
+def _over_http(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
+    async def work() -> Summary:
+        async with HttpClient(args.base_url, args.api_key) as client:
+            served = replace(job, models=await client.models())
+            pace = Pace(most=args.concurrency)
+            return await run(served, client, scanned=scanned, pace=pace, progress=progress.update)
+
+    return asyncio.run(work())
+
+
+def _with_engines(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
+    config = load(args.config).applications[0].config
+    served = replace(job, models=frozenset(name for model in config.models for name in model.names))
+    asked = tuple(model for model in config.models if scanned.models.intersection(model.names))
+    engines = LocalEngines(config.model_copy(update={"models": asked or config.models[:1]}), progress.say)
+
+    async def work() -> Summary:
+        pace = engines.pace(args.concurrency)
+        return await run(served, engines.client(), scanned=scanned, pace=pace, progress=progress.update)
+
+    engines.start()
+    try:
+        return asyncio.run(work())
+    finally:
+        progress.say("stopping the engines")
+        engines.stop()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="where the answers go")
     parser.add_argument("--errors", type=Path, help="where failed lines go, with the reason (OUT.errors.jsonl)")
     where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--config", type=Path, help="a configuration, whose engines are started and stopped")
     where.add_argument("--base-url", help="a running service, such as http://127.0.0.1:8000")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="its key (OPENAI_API_KEY)")
     parser.add_argument("--concurrency", type=int, default=MOST, help="the most requests open at once")

@@ -10,7 +10,7 @@ import gzip
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
@@ -62,8 +62,17 @@ class Line(msgspec.Struct):
     body: msgspec.Raw
 
 
+class _Named(msgspec.Struct):
+    model: Any = None
+
+
+class _Names(msgspec.Struct):
+    custom_id: Any = None
+    body: _Named | None = None
+
+
 class _Id(msgspec.Struct):
-    custom_id: str
+    custom_id: Any = None
 
 
 class _Head(msgspec.Struct):
@@ -75,6 +84,7 @@ class _Head(msgspec.Struct):
 
 
 _line = msgspec.json.Decoder(Line)
+_names = msgspec.json.Decoder(_Names)
 _id = msgspec.json.Decoder(_Id)
 _head = msgspec.json.Decoder(_Head)
 
@@ -114,12 +124,26 @@ def _split(stream: BinaryIO) -> Iterator[bytes | None]:
         yield None
 
 
+def names(raw: Raw) -> tuple[str | None, str | None]:
+    """The line's `custom_id` and its model, as far as it has them, however wrong the rest of it is."""
+    try:
+        line = _names.decode(raw.data or b"")
+        model = line.body.model if line.body else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return custom_id(raw), None
+    return _text(line.custom_id), _text(model)
+
+
 def custom_id(raw: Raw) -> str | None:
     """The line's `custom_id`, if it has one, however wrong the rest of it is."""
     try:
-        return _id.decode(raw.data or b"").custom_id or None
+        return _text(_id.decode(raw.data or b"").custom_id)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def judge(raw: Raw, models: Collection[str] | None, priority: int, routes: Collection[str] = ROUTES) -> Line:

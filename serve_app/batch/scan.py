@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from serve_app.batch.lines import InputError, custom_id, read
+from serve_app.batch.lines import InputError, names, read
 
 PARTS = 256
+MOST_MODELS = 1000
 SHOWN = 5
 """Duplicates a message names."""
 
@@ -30,6 +31,8 @@ class Scan:
     """Not blank, bad ones included."""
     fingerprint: str
     """Of the lines' bytes: the same however they are packed or their files are named."""
+    models: frozenset[str]
+    """Named by the lines."""
 
 
 def scan(files: Sequence[Path]) -> Scan:
@@ -39,21 +42,25 @@ def scan(files: Sequence[Path]) -> Scan:
     """
     content = hashlib.blake2b(digest_size=6)
     lines = 0
+    models: set[str] = set()
     try:
         with ExitStack() as stack:
             parts = [stack.enter_context(tempfile.TemporaryFile(buffering=4096)) for _ in range(PARTS)]
             for raw in read(files):
                 lines += 1
                 content.update((raw.data or b"").rstrip() + b"\n")
-                if (name := custom_id(raw)) is not None:
+                name, model = names(raw)
+                if name is not None:
                     hash = _hash(name)
                     parts[hash[0]].write(hash)
+                if model is not None and len(models) < MOST_MODELS:
+                    models.add(model)
             suspects = {hash for part in parts for hash in _repeated(part)}
     except OSError as error:
         raise InputError(f"{tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder") from None
     if suspects and (duplicates := _duplicates(files, suspects)):
         raise InputError("\n".join(["no request was sent: a custom_id must not come twice", *duplicates]))
-    return Scan(lines, content.hexdigest())
+    return Scan(lines, content.hexdigest(), frozenset(models))
 
 
 def _hash(name: str) -> bytes:
@@ -76,7 +83,7 @@ def _duplicates(files: Sequence[Path], suspects: Collection[bytes]) -> list[str]
     first: dict[str, str] = {}
     told: list[str] = []
     for raw in read(files):
-        name = custom_id(raw)
+        name, _ = names(raw)
         if name is None or _hash(name) not in suspects:
             continue
         if name in first:
