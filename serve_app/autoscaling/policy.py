@@ -19,9 +19,9 @@ from serve_app.config import Autoscaling
 
 __all__ = ["Decision", "Observation", "Policy"]
 
-STEP = 1.5
-"""What a queue at every replica multiplies the replicas by, and a TTFT above its target at the most: both say that
-there are too few, not how many."""
+STEP = 2.0
+"""The most that a queue at every replica, or a TTFT above its target, multiplies the replicas by: both say that there
+are too few, not how many."""
 SLACK = 1e-6
 """A need this little above a whole number is rounding."""
 
@@ -83,7 +83,8 @@ class Policy:
 
     def _vague_needs(self, totals: Totals, demand: Demand) -> dict[str, float]:
         """The same, of causes that only say that there are too few; they never count at once."""
-        needs = {"queue": totals.replicas * STEP if demand.crowded else 0.0}
+        queue = min(totals.replicas * STEP, totals.requests / self._slots)
+        needs = {"queue": queue if demand.crowded else 0.0}
         if (target_s := self._settings.ttft_target_s) is not None:
             slow = demand.waits and totals.ttft_s > target_s
             needs["ttft"] = totals.replicas * min(STEP, totals.ttft_s / target_s) if slow else 0.0

@@ -101,7 +101,7 @@ def test_replicas_stay_while_they_work_off_what_they_have() -> None:
     fluid.run(9, 120)
     for replica in fluid.replicas:
         replica.there = 200
-    assert set(fluid.run(0, 60)) <= {6, 7, 8, 9}
+    assert min(fluid.run(0, 60)) >= 6
     assert fluid.run(0, 200)[-1] == 0
 
 

@@ -77,8 +77,9 @@ class Model:
         ({"target_kv_usage": 0.5}, ReplicaSignals(running=4, kv_usage=0.9), 0, "kv_cache", 0.9 / 0.5),
         ({"tokens_per_s": 100}, ReplicaSignals(running=4, output_tokens_per_s=250), 0, "tokens", 2.5),
         ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=0.6), 0, "ttft", 1.2),
-        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=9.0), 0, "ttft", 1.5),
-        ({"target_load": 1}, ReplicaSignals(running=2, waiting=2, kv_usage=0.1), 0, "queue", 1.5),
+        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=9.0), 0, "ttft", 2),
+        ({"target_load": 1}, ReplicaSignals(8, 7, arrivals_per_s=5, service_s=1), 0, "queue", 1.5),
+        ({"target_load": 1}, ReplicaSignals(8, 99, arrivals_per_s=5, service_s=1), 0, "queue", 2),
     ],
 )
 def test_the_largest_need_decides(
@@ -108,7 +109,7 @@ def test_a_slow_first_token_orders_no_more_than_its_step_while_replicas_start() 
     targets = [4]
     for step in range(10):
         targets.append(one.decide(Observation(float(step), (slow,) * 4, targets[-1], 0)).replicas)
-    assert targets[1:] == [4] + [6] * 9
+    assert targets[1:] == [4] + [8] * 9
 
 
 def test_rounding_orders_no_replica() -> None:
