@@ -73,9 +73,15 @@ class Autoscaling(Section):
     initial_replicas: NotNegative | None = None
     """How many to start with; `min_replicas` unless set."""
     target_load: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Aimed-at share of `max_running` that is busy, waiting requests counted."""
+    """Aimed-at share of `max_running` that is busy."""
+    target_kv_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Aimed-at share of the KV cache in use."""
+    tokens_per_s: Positive | None = None
+    """Output tokens a second one replica is meant to carry, head-room taken off; unless set, tokens do not count."""
+    ttft_target_s: Positive | None = None
+    """Grow while requests wait and the engines' mean time to first token is above this, seconds."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
-    """Demand must stay above the present replicas for this long."""
+    """Demand must stay above the present replicas for this long, unless there are more requests than slots."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
     """Demand must stay below the present replicas for this long."""
 
@@ -134,7 +140,7 @@ class ModelConfig(Section):
 
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
-    1 unless `replicas_per_gpu` says otherwise."""
+    1 unless `replicas_per_gpu` says otherwise; a simulated engine takes none unless this says so."""
     replicas_per_gpu: PerGpu | None = None
     """How many replicas share a GPU evenly; the other way to write `gpus`. `auto` takes as many as pay and fit."""
     packing: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -210,7 +216,7 @@ class ModelConfig(Section):
     def gpu_share(self) -> float:
         """GPUs one replica asks Ray for."""
         if self.engine == "simulated":
-            return 0.0
+            return self.gpus or 0.0
         count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
         if isinstance(count, int):
             return share(count)
@@ -260,17 +266,24 @@ class Ingress(Section):
 class Batch(Section):
     """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
 
-    directory: Annotated[str, Field(pattern=r"^[/~]")]
+    directory: str
     """Where files, results and the state of batches are kept: an absolute path, or one below `~`. On a cluster, a
     file system that every node shares."""
     max_file_mib: Positive = 512.0
     """Larger uploads are refused with 413."""
     parallel_batches: AtLeastOne = 4
     """Batches worked through at the same time; the others wait in the order in which they came."""
-    max_open: AtLeastOne = 1024
-    """Requests one batch has open at most; how many it has follows what the engines take."""
+    max_open: AtLeastOne = 8192
+    """Requests one batch holds in memory at most; how many it has open follows what the engines take."""
     cpus: Annotated[float, Field(ge=0)] = 0.2
     """CPU cores Ray reserves for the process that does all this."""
+
+    @field_validator("directory")
+    @classmethod
+    def _the_same_wherever_it_starts(cls, directory: str) -> str:
+        if not directory.startswith(("/", "~")):
+            raise ValueError(f"{directory!r} would be another folder for each process: write it from / or ~")
+        return directory
 
 
 class ServiceConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from serve_app import packing
 from serve_app.config import ModelConfig, ServiceConfig, Simulated
@@ -35,6 +36,8 @@ class ModelPlan:
     cpus: float
     max_running: int
     sampling: dict[str, float]
+    autoscaling: dict[str, Any] | None = None
+    """Its settings; None where the number of replicas is fixed."""
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     max_model_len: int | None = None
@@ -55,7 +58,7 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """All models and the ingress; `min` with every model at its fewest replicas, `max` at its most."""
+    """All models, the ingress and the Batch API; `min` with every model at its fewest replicas, `max` at its most."""
 
     models: tuple[ModelPlan, ...]
     gpus_min: int
@@ -70,13 +73,13 @@ class ServicePlan:
 def plan(config: ServiceConfig, gpu_total_bytes: int) -> ServicePlan:
     """The plan on GPUs of this size."""
     models = tuple(model_plan(model, gpu_total_bytes) for model in config.models)
-    ingress_cpus = config.ingress.replicas * config.ingress.cpus
+    other_cpus = config.ingress.replicas * config.ingress.cpus + (config.batch.cpus if config.batch else 0)
     return ServicePlan(
         models=models,
         gpus_min=gpus_needed([one.gpu_share for one in models for _ in range(one.replicas_min)]),
         gpus_max=gpus_needed([one.gpu_share for one in models for _ in range(one.replicas_max)]),
-        cpus_min=round(ingress_cpus + sum(one.replicas_min * one.cpus for one in models), 3),
-        cpus_max=round(ingress_cpus + sum(one.replicas_max * one.cpus for one in models), 3),
+        cpus_min=round(other_cpus + sum(one.replicas_min * one.cpus for one in models), 3),
+        cpus_max=round(other_cpus + sum(one.replicas_max * one.cpus for one in models), 3),
         gpu_gib=round(gpu_total_bytes / GIB, 1),
         warnings=tuple(f"{one.id} {warning}" for one in models for warning in one.warnings),
     )
@@ -97,6 +100,7 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
         cpus=model.cpus,
         max_running=model.max_running,
         sampling=model.sampling.model_dump(exclude_none=True),
+        autoscaling=model.autoscaling.model_dump() if model.autoscaling else None,
         tool_parser=model.tool_parser,
         reasoning_parser=model.reasoning_parser,
         max_model_len=context_length(model),

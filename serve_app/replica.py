@@ -1,12 +1,19 @@
 """What a replica says of itself: the vocabulary that engines, ingress, balancing and autoscaling share.
 
-Both types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
+Its types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+REPORT_PERIOD_S = 0.5
+"""How often a replica says what it is doing."""
+LOOK_BACK_S = 2.0
+"""Autoscaling sees means over this long: a burst of a moment is none."""
+RATES_OVER_S = 2.0
+"""What happens so many times a second is counted over this long."""
 
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
@@ -49,7 +56,7 @@ class ReplicaInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLoad:
-    """Said again and again while it serves (`record_routing_stats`, `record_autoscaling_stats`)."""
+    """Said again and again while it serves, to be picked by (`record_routing_stats`)."""
 
     running: int = 0
     """Sequences in the batch."""
@@ -77,3 +84,26 @@ class ReplicaLoad:
     def demand(self) -> int:
         """Requests that occupy it, whichever side counts more of them."""
         return max(self.in_flight, self.running + self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSignals:
+    """Said again and again while it serves, to be scaled by (`record_autoscaling_stats`)."""
+
+    running: float = 0.0
+    """Sequences in the batch."""
+    waiting: float = 0.0
+    """Requests accepted but not yet in the batch."""
+    kv_usage: float = 0.0
+    """Share of the KV cache in use, 0 to 1."""
+    output_tokens_per_s: float = 0.0
+    """Tokens generated a second, over the last RATES_OVER_S like all that follows."""
+    ttft_s: float = 0.0
+    """Mean time to first token, as the engine sees it, of those that got theirs last; 0 before the first."""
+    arrivals_per_s: float = 0.0
+    """Requests accepted a second."""
+    service_s: float = 0.0
+    """Mean time in the batch, queueing not counted, of the requests that ended last; 0 before the first."""
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)

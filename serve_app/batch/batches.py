@@ -17,12 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve_app.batch.files import checked_seconds
+from serve_app.batch.lines import ROUTES
 from serve_app.batch.objects import FINAL, Batch, ExpiresAfter
 from serve_app.batch.query import known, limit_of, listed, reply
 from serve_app.batch.store import Store
 from serve_app.errors import ApiError
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 MOST_LISTED, USUALLY_LISTED = 100, 20
 WINDOW = re.compile(r"([1-9]\d{0,3})([mhd])")
 SECONDS = {"m": 60, "h": 3600, "d": 86400}
@@ -117,9 +117,9 @@ def _read(body: bytes) -> NewBatch:
         raise ApiError(400, f"invalid request body: {error}", param, "invalid_value") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"the request body is not valid JSON: {error}", code="invalid_json") from None
-    if wanted.endpoint not in ENDPOINTS:
+    if wanted.endpoint not in ROUTES:
         raise ApiError(
-            400, f"the endpoint is {wanted.endpoint!r}: one of {', '.join(ENDPOINTS)}", "endpoint", "invalid_value"
+            400, f"the endpoint is {wanted.endpoint!r}: one of {', '.join(ROUTES)}", "endpoint", "invalid_value"
         )
     if wanted.output_expires_after is not None:
         checked_seconds(wanted.output_expires_after.seconds)

@@ -16,6 +16,7 @@ import ray.util
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.autoscaling import held
 from serve_app.balancing.pool import Limits
 from serve_app.batch.batches import Batches
 from serve_app.batch.files import Files
@@ -107,8 +108,17 @@ class BatchReplica:
         metrics = BatchMetrics(self._store)
         worker = Worker(self._store, self._client, self._settings, metrics.lines)
         files = Files(self._store, int(self._settings.max_file_mib * 2**20))
+        reporting = asyncio.create_task(held.report("batch", lambda: self._held(worker)))
         self._api.app = answering([*files.routes(), *Batches(self._store, worker.changed).routes(), *metrics.routes()])
-        await worker.run()
+        try:
+            await worker.run()
+        finally:
+            reporting.cancel()
+
+    def _held(self, worker: Worker) -> dict[str, int]:
+        """What the autoscaling policy is told: requests that wait for a replica, and those that would come with one."""
+        backlog = worker.backlog()
+        return {model: waiting + backlog.get(model, 0) for model, waiting in self._engines.waiting().items()}
 
     def _client(self) -> PoolClient:
         return PoolClient(self._engines.catalogue, self._forward, self._metrics)

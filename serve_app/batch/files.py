@@ -19,8 +19,8 @@ from serve_app.batch.store import Store
 from serve_app.batch.upload import receive
 from serve_app.errors import ApiError
 
-PURPOSES = ("batch",)
-
+PURPOSE = "batch"
+"""The only one there is a use for here."""
 MOST_LISTED = 10_000
 EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
 """OpenAI's bounds for `expires_after`."""
@@ -83,10 +83,9 @@ def _described(fields: dict[str, str], filename: str, size: int) -> File:
     if unknown := sorted(fields.keys() - allowed):
         raise ApiError(400, f"unknown field {unknown[0]!r} in the form", unknown[0], "unknown_parameter")
     purpose = fields.get("purpose", "")
-    if purpose not in PURPOSES:
-        raise ApiError(
-            400, f"the purpose is {purpose!r}: send one of {', '.join(PURPOSES)}", "purpose", "invalid_value"
-        )
+    if purpose != PURPOSE:
+        message = f"the purpose is {purpose!r}: this service keeps files for {PURPOSE!r} alone"
+        raise ApiError(400, message, "purpose", "invalid_value")
     if not size:
         raise ApiError(400, "the file is empty", "file", "empty_file")
     now = int(time.time())

@@ -53,21 +53,12 @@ class Problems(msgspec.Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-class Details(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of OpenAI's `usage` that the engines do not report."""
-
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of a batch's answers."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
-    input_tokens_details: Details = Details()
-    output_tokens_details: Details = Details()
 
 
 class ExpiresAfter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

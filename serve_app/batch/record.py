@@ -12,7 +12,7 @@ from serve_app.batch.client import Answer, NoAnswer
 from serve_app.batch.lines import Raw
 
 
-class _Usage(msgspec.Struct):
+class Tokens(msgspec.Struct):
     """Chat, completions and embeddings count in the first two, responses in the others."""
 
     prompt_tokens: int | None = None
@@ -25,7 +25,7 @@ class _Reply(msgspec.Struct):
     """What is read of an answer's body."""
 
     id: str = ""
-    usage: _Usage | None = None
+    usage: Tokens | None = None
     error: Any = None
 
 
@@ -57,7 +57,7 @@ def answered(id: str, custom_id: str, answer: Answer | NoAnswer, raw: Raw) -> Re
         body = msgspec.json.format(body, indent=-1)
     response = b'{"status_code":%d,"request_id":%b,"body":%b}' % (answer.status, json.dumps(reply.id).encode(), body)
     if answer.status == 200:
-        usage = reply.usage or _Usage()
+        usage = reply.usage or Tokens()
         line = _line(id, custom_id, response, b"null")
         prompt, output = usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens
         return Record(line, None, prompt or 0, output or 0)
@@ -79,7 +79,7 @@ def _explained(status: int, error: Any) -> tuple[str, str]:
 
 
 def _error(code: str, message: str, raw: Raw) -> bytes:
-    place = {"file": str(raw.file), "line": raw.number}
+    place = {"file": raw.file.name, "line": raw.number}
     return json.dumps({"code": code, "message": message, **place}, separators=(",", ":")).encode()
 
 

@@ -8,19 +8,11 @@ from pathlib import Path
 import msgspec
 
 from serve_app.batch.objects import Counts, Usage
-
-
-class _Tokens(msgspec.Struct):
-    """Chat, completions and embeddings count in the first two, responses in the others."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+from serve_app.batch.record import Tokens
 
 
 class _Body(msgspec.Struct):
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
 
 
 class _Response(msgspec.Struct):
@@ -38,7 +30,7 @@ def tally(output: Path, errors: Path) -> tuple[Counts, Usage]:
     """Lines of both files, and tokens of the answers. Blocks."""
     completed = prompt = generated = 0
     for line in _lines(output):
-        tokens = _line.decode(line).response.body.usage or _Tokens()
+        tokens = _line.decode(line).response.body.usage or Tokens()
         completed += 1
         prompt += tokens.prompt_tokens or tokens.input_tokens or 0
         generated += tokens.completion_tokens or tokens.output_tokens or 0

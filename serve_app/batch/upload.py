@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ async def receive(content_type: str, body: AsyncIterator[bytes], target: Path, l
                 if parts.unwritten_size >= WRITTEN_AT_ONCE:
                     await asyncio.to_thread(parts.write, file)
             parser.finalize()
-            await asyncio.to_thread(parts.write, file)
+            await asyncio.to_thread(parts.write, file, to_disk=True)
             if not parts.complete:
                 raise ApiError(400, "the upload ends before its last boundary", code="invalid_multipart")
             if parts.form.filename is None:
@@ -91,13 +92,15 @@ class _Parts:
             "on_end": self._end,
         }
 
-    def write(self, file: BinaryIO) -> None:
-        """Put what has come into the file. Blocks."""
+    def write(self, file: BinaryIO, to_disk: bool = False) -> None:
+        """Put what has come into the file, and wait for the disk if asked to. Blocks."""
         data = memoryview(b"".join(self._unwritten))
         self._unwritten.clear()
         self.unwritten_size = 0
         while data:
             data = data[file.write(data) :]
+        if to_disk:
+            os.fsync(file.fileno())
 
     def _begin(self) -> None:
         self._headers = {}

@@ -47,6 +47,8 @@ class Work:
         self._store = store
         self._max_open = max_open
         self._lines = lines
+        self._before = Counts()
+        """What earlier runs did."""
         self._failed = 0
         self._stopped = asyncio.Event()
 
@@ -67,9 +69,7 @@ class Work:
 
     async def _run(self) -> Problem | None:
         """Until every line is answered, it is cancelled or its time is over. What is wrong with the whole input."""
-        job = self._job()
-        before, _ = await asyncio.to_thread(tally, job.output, job.errors)
-        reporting = asyncio.create_task(self._report(before))
+        reporting = asyncio.create_task(self._report())
         running = asyncio.create_task(self._keep_running())
         stopped = asyncio.create_task(self._stopped.wait())
         left_s = self._batch.expires_at - time.time()
@@ -86,14 +86,17 @@ class Work:
         return None
 
     async def _keep_running(self) -> Problem | None:
+        job = self._job()
         while True:
+            self._before, _ = await asyncio.to_thread(tally, job.output, job.errors)
             self._failed = 0
             try:
-                self.summary = await run(self._job(), self.client, pace=Pace(most=self._max_open), progress=self._see)
+                self.summary = await run(job, self.client, pace=Pace(most=self._max_open), progress=self._see)
                 return None if self.summary.total else Problem(code="empty_file", message="the input has no lines")
             except InputError as error:
                 return Problem(code="invalid_input", message=str(error))
             except (JournalError, Stopped) as reason:
+                self.summary = Summary()
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
 
@@ -108,11 +111,11 @@ class Work:
         self._lines.labels("failed" if summary.failed > self._failed else "done").inc()
         self._failed = summary.failed
 
-    async def _report(self, before: Counts) -> None:
-        """Keep the counts clients see up to date; `before` is what earlier runs did."""
+    async def _report(self) -> None:
+        """Keep the counts clients see up to date."""
 
         def progress(batch: Batch) -> Batch:
-            summary = self.summary
+            summary, before = self.summary, self._before
             counts = Counts(summary.total, before.completed + summary.succeeded, before.failed + summary.failed)
             begun = batch.in_progress_at or int(time.time())
             status: Status = "in_progress" if batch.status == "validating" else batch.status

@@ -80,7 +80,7 @@ class Worker:
             if (work := self._work.get(batch.id)) is not None:
                 if batch.status == "cancelling":
                     work.stop()
-            elif len(self._work) < self._settings.parallel_batches or batch.status == "cancelling":
+            elif len(self._work) < self._settings.parallel_batches or _ending(batch):
                 self._start(batch)
 
     def _start(self, batch: Batch) -> None:
@@ -96,3 +96,8 @@ class Worker:
         finally:
             del self._work[id], self._tasks[id]
             self.changed()
+
+
+def _ending(batch: Batch) -> bool:
+    """It needs no engine any more."""
+    return batch.status == "cancelling" or batch.expires_at <= time.time()

@@ -22,6 +22,7 @@ from serve_app.replica import BATCH_HEADER, DEAD, DIED, DRAINING, FULL, REFUSED_
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
+WITHOUT_ENGINE = frozenset({"/tokenize", "/detokenize"})
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,6 +40,8 @@ class Door:
         self.in_flight = 0
         self.interactive = 0
         self.interactive_begun = 0
+        self.accepted = 0
+        """Requests for the engine so far."""
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +61,7 @@ class Door:
         self.in_flight += 1
         self.interactive += interactive
         self.interactive_begun += interactive
+        self.accepted += scope["path"] not in WITHOUT_ENGINE
         self._idle.clear()
         try:
             await self._app(scope, receive, _DeathNotice(send, self._failure))

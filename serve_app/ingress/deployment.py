@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 
 import aiohttp
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from serve_app.autoscaling import held
 from serve_app.balancing.pool import Limits, ReplicaPool
 from serve_app.config import ServiceConfig
 from serve_app.ingress.batches import POOL, BatchApi
@@ -19,6 +22,7 @@ from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.upstream import Upstream
 
@@ -47,6 +51,7 @@ class IngressReplica:
         if batch is not None:
             self._batches = ReplicaPool(POOL, limits, affinity=False)
             self._batch_handle = listen(batch, self._batches)
+        self._reporting = asyncio.create_task(held.report("ingress", self._engines.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
@@ -61,6 +66,7 @@ class IngressReplica:
             [
                 Models(catalogue),
                 Status(catalogue, metrics, session, self._batches),
+                Scaling(catalogue, serve.get_replica_context().app_name),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 Docs(catalogue, session, MODEL_ROUTES),
             ],

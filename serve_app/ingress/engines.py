@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Iterable, Mapping
-from functools import partial
 
 from ray.serve.handle import DeploymentHandle
 
@@ -13,8 +10,6 @@ from serve_app.balancing import registry
 from serve_app.balancing.pool import Limits, ReplicaPool
 from serve_app.config import ModelConfig
 from serve_app.ingress.catalogue import Catalogue, Served
-
-logger = logging.getLogger("ray.serve")
 
 
 def listen(handle: DeploymentHandle, pool: ReplicaPool) -> DeploymentHandle:
@@ -25,25 +20,14 @@ def listen(handle: DeploymentHandle, pool: ReplicaPool) -> DeploymentHandle:
 
 
 class Engines:
-    """Every model's pool, and the way to wake a model scaled to zero."""
+    """Every model's pool."""
 
     def __init__(self, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: Limits) -> None:
-        self._waking: dict[str, asyncio.Task[None]] = {}
         self.catalogue = Catalogue(
-            Served(model, ReplicaPool(model.id, limits, wake=partial(self._wake, model.id), affinity=model.affinity))
-            for model in models
+            Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in models
         )
-        self._handles = {one.config.id: listen(handles[one.config.id], one.pool) for one in self.catalogue.models}
+        self._handles = [listen(handles[one.config.id], one.pool) for one in self.catalogue.models]
 
-    def _wake(self, model: str) -> None:
-        """Let Serve see a request for a model it has scaled to zero, once until it is up."""
-        if model not in self._waking:
-            self._waking[model] = asyncio.ensure_future(self._call(model))
-
-    async def _call(self, model: str) -> None:
-        try:
-            await self._handles[model].remote()
-        except Exception as error:
-            logger.warning("%s did not wake up: %s", model, error)
-        finally:
-            del self._waking[model]
+    def waiting(self) -> dict[str, int]:
+        """Requests this process holds for want of a replica, by id of the models that scale."""
+        return {one.config.id: one.pool.waiting for one in self.catalogue.models if one.config.autoscaling}
