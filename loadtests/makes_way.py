@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument("--replicas", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=150, help="of the chat, alone and again beside the batch")
-    parser.add_argument("--pause-s", type=float, default=0.1, help="between the chat's requests")
+    parser.add_argument("--requests", type=int, default=300, help="of the chat, alone and again beside the batch")
+    parser.add_argument("--pause-s", type=float, default=0.05, help="between the chat's requests")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser
 
