@@ -5,8 +5,10 @@ import re
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
+from serve_app.batch.deployment import BatchReplica
 from serve_app.config import Images, ModelConfig, ServiceConfig
 from serve_app.engine.deployment import EngineReplica
+from serve_app.ingress.batches import POOL
 from serve_app.ingress.deployment import IngressReplica
 from serve_app.replica import LOOK_BACK_S, REPORT_PERIOD_S
 
@@ -19,9 +21,9 @@ NO_LIMIT = 1_000_000
 
 
 def build(args: ServiceConfig) -> serve.Application:
-    """The whole service: one deployment per model, and the ingress in front of them."""
+    """The whole service: one deployment per model, the batch deployment if it is on, and the ingress before them."""
     engines = {model.id: engine(model, args.images) for model in args.models}
-    return ingress(args, engines)
+    return ingress(args, engines, batch(args, engines))
 
 
 def engine(model: ModelConfig, images: Images) -> serve.Application:
@@ -34,14 +36,19 @@ def engine(model: ModelConfig, images: Images) -> serve.Application:
         health_check_period_s=HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=model.drain_timeout_s + SHUTDOWN_MARGIN_S,
         graceful_shutdown_wait_loop_s=0.5,
-        request_router_config=RequestRouterConfig(
-            request_router_class="serve_app.balancing.discovery:Listener",
-            request_router_kwargs={"model": model.id},
-            request_routing_stats_period_s=REPORT_PERIOD_S,
-        ),
+        request_router_config=announced(model.id),
         **replicas(model),
     )
     return deployment.bind(model, images)
+
+
+def announced(pool: str) -> RequestRouterConfig:
+    """Replicas make themselves known to this pool in each process that listens."""
+    return RequestRouterConfig(
+        request_router_class="serve_app.balancing.discovery:Listener",
+        request_router_kwargs={"model": pool},
+        request_routing_stats_period_s=REPORT_PERIOD_S,
+    )
 
 
 def replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:
@@ -71,7 +78,26 @@ def replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:
     }
 
 
-def ingress(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve.Application:
+def batch(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve.Application | None:
+    """OpenAI's Batch API, where the configuration gives it a directory."""
+    if config.batch is None:
+        return None
+    deployment = serve.deployment(
+        BatchReplica,
+        name="batch-api",
+        ray_actor_options={"num_cpus": config.batch.cpus},
+        max_ongoing_requests=NO_LIMIT,
+        health_check_period_s=HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=SHUTDOWN_MARGIN_S,
+        graceful_shutdown_wait_loop_s=0.5,
+        request_router_config=announced(POOL),
+    )
+    return deployment.bind(config, engines)
+
+
+def ingress(
+    config: ServiceConfig, engines: dict[str, serve.Application], batch: serve.Application | None
+) -> serve.Application:
     """The public face."""
     deployment = serve.deployment(
         serve.ingress()(IngressReplica),
@@ -86,4 +112,4 @@ def ingress(config: ServiceConfig, engines: dict[str, serve.Application]) -> ser
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
     )
-    return deployment.bind(config, engines)
+    return deployment.bind(config, engines, batch)

@@ -170,6 +170,10 @@ def _summary(file: ConfigFile, checked: Checked) -> str:
         f"ingress replicas: {application.config.ingress.replicas}",
         f"CPU cores: {_range(planned.cpus_min, planned.cpus_max)}",
     ]
+    batch = application.config.batch
+    lines.append(
+        f"Batch API: in {batch.directory}, files up to {batch.max_file_mib:g} MiB" if batch else "Batch API: off"
+    )
     if planned.gpus_max:
         known = f"{checked.memory.gib:g} GiB each, {checked.memory.source}"
         lines.append(f"GPUs: {_range(planned.gpus_min, planned.gpus_max)} ({known})")

@@ -263,6 +263,29 @@ class Ingress(Section):
     """How long a request waits for a model's first replica before it gets 503."""
 
 
+class Batch(Section):
+    """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
+
+    directory: str
+    """Where files, results and the state of batches are kept: an absolute path, or one below `~`. On a cluster, a
+    file system that every node shares."""
+    max_file_mib: Positive = 512.0
+    """Larger uploads are refused with 413."""
+    parallel_batches: AtLeastOne = 4
+    """Batches worked through at the same time; the others wait in the order in which they came."""
+    max_open: AtLeastOne = 8192
+    """Requests one batch holds in memory at most; how many it has open follows what the engines take."""
+    cpus: Annotated[float, Field(ge=0)] = 0.2
+    """CPU cores Ray reserves for the process that does all this."""
+
+    @field_validator("directory")
+    @classmethod
+    def _the_same_wherever_it_starts(cls, directory: str) -> str:
+        if not directory.startswith(("/", "~")):
+            raise ValueError(f"{directory!r} would be another folder for each process: write it from / or ~")
+        return directory
+
+
 class ServiceConfig(Section):
     """The whole service."""
 
@@ -274,6 +297,8 @@ class ServiceConfig(Section):
     """The public face."""
     images: Images = Images()
     """Image sources and sizes."""
+    batch: Batch | None = None
+    """Switches `/v1/files` and `/v1/batches` on."""
 
     @field_validator("models")
     @classmethod

@@ -58,7 +58,7 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """All models and the ingress; `min` with every model at its fewest replicas, `max` at its most."""
+    """All models, the ingress and the Batch API; `min` with every model at its fewest replicas, `max` at its most."""
 
     models: tuple[ModelPlan, ...]
     gpus_min: int
@@ -73,13 +73,13 @@ class ServicePlan:
 def plan(config: ServiceConfig, gpu_total_bytes: int) -> ServicePlan:
     """The plan on GPUs of this size."""
     models = tuple(model_plan(model, gpu_total_bytes) for model in config.models)
-    ingress_cpus = config.ingress.replicas * config.ingress.cpus
+    other_cpus = config.ingress.replicas * config.ingress.cpus + (config.batch.cpus if config.batch else 0)
     return ServicePlan(
         models=models,
         gpus_min=gpus_needed([one.gpu_share for one in models for _ in range(one.replicas_min)]),
         gpus_max=gpus_needed([one.gpu_share for one in models for _ in range(one.replicas_max)]),
-        cpus_min=round(ingress_cpus + sum(one.replicas_min * one.cpus for one in models), 3),
-        cpus_max=round(ingress_cpus + sum(one.replicas_max * one.cpus for one in models), 3),
+        cpus_min=round(other_cpus + sum(one.replicas_min * one.cpus for one in models), 3),
+        cpus_max=round(other_cpus + sum(one.replicas_max * one.cpus for one in models), 3),
         gpu_gib=round(gpu_total_bytes / GIB, 1),
         warnings=tuple(f"{one.id} {warning}" for one in models for warning in one.warnings),
     )

@@ -17,6 +17,8 @@ RATES_OVER_S = 2.0
 
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
+BATCH_HEADER = b"x-batch"
+"""Marks a request as batch work, which makes way for people's."""
 REFUSED_HEADER = b"x-replica-refused"
 """Says, with one of the reasons below, that the client has seen nothing and the request may go elsewhere."""
 FULL, DRAINING, DEAD, DIED = "full", "draining", "dead", "died"
@@ -64,6 +66,10 @@ class ReplicaLoad:
     """Share of the KV cache in use, 0 to 1."""
     in_flight: int = 0
     """HTTP requests open at the replica's server."""
+    interactive: int = 0
+    """Those of them that are not batch work."""
+    interactive_begun: int = 0
+    """Such requests so far, ended ones included."""
     draining: bool = False
     """Finishing what it has; offer it nothing."""
 

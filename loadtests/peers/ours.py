@@ -19,6 +19,23 @@ HEAD_ROOM = 1.25
 
 def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
+    args = service_args(setup, replicas, ingresses)
+    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
+    config = folder / f"ours-{replicas}.yaml"
+    config.write_text(
+        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
+    )
+    return Peer(
+        f"this project, {replicas} replica{'s' if replicas > 1 else ''}{', MPS' if mps else ''}",
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
+        f"http://127.0.0.1:{port}",
+        ready_path="/ready",
+        ready_models=replicas,
+    )
+
+
+def service_args(setup: Setup, replicas: int, ingresses: int) -> dict[str, Any]:
+    """The `args` of a configuration with `replicas` engines on one GPU or on the CPU."""
     each = math.ceil(setup.streams / replicas * (HEAD_ROOM if replicas > 1 else 1))
     # Everything fits Ray's count of cores, whatever the machine has: the operating system shares them out.
     cpus = round((os.cpu_count() or 2) / (replicas + ingresses + 1), 2)
@@ -32,16 +49,4 @@ def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, m
         **setup.model_options,
     }
     model |= {"replicas_per_gpu": replicas} if setup.gpu else {"gpus": 0}
-    args = {"models": [model], "ingress": {"replicas": ingresses, "cpus": cpus}}
-    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
-    config = folder / f"ours-{replicas}.yaml"
-    config.write_text(
-        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
-    )
-    return Peer(
-        f"this project, {replicas} replica{'s' if replicas > 1 else ''}{', MPS' if mps else ''}",
-        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
-        f"http://127.0.0.1:{port}",
-        ready_path="/ready",
-        ready_models=replicas,
-    )
+    return {"models": [model], "ingress": {"replicas": max(1, ingresses), "cpus": cpus}}

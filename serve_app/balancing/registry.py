@@ -22,6 +22,11 @@ def register(pool: ReplicaPool) -> None:
         pool.update(_read(_early.pop(pool.model)))
 
 
+def unregister(model: str) -> None:
+    """Before the pool's event loop ends."""
+    _pools.pop(model, None)
+
+
 def publish(model: str, announcement: Announcement) -> None:
     """Take over an announcement, from any thread."""
     if model not in _pools:

@@ -81,6 +81,8 @@ class EngineReplica:
             waiting=engine.waiting,
             kv_usage=engine.kv_usage,
             in_flight=door.in_flight,
+            interactive=door.interactive,
+            interactive_begun=door.interactive_begun,
             draining=door.draining,
         )
 

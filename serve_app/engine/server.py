@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
-from serve_app.replica import DEAD, DIED, DRAINING, FULL, REFUSED_HEADER, TOKEN_HEADER
+from serve_app.replica import BATCH_HEADER, DEAD, DIED, DRAINING, FULL, REFUSED_HEADER, TOKEN_HEADER
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
@@ -38,6 +38,8 @@ class Door:
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
+        self.interactive = 0
+        self.interactive_begun = 0
         self.accepted = 0
         """Requests for the engine so far."""
         self.draining = False
@@ -55,13 +57,17 @@ class Door:
         if reason := self._refusal():
             await _refuse(send, reason)
             return
+        interactive = not any(name == BATCH_HEADER for name, _ in scope["headers"])
         self.in_flight += 1
+        self.interactive += interactive
+        self.interactive_begun += interactive
         self.accepted += scope["path"] not in WITHOUT_ENGINE
         self._idle.clear()
         try:
             await self._app(scope, receive, _DeathNotice(send, self._failure))
         finally:
             self.in_flight -= 1
+            self.interactive -= interactive
             if not self.in_flight:
                 self._idle.set()
 

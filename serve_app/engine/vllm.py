@@ -168,6 +168,8 @@ def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
         "model": locate(model.source or model.id),
         "served_model_name": list(model.names),
         "max_num_seqs": model.max_running,
+        # Batch work gives its requests a lower priority; with "fcfs" vLLM would leave it unheeded.
+        "scheduling_policy": "priority",
         "override_generation_config": model.sampling.model_dump(exclude_none=True),
         "disable_log_stats": False,
     }

@@ -12,11 +12,11 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serve_app.autoscaling import held
-from serve_app.balancing import registry
 from serve_app.balancing.pool import Limits, ReplicaPool
 from serve_app.config import ServiceConfig
-from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.batches import POOL, BatchApi
 from serve_app.ingress.docs import Docs
+from serve_app.ingress.engines import Engines, listen
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics
@@ -39,37 +39,36 @@ logger = logging.getLogger("ray.serve")
 class IngressReplica:
     """What Ray Serve runs once per ingress process."""
 
-    async def __init__(self, config: ServiceConfig, engines: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, config: ServiceConfig, engines: dict[str, DeploymentHandle], batch: DeploymentHandle | None
+    ) -> None:
         self._config = config
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
             logger.warning(SLOW_PROXY)
-        # `options` starts the handle's router, whose long poll tells this process of the replicas.
-        self._handles = [handle.options(method_name="check_health") for handle in engines.values()]
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
-        self._catalogue = Catalogue(
-            Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in config.models
-        )
-        for served in self._catalogue.models:
-            registry.register(served.pool)
-        self._reporting = asyncio.create_task(held.report("ingress", self._held))
-
-    def _held(self) -> dict[str, int]:
-        return {one.config.id: one.pool.waiting for one in self._catalogue.models if one.config.autoscaling}
+        self._engines = Engines(config.models, engines, limits)
+        self._batches: ReplicaPool | None = None
+        if batch is not None:
+            self._batches = ReplicaPool(POOL, limits, affinity=False)
+            self._batch_handle = listen(batch, self._batches)
+        self._reporting = asyncio.create_task(held.report("ingress", self._engines.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
-        metrics = Metrics()
+        metrics, catalogue = Metrics(), self._engines.catalogue
+        max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
         return IngressApp(
-            self._catalogue,
+            catalogue,
             Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
             Guard(self._config.ingress.api_keys),
             metrics,
             [
-                Models(self._catalogue),
-                Status(self._catalogue, metrics, session),
-                Scaling(self._catalogue, serve.get_replica_context().app_name),
-                Docs(self._catalogue, session, MODEL_ROUTES),
+                Models(catalogue),
+                Status(catalogue, metrics, session, self._batches),
+                Scaling(catalogue, serve.get_replica_context().app_name),
+                BatchApi(self._batches, session, int(max_file_mib * 2**20)),
+                Docs(catalogue, session, MODEL_ROUTES),
             ],
             int(self._config.ingress.max_body_mib * 2**20),
         )

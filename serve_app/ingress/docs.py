@@ -21,6 +21,9 @@ OWN_ROUTES = {
     "/health": "This ingress process answers.",
     "/ready": "Each model and how many of its replicas are ready; 503 until every model has one.",
     "/autoscaling": "What decides how many replicas each model has: what it sees, needs, decides and why.",
+    "/v1/files": "Files of the Batch API, where the configuration switches it on; POST uploads one.",
+    "/v1/batches": "Its batches; POST creates one.",
+    "/load": "What each model's replicas hold, and how much of it is not batch work.",
     "/version": "Versions of this service and its engines.",
     "/metrics": "Prometheus metrics of this ingress and of every engine.",
 }

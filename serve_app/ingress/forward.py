@@ -15,9 +15,11 @@ from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone, header
 from serve_app.ingress.upstream import Upstream, UpstreamError
-from serve_app.replica import DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
+from serve_app.replica import BATCH_HEADER, DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
 
-_KEPT_REQUEST_HEADERS = frozenset({b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"})
+_KEPT_REQUEST_HEADERS = frozenset(
+    {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate", BATCH_HEADER}
+)
 _DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
 _MOST_TRIES = 4
 _MOST_DEATHS = 2

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
 from serve_app.ingress.affinity import affinity_key
+from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.forward import Forwarder
@@ -22,6 +21,7 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.request import ClientGone, read_body, read_head
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
+from serve_app.pages import answering
 
 MODEL_ROUTES = (
     "/v1/chat/completions",
@@ -47,7 +47,7 @@ class IngressApp:
         forwarder: Forwarder,
         guard: Guard,
         metrics: Metrics,
-        pages: list[Models | Status | Scaling | Docs],
+        pages: list[Models | Status | Scaling | BatchApi | Docs],
         max_body_bytes: int,
     ) -> None:
         self._catalogue = catalogue
@@ -58,11 +58,7 @@ class IngressApp:
         self._model_routes = frozenset(MODEL_ROUTES)
         routes = [route for page in pages for route in page.routes()]
         routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
-        self._pages = Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: _http_error, ApiError: _api_error, Exception: _unexpected},
-        )
-        self._pages.router.redirect_slashes = False
+        self._pages = answering(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,31 +106,3 @@ class IngressApp:
 
 async def _never_reached(request: Request) -> Response:
     raise AssertionError("model routes are answered before Starlette sees them")
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        return _response(
-            ApiError(405, f"{request.method} is not allowed on {path}; allowed: {allowed}", code="method_not_allowed")
-        )
-    if error.status_code == 404:
-        return _response(ApiError(404, f"there is no {path} here; /docs lists what there is", code="unknown_route"))
-    return _response(ApiError(error.status_code, str(error.detail)))
-
-
-async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return _response(error)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return _response(ApiError(500, "the ingress failed on this request; its log says why"))
-
-
-def _response(error: ApiError) -> Response:
-    response = Response(error.body, error.status)
-    response.raw_headers = error.headers
-    return response

@@ -13,22 +13,31 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
-from serve_app.balancing.pool import Replica
+from serve_app.balancing.pool import Replica, ReplicaPool
 from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.metrics import Metrics, Picks
 from serve_app.plan import replica_bounds
 
+SCRAPED = ("vllm:", "serve_app_batch")
+"""Metrics of engines and of the batch deployment."""
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
 
 
 class Status:
     """Probes and metrics."""
 
-    def __init__(self, catalogue: Catalogue, metrics: Metrics, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        session: aiohttp.ClientSession,
+        batches: ReplicaPool | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
+        self._batches = batches
         metrics.registry.register(Picks({one.config.id: one.pool.placed for one in catalogue.models}))
 
     def routes(self) -> list[Route]:
@@ -36,6 +45,7 @@ class Status:
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/version", self._version),
+            Route("/load", self._load),
             Route("/metrics", self._prometheus),
         ]
 
@@ -50,6 +60,10 @@ class Status:
         ready = all(model["ready"] or not model["wanted"] for model in models.values())
         return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
 
+    async def _load(self, request: Request) -> JSONResponse:
+        """What a batch outside the service paces itself by."""
+        return JSONResponse({one.config.id: load(one.pool.replicas) for one in self._catalogue.models})
+
     async def _version(self, request: Request) -> JSONResponse:
         engines = {one.config.id: _engine_versions(one) for one in self._catalogue.models}
         packages = {name: _installed(name) for name in ("serve-app", "ray", "starlette")}
@@ -59,6 +73,7 @@ class Status:
         for one in self._catalogue.models:
             self._metrics.waiting.labels(one.config.id).set(one.pool.waiting)
         replicas = [replica for one in self._catalogue.models for replica in one.pool.replicas]
+        replicas += self._batches.replicas if self._batches else ()
         texts = await asyncio.gather(*(self._scrape(replica) for replica in replicas))
         own = generate_latest(self._metrics.registry).decode()
         return PlainTextResponse(own + merge(texts), media_type="text/plain; version=0.0.4")
@@ -67,8 +82,14 @@ class Status:
         return replica.id, (await ask(self._session, replica, "/metrics") or b"").decode()
 
 
+def load(replicas: Iterable[Replica]) -> dict[str, int]:
+    """Sums of what the replicas last reported."""
+    fields = ("running", "waiting", "interactive", "interactive_begun")
+    return {name: sum(getattr(replica.load, name) for replica in replicas) for name in fields}
+
+
 def merge(scraped: Iterable[tuple[str, str]]) -> str:
-    """The engines' own metrics (`vllm:...`) of all replicas in one text, told apart by a `replica` label."""
+    """What all replicas measure themselves in one text, told apart by a `replica` label."""
     comments: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for replica, text in scraped:
@@ -79,7 +100,7 @@ def merge(scraped: Iterable[tuple[str, str]]) -> str:
                 known = comments.setdefault(family, [])
                 if len(known) < 2 and line not in known:
                     known.append(line)
-            elif family.startswith("vllm:") and (match := _SAMPLE.match(line)):
+            elif family.startswith(SCRAPED) and (match := _SAMPLE.match(line)):
                 labels = f"{match['labels']}," if match["labels"] else ""
                 samples.setdefault(family, []).append(f'{match["name"]}{{{labels}replica="{replica}"}}{match["rest"]}')
     return "".join("\n".join([*comments[family], *lines, ""]) for family, lines in samples.items())

@@ -50,6 +50,13 @@ def environment(launch_id: str, folder: Path) -> dict[str, str]:
     }
 
 
+def offline() -> None:
+    """Set, in this process, what a Ray cluster needs that serves this process alone. Before Ray is imported."""
+    wanted = {**_ray(), "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_USAGE_STATS_ENABLED": "0", "VLLM_NO_USAGE_STATS": "1"}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
 def _ray() -> dict[str, str]:
     fallback = free_ports(1)[0]
     ingress = random.choice(INGRESS_PORTS)

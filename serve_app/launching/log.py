@@ -64,11 +64,15 @@ class ServiceLog:
 
     def reason(self) -> str:
         """The last exception in the log, with the lines its message runs on to."""
-        lines = list(self.recent)
-        for start in range(len(lines) - 1, -1, -1):
-            if _EXCEPTION.match(_text(lines[start])):
-                return "\n".join(_message(lines[start:]))
-        return "\n".join(lines[-REASON_LINES:])
+        return reason(list(self.recent))
+
+
+def reason(lines: list[str]) -> str:
+    """The last exception in lines of a log, with those its message runs on to."""
+    for start in range(len(lines) - 1, -1, -1):
+        if _EXCEPTION.match(_text(lines[start])):
+            return "\n".join(_message(lines[start:]))
+    return "\n".join(lines[-REASON_LINES:])
 
 
 def plain(line: str) -> str:

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, running_service
+from tests.support.service import Service, running_service, with_batch
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Iterator[Service]:
-    with running_service(HERE / "service.yaml", start_timeout_s=120) as started:
+def batch_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("batch")
+
+
+@pytest.fixture(scope="session")
+def simulated(batch_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = with_batch(HERE / "service.yaml", batch_directory, tmp_path_factory.mktemp("config"))
+    with running_service(config, start_timeout_s=120) as started:
         yield started

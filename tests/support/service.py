@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import yaml
 
 from serve_app.launching.environment import free_ports
 
@@ -47,6 +48,15 @@ def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
+
+
+def with_batch(config: Path, directory: Path, folder: Path) -> Path:
+    """A copy of a configuration, in `folder`, with the Batch API in `directory`."""
+    data = yaml.safe_load(config.read_text())
+    data["applications"][0]["args"]["batch"] = {"directory": str(directory), "cpus": 0.1}
+    copy = folder / config.name
+    copy.write_text(yaml.safe_dump(data))
+    return copy
 
 
 def wait_ready(url: str, timeout_s: float, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

@@ -74,6 +74,11 @@ def test_contradictions_in_a_model(tmp_path: Path, entry: dict[str, Any], text: 
     assert text in models(tmp_path, {"id": "other", **entry})["models[0]"]
 
 
+def test_a_batch_directory_is_the_same_for_every_process(tmp_path: Path) -> None:
+    args = {"models": [{"id": "other"}], "batch": {"directory": "data"}}
+    assert "from / or ~" in problems(write(tmp_path, args))["applications[0].args.batch.directory"]
+
+
 def test_bounds_that_cross(tmp_path: Path) -> None:
     found = models(tmp_path, {"id": "other", "autoscaling": {"min_replicas": 3, "max_replicas": 2}})
     assert "above max_replicas" in found["models[0].autoscaling"]

@@ -1,0 +1,165 @@
+"""`python -m loadtests.offline SUITE`: a file of prompts through this project and through vLLM's own offline engine.
+
+Each contender has a process of its own, the same prompts, engine arguments and output lengths, and the machine to
+itself. Start-up is not counted; prompts that warm the engine up are others than those that are timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtests.peers.ours import service_args
+from loadtests.peers.setup import Setup
+from loadtests.suites import cpu_text, gpu_text, path
+
+SUITES: dict[str, Callable[[str], Setup]] = {
+    "cpu-text": lambda source: cpu_text().setup,
+    "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
+    "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
+}
+SIMULATED_RUNNING = 32
+"""Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
+TIMEOUT_S = 1800.0
+Figures = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when every contender was measured."""
+    args = _parser().parse_args(argv)
+    setup = SUITES[args.suite](args.source)
+    results: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory(prefix="offline-") as name:
+        folder = Path(name)
+        for round in range(args.rounds):
+            prompts = _prompts(folder / f"prompts-{round}.jsonl", setup, args, seed=round)
+            for contender, measure in _contenders(setup, args, folder).items():
+                figures = measure(prompts)
+                best = results.get(contender)
+                if best is None or figures["tokens_per_s"] > best["tokens_per_s"]:
+                    results[contender] = figures
+                print(f"[{time.strftime('%H:%M:%S')}] {contender}: {figures['tokens_per_s']:,.0f} tokens/s", flush=True)
+    print("\n" + _table(results))
+    if args.json:
+        args.json.write_text(json.dumps({"suite": args.suite, "prompts": args.prompts, "results": results}, indent=1))
+    return 0
+
+
+def _contenders(setup: Setup, args: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Figures]]:
+    found: dict[str, Callable[[Path], Figures]] = {}
+    if args.suite != "simulated":
+        found["vLLM LLM.chat"] = partial(_vllm, args, setup)
+    for replicas in map(int, args.replicas.split(",")):
+        config = _config(setup, args, folder, replicas)
+        several = f", {replicas} replicas" if replicas > 1 else ""
+        found[f"this project, file{several}"] = partial(_file, args, config)
+        if args.suite != "simulated":
+            found[f"this project, LLM.chat{several}"] = partial(_llm, args, config)
+    return found
+
+
+def _vllm(args: argparse.Namespace, setup: Setup, prompts: Path) -> Figures:
+    engine = {"model": setup.source, "max_num_seqs": setup.streams, **setup.engine_args, **setup.platform_args}
+    arguments = {"prompts": str(prompts), "warm_up": args.warm_up, "engine_args": engine}
+    return _run(["loadtests.peers.vllm_offline", json.dumps(arguments)], setup.environment)
+
+
+def _llm(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:
+    arguments = {"prompts": str(prompts), "warm_up": args.warm_up, "config": str(config)}
+    return _run(["loadtests.peers.our_offline", json.dumps(arguments)], {})
+
+
+def _file(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:
+    """The whole file, the warm-up's lines included: an engine's first steps count against this one."""
+    output = prompts.with_suffix(".out.jsonl")
+    try:
+        return _run(["serve_app.batch", str(prompts), "--out", str(output), "--config", str(config), "--json"], {})
+    finally:
+        output.unlink(missing_ok=True)
+
+
+def _run(module: list[str], environment: dict[str, str]) -> Figures:
+    done = subprocess.run(
+        [sys.executable, "-m", *module],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, **environment},
+        check=True,
+    )
+    figures: Figures = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
+    return figures | {"tokens_per_s": figures["output_tokens"] / figures["seconds"]}
+
+
+def _config(setup: Setup, args: argparse.Namespace, folder: Path, replicas: int) -> Path:
+    service = service_args(setup, replicas, ingresses=0)
+    # Every engine of every contender may run as many sequences.
+    service["models"][0]["max_running"] = setup.streams
+    if args.gpu_memory_gib:
+        service["gpu_memory_gib"] = args.gpu_memory_gib
+    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": service}
+    config = folder / f"offline-{replicas}.yaml"
+    config.write_text(yaml.safe_dump({"applications": [application]}))
+    return config
+
+
+def _prompts(file: Path, setup: Setup, args: argparse.Namespace, seed: int) -> Path:
+    rng = random.Random(seed)
+    with file.open("w") as lines:
+        for number in range(args.warm_up + args.prompts):
+            content = " ".join(str(rng.randrange(1000)) for _ in range(args.numbers))
+            body = {
+                "model": setup.model,
+                "messages": [{"role": "user", "content": content}],
+                "max_tokens": args.output_tokens,
+                "temperature": 0,
+                "ignore_eos": True,
+            }
+            line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+            lines.write(json.dumps(line) + "\n")
+    return file
+
+
+def _table(results: dict[str, Figures]) -> str:
+    """Output tokens a second of each, and their ratio to the first."""
+    base = next(iter(results.values()))["tokens_per_s"]
+    width = max(map(len, results))
+    rows = [f"{'':{width}}  {'tokens/s':>10}  {'seconds':>8}  {'tokens in':>10}  {'out':>10}  {'ratio':>5}"]
+    rows += [
+        f"{name:{width}}  {one['tokens_per_s']:>10,.0f}  {one['seconds']:>8.1f}  {one['prompt_tokens']:>10,}"
+        f"  {one['output_tokens']:>10,}  {one['tokens_per_s'] / base:>5.2f}"
+        for name, one in results.items()
+    ]
+    return "\n".join(rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.offline", description=__doc__.splitlines()[0])
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
+    parser.add_argument("--replicas", default="1", help="of this project, by comma; on a GPU they share it")
+    parser.add_argument("--gpu-memory-gib", type=float, help="of the GPU; 80 is assumed")
+    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--numbers", type=int, default=16, help="numbers in each prompt, a few tokens each")
+    parser.add_argument("--output-tokens", type=int, default=32, help="of each answer")
+    parser.add_argument("--warm-up", type=int, default=64, help="prompts before those that are timed")
+    parser.add_argument("--rounds", type=int, default=1, help="each contender's best counts")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

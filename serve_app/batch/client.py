@@ -1,0 +1,127 @@
+"""How a batch reaches the service."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+import msgspec
+
+from serve_app.batch.pace import Load
+from serve_app.replica import BATCH_HEADER
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service said."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None = None
+
+
+class NoAnswer(Exception):
+    """The connection was not made, or broke before the answer was complete."""
+
+    def __init__(self, reason: str, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        """The service may have begun with the request."""
+
+
+class Client(Protocol):
+    """A way to the service."""
+
+    async def send(self, url: str, body: bytes) -> Answer:
+        """POST a JSON body to a route (`/v1/...`). Raises NoAnswer."""
+        ...
+
+    async def load(self) -> Load | None:
+        """What the service holds now; None where it does not tell."""
+        ...
+
+
+class ModelLoad(msgspec.Struct):
+    """What /load says of a model: sums of what its replicas last reported."""
+
+    running: int
+    waiting: int
+    interactive: int
+    interactive_begun: int
+
+
+class HttpClient:
+    """A running service over HTTP. An async context manager."""
+
+    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+        """`base_url` may end in /v1, as it does for OpenAI's client."""
+        self._root = base_url.rstrip("/").removesuffix("/v1")
+        self._headers = {BATCH_HEADER.decode(): "1"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._begun: int | None = None
+
+    async def __aenter__(self) -> HttpClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def models(self) -> frozenset[str]:
+        """The names that are served. Raises NoAnswer."""
+        status, body = await self._get("/v1/models")
+        if status != 200:
+            raise NoAnswer(f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True)
+        return frozenset(model["id"] for model in json.loads(body)["data"])
+
+    async def send(self, url: str, body: bytes) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._session.post(self._root + url, data=body, headers=headers) as response:
+                return Answer(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
+        except aiohttp.ClientConnectorError as error:
+            raise NoAnswer(str(error), sent=False) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NoAnswer(str(error) or type(error).__name__, sent=True) from error
+
+    async def load(self) -> Load | None:
+        """What this project's service says at /load; None from another's."""
+        with contextlib.suppress(NoAnswer, msgspec.DecodeError):
+            status, body = await self._get("/load")
+            if status == 200:
+                models = msgspec.json.decode(body, type=dict[str, ModelLoad]).values()
+                begun = sum(model.interactive_begun for model in models)
+                before, self._begun = begun if self._begun is None else self._begun, begun
+                return Load(
+                    running=sum(model.running for model in models),
+                    waiting=sum(model.waiting for model in models),
+                    others=sum(model.interactive for model in models) + max(0, begun - before),
+                )
+        return None
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        try:
+            timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
+            async with self._session.get(self._root + path, timeout=timeout) as page:
+                return page.status, await page.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NoAnswer(f"{self._root}{path}: {error or type(error).__name__}", sent=False) from error
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Of a Retry-After header; its other form, a date, is not used by inference servers."""
+    try:
+        return max(0.0, float(retry_after)) if retry_after else None
+    except ValueError:
+        return None

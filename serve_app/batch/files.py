@@ -1,0 +1,117 @@
+"""/v1/files: upload, list, look at, read, delete.
+
+https://platform.openai.com/docs/api-reference/files
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from serve_app.batch.objects import File
+from serve_app.batch.query import known, limit_of, listed, reply
+from serve_app.batch.store import Store
+from serve_app.batch.upload import receive
+from serve_app.errors import ApiError
+
+PURPOSE = "batch"
+"""The only one there is a use for here."""
+MOST_LISTED = 10_000
+EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
+"""OpenAI's bounds for `expires_after`."""
+
+
+class Files:
+    """The routes over one store."""
+
+    def __init__(self, store: Store, max_bytes: int) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/files", self._create, methods=["POST"]),
+            Route("/v1/files", self._list, methods=["GET"]),
+            Route("/v1/files/{id}", self._get, methods=["GET"]),
+            Route("/v1/files/{id}", self._delete, methods=["DELETE"]),
+            Route("/v1/files/{id}/content", self._content, methods=["GET"]),
+        ]
+
+    async def _create(self, request: Request) -> Response:
+        contents = self._store.incoming()
+        form = await receive(request.headers.get("content-type", ""), request.stream(), contents, self._max_bytes)
+        try:
+            file = _described(form.fields, form.filename or "", form.size)
+            await self._store.add_file(contents, file)
+        finally:
+            contents.unlink(missing_ok=True)
+        return reply(file)
+
+    async def _list(self, request: Request) -> Response:
+        query = request.query_params
+        order: Literal["asc", "desc"] = "asc" if query.get("order") == "asc" else "desc"
+        limit = limit_of(query, MOST_LISTED, MOST_LISTED)
+        return await listed(self._store.files(query.get("after"), limit, order, query.get("purpose")))
+
+    async def _get(self, request: Request) -> Response:
+        return reply(await self._file(request))
+
+    async def _content(self, request: Request) -> Response:
+        file = await self._file(request)
+        return FileResponse(self._store.path(file.id), media_type="application/octet-stream", filename=file.filename)
+
+    async def _delete(self, request: Request) -> Response:
+        file = await self._file(request)
+        for batch in await self._store.unfinished():
+            if batch.input_file_id == file.id:
+                raise ApiError(409, f"{batch.id} is reading {file.id}: cancel it first", "file_id", "file_in_use")
+        await self._store.delete_file(file.id)
+        return reply({"id": file.id, "object": "file", "deleted": True})
+
+    async def _file(self, request: Request) -> File:
+        return known(await self._store.file(id := request.path_params["id"]), "file", id)
+
+
+def _described(fields: dict[str, str], filename: str, size: int) -> File:
+    """The file a form describes; raises ApiError 400."""
+    allowed = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
+    if unknown := sorted(fields.keys() - allowed):
+        raise ApiError(400, f"unknown field {unknown[0]!r} in the form", unknown[0], "unknown_parameter")
+    purpose = fields.get("purpose", "")
+    if purpose != PURPOSE:
+        message = f"the purpose is {purpose!r}: this service keeps files for {PURPOSE!r} alone"
+        raise ApiError(400, message, "purpose", "invalid_value")
+    if not size:
+        raise ApiError(400, "the file is empty", "file", "empty_file")
+    now = int(time.time())
+    expires_at = now + _seconds(fields) if fields.keys() & (allowed - {"purpose"}) else None
+    return File(
+        id=f"file-{uuid.uuid4().hex}",
+        bytes=size,
+        created_at=now,
+        filename=filename,
+        purpose=purpose,
+        expires_at=expires_at,
+    )
+
+
+def _seconds(fields: dict[str, str]) -> int:
+    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]", "")
+    if anchor != "created_at":
+        raise ApiError(400, "the anchor must be 'created_at'", "expires_after[anchor]", "invalid_value")
+    if not seconds.isdigit():
+        raise ApiError(400, "a whole number of seconds is needed", "expires_after[seconds]", "invalid_value")
+    return checked_seconds(int(seconds))
+
+
+def checked_seconds(seconds: int) -> int:
+    """How long a file is kept; raises ApiError 400 beyond OpenAI's bounds."""
+    least, most = EXPIRY_SECONDS
+    if not least <= seconds <= most:
+        raise ApiError(400, f"{seconds} seconds: should be {least} to {most}", "expires_after", "invalid_value")
+    return seconds

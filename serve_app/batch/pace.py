@@ -1,0 +1,87 @@
+"""How many requests of a batch to keep open. Pure: the caller tells the time and what it saw.
+
+- While it is served it grows: by one for every answer at first (doubling each round), and after the service first
+  refused or queued by one a round.
+- A refusal (429, 503) cuts it by a third, once a round, and stops new requests for as long as Retry-After says.
+- Where the service tells its queue, what waits in it beyond QUEUED of what runs is taken back: engines are full with
+  a few requests waiting, and more only makes everyone wait.
+- While others use the service it holds no more than `share` of what it would: batch requests yield to those of people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+START = 32
+MOST = 8192
+CUT = 0.7
+ROUND_S = 1.0
+"""A service that is full refuses many requests at once: together they count as one refusal."""
+QUEUED = 0.25
+"""Waiting requests, as a share of those that run, that keep an engine full until the next look at its queue."""
+HOLD_S = 10.0
+"""How long others count as present after they were last seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the service holds at a moment, all of its replicas together."""
+
+    running: int
+    """Requests in the engines' batches, this batch's own included."""
+    waiting: int
+    """Requests accepted but not yet in a batch, this batch's own included."""
+    others: int
+    """Requests of others, open now or answered since the last look."""
+
+
+class Pace:
+    """The bound on open requests."""
+
+    def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 16) -> None:
+        """`share`: of the bound, what is left to the batch while others use the service (at least one request)."""
+        self._limit = float(min(start, most))
+        self._most = most
+        self._share = share
+        self._doubling = True
+        self._cut_at = float("-inf")
+        self._paused_until = float("-inf")
+        self._others_until = float("-inf")
+
+    def allowed(self, now: float) -> int:
+        """How many requests may be open; 0 during a pause."""
+        if now < self._paused_until:
+            return 0
+        return max(1, int(self._limit * self._share if self.yielding(now) else self._limit))
+
+    def yielding(self, now: float) -> bool:
+        """Whether others use the service."""
+        return now < self._others_until
+
+    def paused_s(self, now: float) -> float:
+        """How long no request may be sent."""
+        return max(0.0, self._paused_until - now)
+
+    def served(self, now: float, open: int) -> None:
+        """An answer came, with so many requests open; fewer than allowed say nothing about more."""
+        if open >= self.allowed(now) and not self.yielding(now):
+            self._limit = min(self._most, self._limit + (1.0 if self._doubling else 1 / self._limit))
+
+    def refused(self, now: float, retry_after_s: float | None) -> None:
+        """The service answered that it is full or not ready."""
+        self._paused_until = max(self._paused_until, now + (retry_after_s or 0.0))
+        if now - self._cut_at >= ROUND_S:
+            self._cut_at = now
+            self._cut(self._limit * CUT)
+
+    def seen(self, now: float, load: Load) -> None:
+        """A look at the service."""
+        if load.others:
+            self._others_until = now + HOLD_S
+        excess = load.waiting - max(2.0, QUEUED * load.running)
+        if excess > 0 and not self.yielding(now):
+            self._cut(max(self._limit - excess, self._limit * CUT))
+
+    def _cut(self, limit: float) -> None:
+        self._limit = max(1.0, limit)
+        self._doubling = False

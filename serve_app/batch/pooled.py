@@ -1,0 +1,91 @@
+"""A batch's way to the engines inside the service: the ingress's own pools and forwarding, without its HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from starlette.types import Message
+
+from serve_app.balancing.pool import ReplicaPool
+from serve_app.batch.client import Answer, NoAnswer
+from serve_app.batch.pace import Load
+from serve_app.errors import ApiError
+from serve_app.ingress.affinity import affinity_key
+from serve_app.ingress.catalogue import Catalogue
+from serve_app.ingress.forward import Forwarder
+from serve_app.ingress.metrics import Metrics, Observation
+from serve_app.ingress.request import read_head
+from serve_app.replica import BATCH_HEADER
+
+HEADERS = [(b"content-type", b"application/json"), (BATCH_HEADER, b"1")]
+
+
+class PoolClient:
+    """One batch's client."""
+
+    def __init__(self, catalogue: Catalogue, forwarder: Forwarder, metrics: Metrics) -> None:
+        self._catalogue = catalogue
+        self._forward = forwarder
+        self._metrics = metrics
+        self._open: Counter[str] = Counter()
+        self._pools: dict[str, ReplicaPool] = {}
+        self._begun: dict[str, int] = {}
+
+    @property
+    def open(self) -> Mapping[str, int]:
+        """Requests under way or waiting for a replica, by model id."""
+        return self._open
+
+    async def send(self, url: str, body: bytes) -> Answer:
+        """One request and its whole answer; raises NoAnswer."""
+        scope = {"type": "http", "method": "POST", "path": url, "headers": HEADERS}
+        answer = _Collected()
+        try:
+            head = read_head(scope, body)
+            pool = self._catalogue.pool(head.model)
+            key = affinity_key(scope, head) if pool.affine else None
+            self._pools[pool.model] = pool
+            self._open[pool.model] += 1
+            try:
+                with Observation(self._metrics, pool.model, url) as seen:
+                    await self._forward(scope, _never, answer.send, body, pool, seen, key)
+            finally:
+                self._open[pool.model] -= 1
+        except ApiError as error:
+            return Answer(error.status, error.body, error.retry_after_s)
+        except ConnectionError as error:
+            raise NoAnswer(str(error), sent=True) from error
+        return Answer(answer.status, b"".join(answer.pieces))
+
+    async def load(self) -> Load | None:
+        """What the replicas of the models this batch uses last reported."""
+        replicas = [replica for pool in self._pools.values() for replica in pool.replicas]
+        begun = {replica.id: replica.load.interactive_begun for replica in replicas}
+        new = sum(max(0, count - self._begun.get(id, count)) for id, count in begun.items())
+        self._begun = begun
+        return Load(
+            running=sum(replica.load.running for replica in replicas),
+            waiting=sum(replica.load.waiting for replica in replicas),
+            others=new + sum(replica.load.interactive for replica in replicas),
+        )
+
+
+class _Collected:
+    """An answer's messages, put together."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.pieces: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.pieces.append(message["body"])
+
+
+async def _never() -> Message:
+    """A client that neither sends more nor goes away."""
+    return await asyncio.get_running_loop().create_future()

@@ -1,0 +1,99 @@
+"""/v1/files and /v1/batches: passed on to the batch deployment, bodies streamed both ways.
+
+A page, not the hot path: an upload may be a thousand times as large as a request to a model, and comes rarely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from serve_app.balancing.pool import ReplicaPool
+from serve_app.errors import ApiError
+from serve_app.replica import TOKEN_HEADER
+
+POOL = "/v1/batches"
+"""The name of the batch deployment's pool; no model's id, which a path in /v1 would not load."""
+PATHS = ("/v1/files", "/v1/files/{rest:path}", "/v1/batches", "/v1/batches/{rest:path}")
+METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+KEPT_REQUEST_HEADERS = ("content-type", "accept", "range", "x-request-id")
+DROPPED_RESPONSE_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server"})
+FORM_BYTES = 2**20
+"""What a multipart body may hold beside its file."""
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+
+
+class BatchApi:
+    """Forwards to the one replica of the batch deployment; without it says how to have one."""
+
+    def __init__(self, pool: ReplicaPool | None, session: aiohttp.ClientSession, max_file_bytes: int) -> None:
+        self._pool = pool
+        self._session = session
+        self._max_bytes = max_file_bytes + FORM_BYTES
+
+    def routes(self) -> list[Route]:
+        return [Route(path, self._forward, methods=METHODS) for path in PATHS]
+
+    async def _forward(self, request: Request) -> Response:
+        if self._pool is None:
+            message = "the Batch API is off: set `batch: {directory: PATH}` in the service's configuration"
+            raise ApiError(404, message, code="batch_api_off")
+        body = _Bounded(request, self._max_bytes)
+        replica = await self._pool.acquire()
+        try:
+            headers = {name: request.headers[name] for name in KEPT_REQUEST_HEADERS if name in request.headers}
+            answer = await self._session.request(
+                request.method,
+                replica.info.url + request.scope["path"],
+                params=request.query_params,
+                headers={**headers, TOKEN_HEADER.decode(): replica.info.token},
+                data=body.pieces() if request.method in ("POST", "PUT", "PATCH") else None,
+                timeout=TIMEOUT,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            if body.refusal is not None:
+                raise body.refusal from None
+            message = f"the batch deployment does not answer ({error}); send the request again"
+            raise ApiError(503, message, code="batch_api_not_ready", retry_after_s=5) from None
+        finally:
+            self._pool.release(replica)
+        kept = {name: value for name, value in answer.headers.items() if name.lower() not in DROPPED_RESPONSE_HEADERS}
+        return StreamingResponse(_pieces(answer), answer.status, kept)
+
+
+class _Bounded:
+    """A request's body as it comes, as long as it is not too large."""
+
+    def __init__(self, request: Request, most: int) -> None:
+        """Raises ApiError 413 where the request says already that it is."""
+        self._request = request
+        self._most = most
+        self.refusal: ApiError | None = None
+        """Why the body was not read to its end."""
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
+            raise self._too_large()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._request.stream():
+            size += len(piece)
+            if size > self._most:
+                self.refusal = self._too_large()
+                raise self.refusal
+            yield piece
+
+    def _too_large(self) -> ApiError:
+        limit = (self._most - FORM_BYTES) / 2**20
+        message = f"the upload is over {limit:g} MiB (batch.max_file_mib): send it in parts"
+        return ApiError(413, message, "file", "file_too_large")
+
+
+async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async with answer:
+        async for piece in answer.content.iter_any():
+            yield piece

@@ -1,0 +1,108 @@
+"""A store, the API over it, and an engine's HTTP server for batches to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serve_app.balancing.pool import Limits, Published, ReplicaPool
+from serve_app.batch.batches import Batches
+from serve_app.batch.files import Files
+from serve_app.batch.objects import Batch, File
+from serve_app.batch.pooled import PoolClient
+from serve_app.batch.store import Store
+from serve_app.config import ModelConfig
+from serve_app.engine.server import ReplicaServer
+from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.forward import Forwarder
+from serve_app.ingress.metrics import Metrics
+from serve_app.ingress.upstream import Upstream
+from serve_app.pages import answering
+from serve_app.replica import ReplicaInfo, ReplicaLoad
+
+MOST_BYTES = 100_000
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store.open(tmp_path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def http(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    """The API, where nothing works through the batches."""
+    app = answering([*Files(store, MOST_BYTES).routes(), *Batches(store, lambda: None).routes()])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+@dataclass
+class Engine:
+    """Answers completions with their prompt, once it is let go."""
+
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    prompts: list[str] = field(default_factory=list)
+
+    async def complete(self, request: Request) -> Response:
+        body = await request.json()
+        self.prompts.append(body["prompt"])
+        await self.go.wait()
+        if body["prompt"] == "bad":
+            return JSONResponse({"error": {"message": "no", "code": "bad_prompt"}}, 400)
+        usage = {"prompt_tokens": 2, "completion_tokens": 3}
+        return JSONResponse({"id": "c", "choices": [{"text": body["prompt"]}], "usage": usage})
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
+    """Makes clients of the one replica that is the engine."""
+    app = answering([Route("/v1/completions", engine.complete, methods=["POST"])])
+    server = ReplicaServer(app, token="t", capacity=64, failure=lambda: None)
+    info = ReplicaInfo("m", await server.start("127.0.0.1"), "t", 64, 64, 4096, 0)
+    pool = ReplicaPool("m", Limits(1000, 5, 5))
+    pool.update([Published("r", info, ReplicaLoad())])
+    catalogue = Catalogue([Served(ModelConfig.model_validate({"id": "m", "engine": "simulated"}), pool)])
+    yield partial(PoolClient, catalogue, Forwarder(Upstream(2, 30)), Metrics())
+    engine.go.set()
+    await server.stop()
+
+
+async def add_file(store: Store, content: bytes, id: str = "file-1", **more: object) -> File:
+    contents = store.incoming()
+    contents.write_bytes(content)
+    file = File(id=id, bytes=len(content), created_at=1, filename="a.jsonl", purpose="batch", **more)
+    await store.add_file(contents, file)
+    return file
+
+
+async def add_batch(store: Store, id: str = "batch_1", **changes: object) -> Batch:
+    now = int(time.time())
+    fields = {
+        "id": id,
+        "endpoint": "/v1/completions",
+        "input_file_id": "file-1",
+        "completion_window": "24h",
+        "status": "validating",
+        "created_at": now,
+        "expires_at": now + 86400,
+    }
+    batch = Batch(**(fields | changes))
+    await store.add_batch(batch)
+    return batch

@@ -1,0 +1,108 @@
+"""/v1/files and /v1/batches on their way through the ingress to the batch deployment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from serve_app.balancing.pool import Limits, Published, ReplicaPool
+from serve_app.engine.server import ReplicaServer
+from serve_app.errors import ApiError
+from serve_app.ingress.batches import FORM_BYTES, POOL, BatchApi
+from serve_app.pages import answering
+from serve_app.replica import ReplicaInfo, ReplicaLoad
+
+MOST = 2**20
+
+
+async def digest(request: Request) -> Response:
+    found, size = hashlib.sha256(), 0
+    async for piece in request.stream():
+        found.update(piece)
+        size += len(piece)
+    headers = {name: request.headers.get(name, "") for name in ("content-type", "authorization")}
+    return JSONResponse({"sha256": found.hexdigest(), "size": size, "query": str(request.query_params), **headers})
+
+
+async def content(request: Request) -> Response:
+    if request.path_params["id"] == "none":
+        raise ApiError(404, "there is no such file", code="file_not_found")
+    return StreamingResponse((bytes([number]) * 2**16 for number in range(32)), headers={"x-mine": "1"})
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ReplicaPool]:
+    app = answering([Route("/v1/files", digest, methods=["GET", "POST"]), Route("/v1/files/{id}/content", content)])
+    server = ReplicaServer(app, token="t", capacity=8, failure=lambda: None)
+    pool = ReplicaPool(POOL, Limits(10, 0.1, 0.1), affinity=False)
+    info = ReplicaInfo(POOL, await server.start("127.0.0.1"), "t", 8, 8, 0, 0)
+    pool.update([Published("r", info, ReplicaLoad())])
+    yield pool
+    await server.stop()
+
+
+async def client(pool: ReplicaPool | None) -> AsyncIterator[httpx.AsyncClient]:
+    async with aiohttp.ClientSession() as session:
+        transport = httpx.ASGITransport(answering(BatchApi(pool, session, MOST).routes()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield http
+
+
+@pytest.fixture
+async def http(pool: ReplicaPool) -> AsyncIterator[httpx.AsyncClient]:
+    async for http in client(pool):
+        yield http
+
+
+async def pieces(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield bytes(2**16)
+
+
+async def test_bodies_go_through_as_they_are(http: httpx.AsyncClient) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": "Bearer secret"}
+    answer = (await http.post("/v1/files?a=1&b=%2F", content=pieces(16), headers=headers)).json()
+    assert answer["sha256"] == hashlib.sha256(bytes(2**20)).hexdigest()
+    assert answer["content-type"] == headers["content-type"] and answer["query"] == "a=1&b=%2F"
+    assert answer["authorization"] == ""
+    down = await http.get("/v1/files/one/content")
+    assert len(down.content) == 2**21 and down.headers["x-mine"] == "1"
+    assert (await http.get("/v1/files")).json()["size"] == 0
+
+
+async def test_errors_of_the_deployment_reach_the_client(http: httpx.AsyncClient) -> None:
+    for path, code in (("/v1/files/none/content", "file_not_found"), ("/v1/batches/x/y", "unknown_route")):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, code)
+
+
+async def test_what_is_too_large_is_413_with_and_without_a_length(http: httpx.AsyncClient, pool: ReplicaPool) -> None:
+    count = (MOST + FORM_BYTES) // 2**16 + 1
+    for content in (bytes(count * 2**16), pieces(count)):
+        answer = await http.post("/v1/files", content=content)
+        assert answer.status_code == 413 and "batch.max_file_mib" in answer.json()["error"]["message"]
+    assert not pool.replicas[0].in_flight
+
+
+async def test_a_deployment_that_is_gone_is_503(http: httpx.AsyncClient, pool: ReplicaPool) -> None:
+    info = ReplicaInfo(POOL, "http://127.0.0.1:1", "t", 8, 8, 0, 0)
+    pool.update([Published("r", info, ReplicaLoad())])
+    for replicas in ([Published("r", info, ReplicaLoad())], []):
+        pool.update(replicas)
+        answer = await http.get("/v1/batches")
+        assert answer.status_code == 503 and answer.headers["retry-after"]
+
+
+async def test_without_the_section_it_says_which_key_switches_it_on() -> None:
+    async for http in client(None):
+        for path in ("/v1/files", "/v1/batches/batch_1/cancel"):
+            answer = await http.post(path)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "batch_api_off")
+            assert "batch: {directory" in answer.json()["error"]["message"]
