@@ -1,6 +1,6 @@
 """What a replica says of itself: the vocabulary that engines, ingress, balancing and autoscaling share.
 
-Both types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
+Its types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ReplicaInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLoad:
-    """Said again and again while it serves (`record_routing_stats`, `record_autoscaling_stats`)."""
+    """Said again and again while it serves, to be picked by (`record_routing_stats`)."""
 
     running: int = 0
     """Sequences in the batch."""
@@ -71,3 +71,26 @@ class ReplicaLoad:
     def demand(self) -> int:
         """Requests that occupy it, whichever side counts more of them."""
         return max(self.in_flight, self.running + self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSignals:
+    """Said again and again while it serves, to be scaled by (`record_autoscaling_stats`)."""
+
+    running: float = 0.0
+    """Sequences in the batch."""
+    waiting: float = 0.0
+    """Requests accepted but not yet in the batch."""
+    kv_usage: float = 0.0
+    """Share of the KV cache in use, 0 to 1."""
+    output_tokens_per_s: float = 0.0
+    """Tokens generated a second, over the last few seconds."""
+    ttft_s: float = 0.0
+    """Mean time to first token of the last few seconds, as the engine sees it; 0 when it sent no first token."""
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, float]) -> ReplicaSignals:
+        return cls(**data)
