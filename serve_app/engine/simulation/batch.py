@@ -76,6 +76,8 @@ class Batch:
     """Multiplies the duration of every step and prefill that starts from now on."""
     steps: int = 0
     """Decoding steps so far."""
+    tokens: int = 0
+    """Emitted so far, by all sequences."""
     _waiting: deque[Sequence] = field(default_factory=deque)
     _prefilling: deque[Sequence] = field(default_factory=deque)
     _joining: list[Sequence] = field(default_factory=list)
@@ -152,18 +154,20 @@ class Batch:
                 self._end_steps(1)
         return heard
 
-    def leap(self, now: float) -> list[Sequence]:
-        """Do everything due by `now`, as `step` does; return only who ended.
+    def leap(self, now: float) -> tuple[list[Sequence], list[Sequence]]:
+        """Do everything due by `now`, as `step` does; return who got its first token and who ended.
 
-        Costs nothing for the steps between changes, so it is worth calling at `next_change_at`.
+        Costs nothing for the steps between changes, so call it at `next_change_at`, not at each step's end.
         """
+        firsts: list[Sequence] = []
         ended: list[Sequence] = []
         while (at := self.next_at) is not None and at <= now:
             if at == self._prefill_ends:
                 ended += self._end_prefill(at)
             else:
+                firsts += self._untold
                 ended += self._end_steps(self._steps_alike(now))
-        return ended
+        return firsts, ended
 
     def cancel(self, now: float, sequence: Sequence) -> None:
         """Take a sequence out at once; what it held is free for the next. No effect on one that has ended."""
@@ -181,6 +185,8 @@ class Batch:
                 self._begin_prefill(now)
         elif sequence in self._joining:
             self._joining.remove(sequence)
+        elif sequence in self._untold:
+            self._untold.remove(sequence)
         self._end(sequence, now, "cancelled")
         self._admit(now)
 
@@ -271,10 +277,10 @@ class Batch:
     def _end_steps(self, count: int) -> list[Sequence]:
         """End this step and those like it that follow, `count` in all; who ended with the last."""
         for sequence in self._untold:
-            if not sequence.ended:
-                sequence.first_token_at = self._step_ends
+            sequence.first_token_at = self._step_ends
         self._untold.clear()
         self.steps += count
+        self.tokens += count * len(self._decoding)
         self._alike += count
         self._held += count * len(self._decoding)
         at = self._alike_since + self._alike * self._step_s

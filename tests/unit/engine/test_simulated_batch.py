@@ -198,12 +198,13 @@ def test_leaping_over_steps_gives_the_same_times_as_walking(seed: int, chunk: in
     assert follow(walked, False, seed) == follow(leapt, True, seed)
 
 
-def test_a_leap_tells_only_who_ended() -> None:
+def test_a_leap_tells_who_began_and_who_ended() -> None:
     engine = batch(step_base_ms=10)
     sequences = [engine.submit(0.0, 1, 20), engine.submit(0.0, 1, 500)]
-    assert engine.leap(1.0) == sequences[:1]
+    assert engine.leap(1.0) == (sequences, sequences[:1])
     assert sequences[1].emitted == pytest.approx(100, abs=10)
-    assert engine.leap(60.0) == sequences[1:]
+    assert engine.leap(60.0) == ([], sequences[1:])
+    assert engine.tokens == 520
 
 
 def test_a_chunk_of_a_prompt_lengthens_the_step_that_carries_it() -> None:
