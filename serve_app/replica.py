@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+REPORT_PERIOD_S = 0.5
+"""How often a replica says what it is doing."""
+LOOK_BACK_S = 2.0
+"""Autoscaling sees means over this long: a burst of a moment is none."""
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
 REFUSED_HEADER = b"x-replica-refused"
