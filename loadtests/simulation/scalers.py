@@ -17,10 +17,18 @@ from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.config import Autoscaling
 from serve_app.replica import REPORT_PERIOD_S
 
-Scaler = Callable[[Observation], int]
-"""Replicas wanted from now on."""
 HPA_TOLERANCE = 0.1
 HPA_PODS = 4
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """One way to decide."""
+
+    decide: Callable[[Observation], int]
+    """Replicas wanted from now on."""
+    first: int | None = None
+    """How many to start with, where that is not the configuration's to say."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,12 @@ class Given:
 def ours(given: Given) -> Scaler:
     """This project's policy itself."""
     policy = Policy(given.settings, given.max_running)
-    return lambda seen: policy.decide(seen).replicas
+    return Scaler(lambda seen: policy.decide(seen).replicas)
 
 
 def fixed(given: Given, replicas: float) -> Scaler:
     """Always so many."""
-    return lambda seen: int(replicas)
+    return Scaler(lambda seen: int(replicas), int(replicas))
 
 
 def oracle(given: Given) -> Scaler:
@@ -61,7 +69,7 @@ def oracle(given: Given) -> Scaler:
         at = int((seen.at_s + REPORT_PERIOD_S) / plan.step_s)
         return plan.replicas[min(at, len(plan.replicas) - 1)]
 
-    return decide
+    return Scaler(decide, plan.replicas[0])
 
 
 def serve(
@@ -82,7 +90,7 @@ def serve(
         totals.append(seen.held + sum(one.running + one.waiting for one in seen.replicas))
         return policy.decide(seen.at_s, len(seen.replicas), seen.target, sum(totals) / len(totals))
 
-    return decide
+    return Scaler(decide)
 
 
 def keda(
@@ -94,12 +102,11 @@ def keda(
 ) -> Scaler:
     """Queue depth as KEDA setups for vLLM have it: the sum of vllm:num_requests_waiting against an average of 5.
 
-    The example is vLLM production-stack's (docs.vllm.ai/projects/production-stack, "Autoscaling with KEDA"); requests
-    held at the ingress count as waiting, as in its router's queue. `metric=requests` counts running ones too. KEDA makes
-    a Kubernetes HorizontalPodAutoscaler of it (keda.sh, "ScaledObject specification": an AverageValue metric unless said
-    otherwise), which every 15 s wants ceil(sum / threshold) replicas, changes nothing within 10 % of that, goes no
-    higher than double or 4 more, and goes down to the highest wish of the last 300 s (kubernetes.io, "Horizontal Pod
-    Autoscaling": algorithm details, default behavior).
+    The figures are those of vLLM production-stack's example (docs.vllm.ai/projects/production-stack, "Autoscaling with
+    KEDA"); what is held at the ingress counts as waiting. `metric=requests` counts running requests too. KEDA makes a
+    Kubernetes HorizontalPodAutoscaler of it (keda.sh, "ScaledObject specification"; an AverageValue metric), which each
+    15 s wants ceil(sum / threshold) replicas, changes nothing within 10 % of that, at most doubles or adds 4, and goes
+    down to the highest wish of the last 300 s (kubernetes.io, "Horizontal Pod Autoscaling").
     """
     if metric not in ("waiting", "requests"):
         raise ValueError(f"metric is waiting or requests; got {metric!r}")
@@ -113,6 +120,8 @@ def keda(
         next_at = seen.at_s + polling
         total = seen.held + sum(one.waiting + (one.running if metric == "requests" else 0) for one in seen.replicas)
         now = seen.target
+        if not wishes:
+            wishes.append((seen.at_s, now))
         wish = math.ceil(total / threshold)
         if now and abs(total / (threshold * now) - 1) <= HPA_TOLERANCE:
             wish = now
@@ -122,7 +131,7 @@ def keda(
             wishes.popleft()
         return wish if wish >= now else min(now, max(one for _, one in wishes))
 
-    return decide
+    return Scaler(decide)
 
 
 SCALERS: Mapping[str, Callable[..., Scaler]] = {
