@@ -1,15 +1,14 @@
 """The simulated engine's timing from measurements of a real replica: pure least squares.
 
 What a measurement under load says of the timing (`serve_app/engine/simulation/batch.py`):
-- TPOT. A sequence decodes beside N others, which is also the mean number being decoded when arrivals are Poisson (who is
-  in the batch sees those the batch holds without it): base + per_sequence x N. By Little's law N is output tokens/s x
-  TPOT. Prompts carried in chunks stretch the steps by 1 / (1 - u), u the share of time spent on prompts.
-- TTFT. A prompt of P tokens waits for those before it (M/D/1: u P/R / (2 (1 - u))), takes P/R, then half a step until the
-  next begins (only while others decode: with probability 1 - exp(-N)), then a step; in chunks, a step for each.
+- TPOT. A sequence decodes beside N others; with Poisson arrivals N is also the mean number being decoded, by Little's
+  law output tokens/s x TPOT. So TPOT = base + per_sequence x N. Prompts carried in chunks stretch the steps by
+  1 / (1 - u), u being the share of the time that is spent on prompts.
+- TTFT. A prompt of P tokens waits for those before it (M/D/1: u P/R / (2 (1 - u))) and takes P/R; then half a step
+  until the next begins (only while others decode: with probability 1 - exp(-N)), and a step; in chunks, one for each.
 
-For a given prefill speed R the first is linear in base and per_sequence; R is the one whose squared relative errors of both
-together are least, found on a grid that is refined. Measurements at which requests queue for a place say nothing of either
-and are left out.
+For a given prefill speed R the first is linear in base and per_sequence; R is the one whose squared relative errors of
+both together are least, found on a grid that is refined. Measurements at which requests pile up are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from loadtests.tuning.step import Step
 from serve_app.config import Simulated
 
 MOST_PREFILL = 0.7
-"""Measurements whose prompts would take more of the time than this, at the speed being tried, are not held against it."""
+"""A measurement whose prompts would take more of the time than this is left out where that speed is tried."""
 SATURATED = 0.9
 """A measurement answers less than this share of what was offered when requests pile up."""
 GRID = 60

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time, from 0 on, stands still while there is something to do, then jumps to the next timer."""
+    """An event loop whose time stands still while there is something to do, then jumps to the next timer."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -55,9 +55,10 @@ def ours(given: Given) -> Scaler:
     return Scaler(lambda seen: policy.decide(seen).replicas)
 
 
-def fixed(given: Given, replicas: float) -> Scaler:
-    """Always so many."""
-    return Scaler(lambda seen: int(replicas), int(replicas))
+def fixed(given: Given, replicas: float = 0) -> Scaler:
+    """Always so many; as many as there may be unless said."""
+    count = int(replicas) or given.settings.max_replicas
+    return Scaler(lambda seen: count, count)
 
 
 def oracle(given: Given) -> Scaler:

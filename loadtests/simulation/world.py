@@ -80,6 +80,11 @@ def simulate(scenario: Scenario, scaler: Scaler, progress: Progress = lambda sha
     return run
 
 
+def arrivals_rng(seed: int) -> Random:
+    """What a scenario's arrivals are drawn with: an oracle draws the same."""
+    return Random(f"{seed} arrivals")
+
+
 class _World:
     """One run."""
 
@@ -113,7 +118,7 @@ class _World:
         self._fleet.scale(scenario.first_replicas if first is None else first, ready=True)
         self._next_pool = cycle(self._pools)
         self._lengths = Random(f"{scenario.seed} lengths")
-        self._arrivals = iter(scenario.traffic.arrivals(Random(f"{scenario.seed} arrivals")))
+        self._arrivals = scenario.traffic.arrivals(arrivals_rng(scenario.seed))
         self._await_next()
         control = asyncio.create_task(self._control(progress))
         await asyncio.wait((control, self._all_ended), return_when=asyncio.FIRST_COMPLETED)
