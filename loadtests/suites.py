@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import serve_app.demo
-from loadtests.load.bench import Slo
+from loadtests.load.slo import Slo
 from loadtests.load.workload import RECOMMENDED, Load, chat, image, shared_prefix
 from loadtests.peers.bare import bare
 from loadtests.peers.ours import ours
@@ -21,6 +21,7 @@ from serve_app.config import ModelConfig
 from serve_app.engine import platform
 
 DEMO = Path(serve_app.demo.__file__).parent
+SLO = Slo.parse("ttft=500ms,tpot=50ms")
 Build = Callable[[Setup, int, Path], Peer]
 """A contender on a port, with a folder for its files."""
 
@@ -78,7 +79,7 @@ def cpu_text() -> Suite:
         answer="Ask me about LFM2 on Ray Serve",
     )
     loads = {"chat-1": chat(1, 64, 64), "chat-32": chat(32, 64, 64), "prefix": shared_prefix(8, 8, 512, 32, 32)}
-    return Suite(setup, {"ours-1": packed(1, 1), "ours-2": packed(2, 1)} | others(), loads, Slo())
+    return Suite(setup, {"ours-1": packed(1, 1), "ours-2": packed(2, 1)} | others(), loads, SLO)
 
 
 def cpu_vision() -> Suite:
@@ -93,7 +94,7 @@ def cpu_vision() -> Suite:
         environment=platform.environment(demo),
         streams=64,
     )
-    return Suite(setup, {"ours-1": packed(1, 1)} | others(), {"image": image(4, 512, 32, 16)}, Slo())
+    return Suite(setup, {"ours-1": packed(1, 1)} | others(), {"image": image(4, 512, 32, 16)}, SLO)
 
 
 def path() -> Suite:
@@ -109,7 +110,7 @@ def path() -> Suite:
     )
     contenders: dict[str, Build] = {"alone": lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
     loads = {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}
-    return Suite(setup, contenders, loads, Slo(), baseline="alone")
+    return Suite(setup, contenders, loads, SLO, baseline="alone")
 
 
 def gpu_text(source: str) -> Suite:
@@ -118,13 +119,15 @@ def gpu_text(source: str) -> Suite:
     loads = {f"chat-{n}": chat(n, rounds=24 if n == 1 else 5) for n in (1, 32, 256, 512)}
     loads["chat-256-sampled"] = replace(chat(256, name="recommended sampling"), sampling=RECOMMENDED)
     loads |= {"long": chat(64, 4096, 64, "long prompt"), "prefix": shared_prefix(128, 64, 2048, 128, 64)}
-    return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo(ttft_ms=200, tpot_ms=20))
+    return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo.parse("ttft=200ms,tpot=20ms"))
 
 
 def gpu_vision(source: str) -> Suite:
     """LFM2-VL-1.6B, or its shape with random weights, on one GPU."""
     setup = _gpu_setup("LiquidAI/LFM2-VL-1.6B", source)
-    return Suite(setup, _gpu_ours() | gpu_others(), {"image": image(64, 512, 64, 64)}, Slo(ttft_ms=500, tpot_ms=20))
+    return Suite(
+        setup, _gpu_ours() | gpu_others(), {"image": image(64, 512, 64, 64)}, Slo.parse("ttft=500ms,tpot=20ms")
+    )
 
 
 def _gpu_ours() -> dict[str, Build]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import resource
 import subprocess
@@ -13,19 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.load.slo import Slo
 from loadtests.load.workload import Load
 
 TIMEOUT_S = 600.0
-
-
-@dataclass(frozen=True)
-class Slo:
-    """What counts as good service of one request."""
-
-    ttft_ms: float = 500.0
-    """Time to the first token."""
-    tpot_ms: float = 50.0
-    """Mean time of each further token."""
+GOODPUT_NAMES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
+"""What `vllm bench serve` calls the figures of an SLO."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,8 @@ def _arguments(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed:
         "result-filename": "result.json",
     }
     words = [word for key, value in named.items() for word in (f"--{key}", str(value))]
-    goodput = ["--goodput", f"ttft:{slo.ttft_ms:g}", f"tpot:{slo.tpot_ms:g}"]
+    limits = {name: slo.limit_s(figure) * 1000 for figure, name in GOODPUT_NAMES.items()}
+    goodput = ["--goodput", *(f"{name}:{limit:g}" for name, limit in limits.items() if math.isfinite(limit))]
     return [*words, *load.dataset, *load.sampling, "--ignore-eos", "--disable-tqdm", "--save-result", *goodput]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests.load import bench
+from loadtests.load.slo import Slo
 from loadtests.load.workload import GREEDY, chat, image, shared_prefix
 from loadtests.suites import SUITES
 
@@ -28,9 +29,10 @@ def test_requests_that_did_not_complete_are_errors() -> None:
 
 @pytest.mark.parametrize("load", [chat(4), shared_prefix(8, 2, 64, 8, 8), image(2, 512, 8, 8)])
 def test_every_load_names_its_streams_and_sampling(load: object) -> None:
-    words = bench._arguments("http://x", "m", "t", load, bench.Slo(), 1, "/tmp")
+    words = bench._arguments("http://x", "m", "t", load, Slo.parse("ttft=500ms,tpot=50ms"), 1, "/tmp")
     assert words[words.index("--max-concurrency") + 1] == str(load.streams)
     assert set(GREEDY) <= set(words)
+    assert words[words.index("--goodput") + 1 :] == ["ttft:500", "tpot:50"]
 
 
 @pytest.mark.parametrize("name", SUITES)
