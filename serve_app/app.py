@@ -11,6 +11,8 @@ from serve_app.ingress.deployment import IngressReplica
 
 REPORT_PERIOD_S = 0.5
 """How often replicas say what they are doing."""
+LOOK_BACK_S = 2.0
+"""Autoscaling sees means over this long: a burst of a moment is none."""
 HEALTH_PERIOD_S = 1.0
 """Serve replaces a replica after three failed checks in a row."""
 SHUTDOWN_MARGIN_S = 30.0
@@ -55,13 +57,18 @@ def replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:
             min_replicas=bounds.min_replicas,
             max_replicas=bounds.max_replicas,
             initial_replicas=bounds.initial_replicas,
-            upscale_delay_s=bounds.upscale_delay_s,
-            downscale_delay_s=bounds.downscale_delay_s,
+            # The policy waits by itself, and sees what it waits for.
+            upscale_delay_s=0.0,
+            downscale_delay_s=0.0,
             metrics_interval_s=REPORT_PERIOD_S,
-            look_back_period_s=max(2 * REPORT_PERIOD_S, 2.0),
+            look_back_period_s=LOOK_BACK_S,
             policy=AutoscalingPolicy(
                 policy_function="serve_app.autoscaling.serve_policy:DemandPolicy",
-                policy_kwargs={"per_replica": bounds.target_load * model.max_running},
+                policy_kwargs={
+                    "model": model.id,
+                    "settings": bounds.model_dump(),
+                    "max_running": model.max_running,
+                },
             ),
         )
     }

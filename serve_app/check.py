@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from serve_app import foreign, plan
-from serve_app.config import ConfigError, ServiceConfig
+from serve_app.config import Autoscaling, ConfigError, ServiceConfig
 from serve_app.config_file import Application, ConfigFile, load
 from serve_app.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.plan import ModelPlan, ServicePlan
@@ -201,7 +201,25 @@ def _describe(model: ModelPlan) -> list[str]:
     lines = [f"{model.id}: " + "; ".join(facts)]
     if model.packing is not None:
         lines.append(f"{model.id}: replicas_per_gpu auto: {model.packing.replicas_per_gpu}; {model.packing.reason}")
+    if model.autoscaling is not None:
+        lines.append(f"{model.id}: " + _scaling(Autoscaling.model_validate(model.autoscaling), model.max_running))
     return lines
+
+
+def _scaling(settings: Autoscaling, max_running: int) -> str:
+    aims = [f"{settings.target_load * max_running:.3g} requests", f"{settings.target_kv_usage:.0%} of its KV cache"]
+    aims += [f"{settings.tokens_per_s:g} output tokens/s"] if settings.tokens_per_s else []
+    aims += [f"a TTFT of {settings.ttft_target_s:g} s while requests wait"] if settings.ttft_target_s else []
+    parts = [
+        f"autoscaling {_range(settings.min_replicas, settings.max_replicas)} replicas",
+        f"aims at {' and '.join(aims)} a replica",
+        f"up when that is exceeded for {settings.upscale_delay_s:g} s, at once when requests queue",
+        f"down when fewer would have done for {settings.downscale_delay_s:g} s",
+    ]
+    parts += (
+        [] if settings.min_replicas else ["to zero when nothing is asked of it; the next request waits at the ingress"]
+    )
+    return "; ".join(parts)
 
 
 def _range(low: float, high: float) -> str:

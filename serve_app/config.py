@@ -140,7 +140,7 @@ class ModelConfig(Section):
 
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
-    1 unless `replicas_per_gpu` says otherwise."""
+    1 unless `replicas_per_gpu` says otherwise; a simulated engine takes none unless this says so."""
     replicas_per_gpu: PerGpu | None = None
     """How many replicas share a GPU evenly; the other way to write `gpus`. `auto` takes as many as pay and fit."""
     packing: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -216,7 +216,7 @@ class ModelConfig(Section):
     def gpu_share(self) -> float:
         """GPUs one replica asks Ray for."""
         if self.engine == "simulated":
-            return 0.0
+            return self.gpus or 0.0
         count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
         if isinstance(count, int):
             return share(count)

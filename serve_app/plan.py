@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from serve_app import packing
 from serve_app.config import ModelConfig, ServiceConfig, Simulated
@@ -35,6 +36,8 @@ class ModelPlan:
     cpus: float
     max_running: int
     sampling: dict[str, float]
+    autoscaling: dict[str, Any] | None = None
+    """Its settings; None where the number of replicas is fixed."""
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     max_model_len: int | None = None
@@ -97,6 +100,7 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
         cpus=model.cpus,
         max_running=model.max_running,
         sampling=model.sampling.model_dump(exclude_none=True),
+        autoscaling=model.autoscaling.model_dump() if model.autoscaling else None,
         tool_parser=model.tool_parser,
         reasoning_parser=model.reasoning_parser,
         max_model_len=context_length(model),

@@ -1,27 +1,64 @@
 """Ray Serve's signature around the policy.
 
-Serve counts no requests of this service (they do not pass through its handles), so the demand is what the
-replicas report through `record_autoscaling_stats`. Serve applies the up and down delays to what is returned.
+Serve counts no requests of this service (they do not pass through its handles); the demand is what replicas report
+through `record_autoscaling_stats` and what ingress and batches hold. Serve's own delays are off: the policy has its
+own. What Serve unpickles here is this module by value, so whatever must be one of a kind lives in other modules.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
-from serve_app.autoscaling.policy import desired_replicas
+from serve_app.autoscaling import exchange, state
+from serve_app.autoscaling.policy import Observation, Policy
+from serve_app.config import Autoscaling
+from serve_app.replica import ReplicaSignals
+
+PERIOD_S = 0.5
+"""Serve asks about ten times a second; replicas report, and held requests are read, twice."""
+WRITE_S = 1.0
+"""How often a state that decides nothing new is written."""
 
 
 class DemandPolicy:
     """Serve builds one per deployment, from `policy_kwargs`, and calls it at each of its control steps."""
 
-    def __init__(self, per_replica: float) -> None:
-        self._per_replica = per_replica
+    def __init__(self, model: str, settings: dict[str, Any], max_running: int) -> None:
+        self._model = model
+        self._policy = Policy(Autoscaling.model_validate(settings), max_running)
+        self._exchange = exchange.shared
+        self._decided_at = self._written_at = float("-inf")
+        self._replicas = 0
 
     def __call__(self, ctx: AutoscalingContext) -> tuple[int, dict[str, Any]]:
-        reported = (ctx.aggregated_metrics or {}).get("demand", {})
-        if not reported:
-            return ctx.target_num_replicas, {}
-        lowest, highest = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
-        return desired_replicas(sum(reported.values()), self._per_replica, lowest, highest), {}
+        now = time.monotonic()
+        if now - self._decided_at >= PERIOD_S:
+            self._decided_at = now
+            self._decide(now, ctx)
+        return self._replicas, {}
+
+    def _decide(self, now: float, ctx: AutoscalingContext) -> None:
+        app = ctx.app_name or ""
+        seen = Observation(now, signals(ctx), ctx.target_num_replicas, self._exchange.held(app, self._model))
+        decision = self._policy.decide(seen)
+        bounds = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
+        at, present, past = time.time(), *state.keys(app, self._model)
+        before = ctx.target_num_replicas if self._written_at < 0 else self._replicas
+        self._replicas = decision.replicas
+        if decision.replicas != before:
+            change = {"at": round(at, 3), "from": before, "to": decision.replicas, "reason": decision.reason}
+            self._exchange.write(past, state.changed(past, change))
+        if decision.replicas != before or now - self._written_at >= WRITE_S:
+            self._written_at = now
+            self._exchange.write(present, state.describe(at, seen, decision, bounds, ctx.current_num_replicas))
+
+
+def signals(ctx: AutoscalingContext) -> tuple[ReplicaSignals, ...]:
+    """What the replicas that have reported say, as means over Serve's `look_back_period_s`."""
+    metrics = ctx.aggregated_metrics or {}
+    names = ReplicaSignals.__slots__
+    reported = metrics.get(names[0], {})
+    return tuple(ReplicaSignals(**{name: metrics[name][replica] for name in names}) for replica in reported)

@@ -1,7 +1,7 @@
 """How this process learns of a model's replicas: through Ray Serve's request-router hook.
 
 Serve calls `update_replicas` by long poll in each process that holds a handle to the deployment, whether or not
-a request is ever routed through it. Ours are not, but for the one call that wakes a model scaled to zero.
+a request is ever routed through it. Ours are not.
 """
 
 from __future__ import annotations
@@ -25,4 +25,5 @@ class Listener(RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
+        """Any will do for a call through the handle."""
         return [candidate_replicas]

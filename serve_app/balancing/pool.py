@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,15 +95,10 @@ class ReplicaPool:
         model: str,
         limits: Limits,
         rng: random.Random | None = None,
-        wake: Callable[[], None] = lambda: None,
         affinity: bool = True,
     ) -> None:
-        """`wake` is called when a request finds no replica at all: the model may have been scaled to zero.
-
-        Without `affinity` keys are ignored.
-        """
+        """Without `affinity` keys are ignored."""
         self.model = model
-        self._wake_model = wake
         self._limits = limits
         self._affinity = affinity
         self._rng = rng or random.Random()
@@ -203,8 +198,6 @@ class ReplicaPool:
     async def _wait(self, avoid: frozenset[str], key: Key | None) -> Replica:
         if len(self._waiters) >= self._limits.max_waiting:
             raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
-        if not self._candidates:
-            self._wake_model()
         began = time.monotonic()
         while True:
             limit = self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s

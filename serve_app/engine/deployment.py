@@ -15,7 +15,7 @@ import ray.util
 from serve_app.config import Images, ModelConfig
 from serve_app.engine.interface import Engine
 from serve_app.engine.server import ReplicaServer
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.replica import ReplicaInfo, ReplicaLoad, ReplicaSignals
 
 logger = logging.getLogger("ray.serve")
 
@@ -53,13 +53,15 @@ class EngineReplica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook, asked every `metrics_interval_s`: what the autoscaling policy decides from."""
-        load = self.load()
-        return {
-            "demand": float(load.demand),
-            "running": float(load.running),
-            "waiting": float(load.waiting),
-            "kv_usage": load.kv_usage,
-        }
+        load, meter, now = self.load(), self._engine.meter, time.monotonic()
+        return ReplicaSignals(
+            running=load.running,
+            # Including those whose prompt is not with the engine yet: images being fetched, texts being tokenized.
+            waiting=max(load.waiting, load.in_flight - load.running),
+            kv_usage=load.kv_usage,
+            output_tokens_per_s=meter.output_tokens_per_s(now),
+            ttft_s=meter.ttft_s(now),
+        ).to_dict()
 
     def check_health(self) -> None:
         """Serve's hook: raises when the engine can serve no longer, and Serve replaces the replica."""

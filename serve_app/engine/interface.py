@@ -6,6 +6,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from serve_app.engine.meter import Meter
 from serve_app.replica import ReplicaLoad
 
 
@@ -17,6 +18,8 @@ class Engine(Protocol):
     """Context length, tokens."""
     versions: dict[str, str]
     """What serves, by name."""
+    meter: Meter
+    """What it has lately put out, on `time.monotonic()`."""
 
     def load(self) -> ReplicaLoad:
         """Running and waiting sequences and KV-cache use, now."""

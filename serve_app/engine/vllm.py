@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config import Images, ModelConfig
 from serve_app.engine import platform
+from serve_app.engine.meter import Meter
 from serve_app.errors import ApiError
 from serve_app.replica import ReplicaLoad
 
@@ -31,6 +33,7 @@ class VllmEngine:
         self.app = app
         self.max_model_len: int = llm.model_config.max_model_len
         self.versions = {"vllm": version}
+        self.meter = gauge.meter
         self._llm = llm
         self._gauge = gauge
 
@@ -86,10 +89,11 @@ class VllmEngine:
 
 
 class _Gauge:
-    """Keeps the newest of the statistics vLLM's scheduler reports after each step."""
+    """Keeps the newest of the statistics vLLM reports after each step."""
 
     def __init__(self) -> None:
         self.load = ReplicaLoad()
+        self.meter = Meter()
 
     def logger(self, vllm_config: Any, engine_index: int = 0) -> Any:
         from vllm.v1.metrics.loggers import StatLoggerBase
@@ -105,6 +109,12 @@ class _Gauge:
                         running=scheduler_stats.num_running_reqs,
                         waiting=scheduler_stats.num_waiting_reqs,
                         kv_usage=scheduler_stats.kv_cache_usage,
+                    )
+                if iteration_stats is not None:
+                    gauge.meter.add(
+                        time.monotonic(),
+                        iteration_stats.num_generation_tokens,
+                        iteration_stats.time_to_first_tokens_iter,
                     )
 
             def log_engine_initialized(self) -> None: ...

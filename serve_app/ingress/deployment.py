@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from functools import partial
 
 import aiohttp
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from serve_app.autoscaling import held
 from serve_app.balancing import registry
 from serve_app.balancing.pool import Limits, ReplicaPool
 from serve_app.config import ServiceConfig
@@ -21,6 +22,7 @@ from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.upstream import Upstream
 
@@ -42,28 +44,17 @@ class IngressReplica:
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
             logger.warning(SLOW_PROXY)
         # `options` starts the handle's router, whose long poll tells this process of the replicas.
-        self._handles = {model: handle.options(method_name="check_health") for model, handle in engines.items()}
-        self._waking: dict[str, asyncio.Task[None]] = {}
+        self._handles = [handle.options(method_name="check_health") for handle in engines.values()]
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._catalogue = Catalogue(
-            Served(model, ReplicaPool(model.id, limits, wake=partial(self._wake, model.id), affinity=model.affinity))
-            for model in config.models
+            Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in config.models
         )
         for served in self._catalogue.models:
             registry.register(served.pool)
+        self._reporting = asyncio.create_task(held.report("ingress", self._held))
 
-    def _wake(self, model: str) -> None:
-        """Let Serve see a request for a model it has scaled to zero, once until it is up."""
-        if model not in self._waking:
-            self._waking[model] = asyncio.ensure_future(self._call(model))
-
-    async def _call(self, model: str) -> None:
-        try:
-            await self._handles[model].remote()
-        except Exception as error:
-            logger.warning("%s did not wake up: %s", model, error)
-        finally:
-            del self._waking[model]
+    def _held(self) -> dict[str, int]:
+        return {one.config.id: one.pool.waiting for one in self._catalogue.models if one.config.autoscaling}
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
@@ -77,6 +68,7 @@ class IngressReplica:
             [
                 Models(self._catalogue),
                 Status(self._catalogue, metrics, session),
+                Scaling(self._catalogue, serve.get_replica_context().app_name),
                 Docs(self._catalogue, session, MODEL_ROUTES),
             ],
             int(self._config.ingress.max_body_mib * 2**20),

@@ -20,6 +20,7 @@ OWN_ROUTES = {
     "/v1/models/{id}": "One of them.",
     "/health": "This ingress process answers.",
     "/ready": "Each model and how many of its replicas are ready; 503 until every model has one.",
+    "/autoscaling": "What decides how many replicas each model has: what it sees, needs, decides and why.",
     "/version": "Versions of this service and its engines.",
     "/metrics": "Prometheus metrics of this ingress and of every engine.",
 }

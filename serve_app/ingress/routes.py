@@ -20,6 +20,7 @@ from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.models import Models
 from serve_app.ingress.request import ClientGone, read_body, read_head
+from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 
 MODEL_ROUTES = (
@@ -46,7 +47,7 @@ class IngressApp:
         forwarder: Forwarder,
         guard: Guard,
         metrics: Metrics,
-        pages: list[Models | Status | Docs],
+        pages: list[Models | Status | Scaling | Docs],
         max_body_bytes: int,
     ) -> None:
         self._catalogue = catalogue

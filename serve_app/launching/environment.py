@@ -60,6 +60,8 @@ def _ray() -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_DEDUP_LOGS": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
+        "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress + INGRESS_PORTS.step - 1),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -31,6 +32,10 @@ async def post(http: httpx.AsyncClient, model: str, tokens: int = 8, **more: obj
 
 async def ready(http: httpx.AsyncClient, model: str) -> int:
     return (await http.get("/ready")).json()["models"][model]["ready"]
+
+
+async def autoscaling(http: httpx.AsyncClient, model: str) -> dict[str, Any]:
+    return dict((await http.get("/autoscaling")).json()["models"][model])
 
 
 async def until(condition, timeout_s: float = 60) -> None:
@@ -125,12 +130,19 @@ async def test_scaling_up_and_down_loses_no_request(http: httpx.AsyncClient) -> 
     scaled.set()
     await asyncio.gather(*load)
 
+    told = await autoscaling(http, "scaled")
+    assert told["bounds"] == {"min": 1, "max": 3} and told["decision"] == 3
+    assert told["inputs"]["running"] > 0 and told["inputs"]["output_tokens_per_s"] > 0
+    assert told["changes"][0]["to"] == 3 and "(slots)" in told["changes"][0]["reason"]
+
     down = asyncio.Event()
     trickle = asyncio.create_task(client(down.is_set))
     await until(lambda: _is(ready(http, "scaled"), 1), stop + 60 - time.monotonic())
     down.set()
     await trickle
     assert not failures
+    told = await autoscaling(http, "scaled")
+    assert (told["decision"], told["changes"][0]["to"]) == (1, 1)
 
 
 async def test_a_model_at_zero_wakes_for_a_request_and_sleeps_again(http: httpx.AsyncClient) -> None:
@@ -138,6 +150,13 @@ async def test_a_model_at_zero_wakes_for_a_request_and_sleeps_again(http: httpx.
         await until(lambda: _is(ready(http, "sleepy"), 0))
         answers = await asyncio.gather(*(post(http, "sleepy") for _ in range(4)))
         assert [answer.status_code for answer in answers] == [200] * 4
+    changes = (await autoscaling(http, "sleepy"))["changes"]
+    assert [change["to"] for change in changes[:3]] == [1, 0, 1]
+
+
+async def test_a_model_with_a_fixed_number_of_replicas_says_so(http: httpx.AsyncClient) -> None:
+    told = await autoscaling(http, "pair")
+    assert not told["autoscaling"] and told["replicas"] == {"ready": 2, "target": 2}
 
 
 async def _is(value, wanted: int) -> bool:

@@ -47,6 +47,17 @@ def test_the_report_names_what_would_run() -> None:
         assert part in text
 
 
+def test_the_report_tells_what_autoscaling_aims_at(tmp_path: Path) -> None:
+    scaling = {"min_replicas": 0, "max_replicas": 4, "target_load": 0.5, "tokens_per_s": 900, "upscale_delay_s": 3}
+    args = {"models": [{"id": "LFM2-1.2B", "max_running": 64, "autoscaling": scaling}]}
+    path = tmp_path / "scaled.yaml"
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": args}]}))
+    text = check.check_file(path)
+    for part in ("0-4 replicas", "32 requests", "900 output tokens/s", "for 3 s", "for 120 s", "to zero"):
+        assert part in text
+    assert "TTFT" not in text
+
+
 def test_a_wrong_file_is_1_and_says_where(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["check", str(wrong)]) == 1
     assert "applications[0].args.models[0].gpu: unknown key; did you mean `gpus`?" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence as Ordered
 
+from serve_app.engine.meter import Meter
 from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
 
 
@@ -63,6 +64,8 @@ class Driver:
         """Answer 503 to every POST."""
         self.prompt_tokens = 0
         """Accepted since the start."""
+        self.meter = Meter()
+        self._now = 0.0
         self._emitted_before = 0
         self._open: set[Generation] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -115,9 +118,18 @@ class Driver:
             self.cancel(generation)
 
     def _advance(self) -> None:
-        self._now = time.monotonic()
-        for sequence in self.batch.step(self._now):
+        before, self._now = self._now, time.monotonic()
+        heard = self.batch.step(self._now)
+        if not heard:
+            return
+        for sequence in heard:
             sequence.tag.tell()
+        firsts = [
+            sequence.first_token_at - sequence.submitted_at
+            for sequence in set(heard)
+            if sequence.first_token_at is not None and sequence.first_token_at > before
+        ]
+        self.meter.add(self._now, sum(1 for sequence in heard if sequence.emitted), firsts)
 
     def _arm(self) -> None:
         at = self.batch.next_at

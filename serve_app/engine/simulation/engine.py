@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 import serve_app
 from serve_app.config import ModelConfig, Simulated
+from serve_app.engine.meter import Meter
 from serve_app.engine.simulation import http
 from serve_app.engine.simulation.batch import Batch
 from serve_app.engine.simulation.driver import Driver
@@ -23,12 +24,15 @@ class SimulatedEngine:
     """Context length, tokens: no more than the KV cache holds."""
     versions: dict[str, str]
     """{"simulated": ...}"""
+    meter: Meter
+    """What it has lately put out, on `time.monotonic()`."""
 
     def __init__(self, model: ModelConfig) -> None:
         timing = model.simulated or Simulated()
         self.max_model_len = min(timing.max_model_len, timing.kv_tokens)
         self.versions = {"simulated": getattr(serve_app, "__version__", "1")}
         self._driver = Driver(Batch(timing, model.max_running, model.max_queued))
+        self.meter = self._driver.meter
         self.app = http.build(self._driver, model, self.max_model_len, self.versions["simulated"])
 
     @classmethod

@@ -50,7 +50,7 @@ async def test_a_key_is_asked_for_except_by_probes(http: httpx.AsyncClient) -> N
     del http.headers["authorization"]
     assert (await http.get("/health")).status_code == 200
     assert (await http.get("/ready")).status_code == 503
-    for path in ("/v1/models", "/metrics", "/docs", "/nothing"):
+    for path in ("/v1/models", "/metrics", "/autoscaling", "/docs", "/nothing"):
         assert (await http.get(path)).status_code == 401
     assert (await http.post("/v1/chat/completions", json={})).status_code == 401
 

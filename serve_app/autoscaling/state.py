@@ -1,0 +1,68 @@
+"""What a model's policy saw, decided and why, and its last changes: written by the controller, read by the ingress."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from serve_app.autoscaling import blackboard
+from serve_app.autoscaling.policy import Decision, Demand, Observation
+
+CHANGES = 100
+"""Kept for each model."""
+DIGITS = 3
+
+Change = dict[str, Any]
+"""at (seconds since the epoch), from, to, reason."""
+_changes: dict[str, deque[Change]] = {}
+"""By model's key. Outlives the policies, which Ray Serve builds anew with each deployment."""
+
+
+def keys(app: str, model: str) -> tuple[str, str]:
+    """Where the present state and the changes of a model are written."""
+    return f"state/{app}/{model}", f"changes/{app}/{model}"
+
+
+def describe(at: float, seen: Observation, decision: Decision, bounds: tuple[int, int], running: int) -> dict[str, Any]:
+    """The present state, for people and programs. `at` is in seconds since the epoch."""
+    demand = Demand.of(seen)
+    inputs = {
+        "running": demand.running,
+        "waiting": demand.waiting,
+        "held": demand.held,
+        "kv_usage": demand.kv_usage / max(1, demand.replicas),
+        "output_tokens_per_s": demand.output_tokens_per_s,
+        "ttft_s": demand.ttft_s,
+    }
+    return {
+        "at": round(at, DIGITS),
+        "bounds": {"min": bounds[0], "max": bounds[1]},
+        "replicas": {
+            "ready": running,
+            "reporting": demand.replicas,
+            "starting": max(0, seen.target - running),
+            "target": decision.replicas,
+        },
+        "inputs": _rounded(inputs),
+        "needs": _rounded(decision.needs),
+        "decision": decision.replicas,
+        "reason": decision.reason,
+    }
+
+
+def changed(key: str, change: Change) -> list[Change]:
+    """All changes kept under this key, the new one included, the latest last."""
+    kept = _changes.setdefault(key, deque(maxlen=CHANGES))
+    kept.append(change)
+    return list(kept)
+
+
+def read(app: str, model: str) -> dict[str, Any] | None:
+    """The model's state and its changes, the latest first; None before its policy has said anything. Blocks briefly."""
+    present, past = keys(app, model)
+    state = blackboard.read(present)
+    return None if state is None else state | {"changes": (blackboard.read(past) or [])[::-1]}
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, DIGITS) for name, value in values.items()}

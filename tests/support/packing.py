@@ -1,0 +1,77 @@
+"""Scales a model up on two nodes of two (logical) GPUs each, and prints whether they share one."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from serve_app.launching.environment import environment, free_ports
+
+WHOLE_WITHIN_S = 10.0
+
+
+def main(packed: bool) -> None:
+    with TemporaryDirectory() as folder:
+        name = "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY"
+        os.environ[name] = environment("", Path(folder))[name] if packed else "0"
+
+    import ray
+    from ray import serve
+    from ray.cluster_utils import Cluster
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    from serve_app.app import build
+    from serve_app.config import ServiceConfig
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2})
+    cluster.add_node(num_cpus=2, num_gpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    port = free_ports(1)[0]
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    model = {
+        "id": "m",
+        "engine": "simulated",
+        "gpus": 0.25,
+        "cpus": 0.1,
+        "max_running": 4,
+        "autoscaling": {"max_replicas": 4, "downscale_delay_s": 600},
+    }
+    serve.run(build(ServiceConfig.model_validate({"models": [model], "ingress": {"cpus": 0}})), name="lfm2")
+    http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def ready() -> int:
+        return int(http.get("/ready").json()["models"]["m"]["ready"])
+
+    def three_whole() -> bool:
+        """Whether three of the four GPUs can be had whole at the same time."""
+        group = placement_group([{"GPU": 1}] * 3)
+        try:
+            return bool(group.wait(WHOLE_WITHIN_S))
+        finally:
+            remove_placement_group(group)
+
+    try:
+        body = {"model": "m", "prompt": "a", "max_tokens": 300}
+        deadline = time.monotonic() + 60
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            answers = [threads.submit(http.post, "/v1/completions", json=body) for _ in range(16)]
+            while ready() < 4 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            statuses = [answer.result().status_code for answer in answers]
+        print(json.dumps({"ready": ready(), "statuses": statuses, "three_whole": three_whole()}))
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(packed="spread" not in sys.argv)
