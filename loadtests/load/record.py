@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from loadtests.load.slo import Slo, percentile
 
@@ -63,32 +64,26 @@ class Record:
     def ended_s(self) -> float:
         return self.sent_s + self.latency_s
 
-    def to_json(self) -> str:
-        """One line, without its end."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Record:
-        """Fields that are not known are left out."""
-        data = json.loads(line)
-        return cls(**{name: data[name] for name in _FIELDS if name in data})
+    def to_line(self) -> bytes:
+        """As a line of JSON."""
+        return _ENCODER.encode(self) + b"\n"
 
 
-_FIELDS = tuple(one.name for one in fields(Record))
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
     """As JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        file.writelines(record.to_json() + "\n" for record in records)
+    with path.open("wb") as file:
+        file.writelines(record.to_line() for record in records)
 
 
 def read(path: Path) -> list[Record]:
     """From JSON lines, in order of schedule; a last line that was cut off is left out. Raises ValueError for others."""
-    lines = path.read_text().split("\n")
-    whole = (line for line in lines[:-1] if line)
-    return sorted((Record.from_json(line) for line in whole), key=lambda record: record.scheduled_s)
+    *lines, _ = path.read_bytes().split(b"\n")
+    return sorted(map(_DECODER.decode, filter(None, lines)), key=lambda record: record.scheduled_s)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Ties a test's parts to Locust's events, in each of its processes: alone, as the master, or as a worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from locust.env import Environment
+from locust.event import Events
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+
+from loadtests.load import options, parts, stats, web
+from loadtests.load.options import Options
+from loadtests.load.record import Record
+from loadtests.load.session import Session, Share
+from loadtests.load.shapes import START_DELAY_S
+from loadtests.load.spec import BadSpec
+from loadtests.load.tally import Ledger
+from loadtests.load.users import Sender
+
+SHARE = "llm-share"
+"""The message that gives a worker its share of a test."""
+REPORT = "llm"
+"""Where a worker's report holds its ledger."""
+
+
+def install(events: Events) -> None:
+    """Called by the Locust file, once a process."""
+    stats.install()
+    events.init_command_line_parser.add_listener(options.add)
+    events.init.add_listener(lambda environment, **_: Harness(environment))
+
+
+class Harness:
+    """One process of Locust."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        self._ledger = Ledger()
+        self._options: Options | None = None
+        self._session: Session | None = None
+        self._share: Share | None = None
+        events = environment.events
+        events.test_start.add_listener(self._start)
+        events.test_stop.add_listener(self._stop)
+        events.quitting.add_listener(self._stop)
+        if isinstance(self._runner, WorkerRunner):
+            self._runner.register_message(SHARE, self._on_share)
+            events.report_to_master.add_listener(self._report)
+        else:
+            events.worker_report.add_listener(self._on_report)
+            events.quit.add_listener(self._print)
+            if environment.web_ui:
+                web.extend(environment.web_ui, lambda: stats.table(environment.stats, self._ledger))
+
+    def _start(self, **_: Any) -> None:
+        self._close()
+        self._ledger = Ledger()
+        try:
+            self._options = Options.of(self._environment.parsed_options)
+        except BadSpec as error:
+            logging.error(str(error))
+            return
+        if isinstance(self._runner, MasterRunner):
+            self._share_out(self._runner, self._options)
+            return
+        worker = None
+        if isinstance(self._runner, LocalRunner):
+            self._share = Share(0, 1, time.time() + START_DELAY_S)
+        elif isinstance(self._runner, WorkerRunner):
+            worker = self._runner.client_id
+        if self._share is None:
+            logging.error("this worker got no share of the test from its master: do both run the same Locust file?")
+            return
+        name = f"process {self._share.index}"
+        self._session = Session(
+            str(self._environment.host),
+            self._options,
+            self._share,
+            worker,
+            self._take,
+            lambda cores: self._watched(name, cores),
+        )
+        Sender.session = self._session
+
+    def _share_out(self, runner: MasterRunner, options: Options) -> None:
+        """Tell each worker its part. Messages keep their order, so a worker has it before it is told to start."""
+        epoch = time.time() + START_DELAY_S
+        workers = list(runner.clients)
+        for index, worker in enumerate(workers):
+            runner.send_message(SHARE, {"index": index, "of": len(workers), "epoch": epoch}, worker)
+        if options.records:
+            parts.clear(options.records)
+            parts.gather_at_exit(options.records)
+
+    def _on_share(self, environment: Environment, msg: Any, **_: Any) -> None:
+        self._share = Share(**msg.data)
+
+    def _take(self, record: Record, gaps: list[float]) -> None:
+        assert self._options is not None
+        self._ledger.add(record, self._options.slo)
+        stats.log(self._environment.stats, record, gaps, self._options.traffic is not None)
+        if record.outcome != "refused":
+            self._environment.events.request.fire(
+                request_type=stats.E2E,
+                name=record.scenario,
+                response_time=record.scheduled_latency_s * 1000,
+                response_length=0,
+                exception=record.detail or None,
+                context={},
+            )
+
+    def _watched(self, process: str, cores: float) -> None:
+        self._ledger.busiest[process] = max(cores, self._ledger.busiest.get(process, 0.0))
+
+    def _report(self, client_id: str, data: dict[str, Any]) -> None:
+        data[REPORT] = self._ledger.take()
+
+    def _on_report(self, client_id: str, data: dict[str, Any]) -> None:
+        if REPORT in data:
+            self._ledger.merge(Ledger.of(data[REPORT]))
+
+    def _stop(self, **_: Any) -> None:
+        self._close()
+        if isinstance(self._runner, MasterRunner) and self._options and self._options.records:
+            parts.gather(self._options.records, keep_parts=True)
+
+    def _close(self) -> None:
+        if self._session:
+            self._session.close()
+            self._session = None
+
+    def _print(self, **_: Any) -> None:
+        if self._options:
+            print(stats.summary(self._environment.stats, self._ledger, self._options.slo), flush=True)
