@@ -75,9 +75,7 @@ class Derived:
         return cls(**{**data, "numbers": numbers, "notes": tuple(data["notes"])})
 
 
-def derive(
-    knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Limits
-) -> Derived:
+def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Limits) -> Derived:
     """All numbers; `steps` are those the knee was found from."""
     notes: list[str] = []
     at_knee = nearest(steps, knee.rate)
@@ -165,7 +163,9 @@ def steady_utilisation(steps: Sequence[Step], slo: Slo, knee: float, within: flo
     requests of a step say little about the last percent.
     """
     stricter = Slo(tuple(Term(one.figure, one.limit_s, max(one.percentile, 100 * within)) for one in slo.terms))
-    by_rate = {one.rate: [block for other in steps if other.rate == one.rate for block in other.blocks] for one in steps}
+    by_rate = {
+        one.rate: [block for other in steps if other.rate == one.rate for block in other.blocks] for one in steps
+    }
     rate, _ = crossing(by_rate, stricter)
     return min(MOST_UTILISATION, max(LEAST_UTILISATION, rate / knee))
 

@@ -142,9 +142,7 @@ def margin(blocks: Sequence[Block], slo: Slo) -> float:
     total = sum(block[0] for block in blocks)
     if not total:
         return 0.0
-    return min(
-        sum(block[i] for block in blocks) / total - term.percentile / 100 for i, term in enumerate(slo.terms, 1)
-    )
+    return min(sum(block[i] for block in blocks) / total - term.percentile / 100 for i, term in enumerate(slo.terms, 1))
 
 
 def in_doubt(steps: Sequence[Step], slo: Slo) -> bool:
