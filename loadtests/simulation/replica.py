@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import fields
+from operator import attrgetter
 
 from serve_app.balancing.attempts import BrokenOff, Refused
 from serve_app.config import ModelConfig, Simulated
-from serve_app.engine.meter import Meter
+from serve_app.engine.meter import BUCKET_S, Meter
 from serve_app.engine.simulation.batch import Batch, Sequence
 from serve_app.replica import DRAINING, FULL, LOOK_BACK_S, REPORT_PERIOD_S, ReplicaInfo, ReplicaLoad, ReplicaSignals
 
-_SIGNALS = tuple(one.name for one in fields(ReplicaSignals))
+_values = attrgetter(*(one.name for one in fields(ReplicaSignals)))
 
 
 class SimulatedReplica:
@@ -40,7 +41,9 @@ class SimulatedReplica:
         self._idle = asyncio.Event()
         self._meter = Meter()
         self._metered_tokens = 0
+        self._accepted = 0
         self._ttfts_s: list[float] = []
+        self._services_s: list[float] = []
         self._samples: deque[tuple[float, ...]] = deque(maxlen=round(LOOK_BACK_S / REPORT_PERIOD_S))
 
     async def answer(self, prompt_tokens: int, output_tokens: int) -> Sequence:
@@ -56,6 +59,7 @@ class SimulatedReplica:
         self._arm()
         self._open[done] = sequence
         self.in_flight += 1
+        self._accepted += 1
         try:
             await done
         finally:
@@ -75,14 +79,22 @@ class SimulatedReplica:
         now = self._loop.time()
         self._advance(now)
         batch, meter = self._batch, self._meter
-        # What happened since the last sample belongs to the time before this one.
-        meter.add(now - REPORT_PERIOD_S / 2, batch.tokens - self._metered_tokens, self._ttfts_s)
-        self._metered_tokens = batch.tokens
+        # A bucket of the meter takes what came since the last sample; just before its end the window is a whole one.
+        at = now + 0.99 * BUCKET_S
+        meter.add(at, batch.tokens - self._metered_tokens, self._ttfts_s, self._services_s, self._accepted)
+        self._metered_tokens, self._accepted = batch.tokens, 0
         self._ttfts_s.clear()
-        waiting = max(batch.waiting, self.in_flight - batch.running)
-        self._samples.append(
-            (batch.running, waiting, batch.kv_usage, meter.output_tokens_per_s(now), meter.ttft_s(now))
+        self._services_s.clear()
+        signals = ReplicaSignals(
+            running=batch.running,
+            waiting=max(batch.waiting, self.in_flight - batch.running),
+            kv_usage=batch.kv_usage,
+            output_tokens_per_s=meter.output_tokens_per_s(at),
+            ttft_s=meter.ttft_s(at),
+            arrivals_per_s=meter.arrivals_per_s(at),
+            service_s=meter.service_s(at),
         )
+        self._samples.append(_values(signals))
 
     def signals(self) -> ReplicaSignals | None:
         """What it says to be scaled by: the mean of its samples over LOOK_BACK_S; None before the first."""
@@ -112,6 +124,7 @@ class SimulatedReplica:
             assert sequence.first_token_at is not None
             self._ttfts_s.append(sequence.first_token_at - sequence.submitted_at)
         for sequence in ended:
+            self._services_s.append(sequence.service_s)
             if not sequence.tag.done():
                 sequence.tag.set_result(None)
 

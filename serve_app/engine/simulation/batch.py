@@ -42,6 +42,7 @@ class Sequence:
     tag: Any = None
     """The caller's own."""
     state: Literal["waiting", "prefilling", "decoding", "finished", "cancelled"] = "waiting"
+    admitted_at: float | None = None
     first_token_at: float | None = None
     ended_at: float | None = None
     _unprefilled: int = 0
@@ -59,6 +60,12 @@ class Sequence:
     def tokens(self) -> int:
         """KV cache it may come to need, tokens."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def service_s(self) -> float:
+        """Seconds in the batch, of a sequence that was in it and has ended."""
+        assert self.admitted_at is not None and self.ended_at is not None
+        return self.ended_at - self.admitted_at
 
     @property
     def ended(self) -> bool:
@@ -205,6 +212,7 @@ class Batch:
             self._held += sequence.prompt_tokens
             sequence.state = "prefilling"
             sequence._unprefilled = max(0, sequence.prompt_tokens - sequence.cached_tokens)
+            sequence.admitted_at = at
             self._prefilling.append(sequence)
             if chunked and self._step_ends is None:
                 self._begin_step(at)
