@@ -45,7 +45,6 @@ class Harness:
         events = environment.events
         events.test_start.add_listener(self._start)
         events.test_stop.add_listener(self._stop)
-        events.quitting.add_listener(self._stop)
         if isinstance(self._runner, WorkerRunner):
             self._runner.register_message(SHARE, self._on_share)
             events.report_to_master.add_listener(self._report)

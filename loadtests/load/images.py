@@ -22,9 +22,9 @@ def sizes(text: str) -> tuple[tuple[int, int], ...]:
     """`256,640x480`: width and height in pixels. Raises BadSpec."""
     found = []
     for word in filter(None, (word.strip() for word in text.split(","))):
-        width, _, height = word.partition("x")
+        width, x, height = word.partition("x")
         try:
-            size = int(width), int(height or width)
+            size = int(width), int(height if x else width)
         except ValueError:
             size = 0, 0
         if min(size) < 1:

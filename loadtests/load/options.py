@@ -17,6 +17,9 @@ from loadtests.load.spec import BadSpec
 from loadtests.load.traffic import Traffic
 
 STOP_TIMEOUT_S = 60
+"""How long a test that ends waits for its open requests, unless --stop-timeout says otherwise."""
+API_KEY_VARIABLE = "LOCUST_API_KEY"
+"""Read where --api-key is not given: other users of the machine see command lines."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def add(parser: Any) -> None:
     add("--characters-per-token", type=float, default=4.0, help="of the prompts' English in the model's tokenizer")
     add("--timeout", type=float, default=120.0, help="longest silence of the service before a request fails, s")
     add("--seed", type=int, default=1, help="of arrivals, lengths and texts")
-    add("--api-key", **text, is_secret=True, help="sent as a bearer token")
+    add("--api-key", **text, env_var=API_KEY_VARIABLE, is_secret=True, help="sent as a bearer token")
     add("--records", **text, help="write what became of each request to this file, as JSON lines")
     parser.set_defaults(stop_timeout=STOP_TIMEOUT_S)
 

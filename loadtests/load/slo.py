@@ -33,7 +33,8 @@ class Term:
 
     def __str__(self) -> str:
         part = "" if self.percentile == 100 else f"_p{self.percentile:g}"
-        return f"{self.figure}{part}={self.limit_s * 1000:g}ms"
+        limit = f"{self.limit_s:g}s" if self.limit_s >= 1 else f"{self.limit_s * 1000:g}ms"
+        return f"{self.figure}{part}={limit}"
 
 
 @dataclass(frozen=True)

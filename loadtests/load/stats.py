@@ -48,9 +48,8 @@ def log(stats: RequestStats, record: Record, gaps: Iterable[float], open_loop: b
         _add(stats, TTFT, name, record.scheduled_ttft_s)
     if record.tpot_s is not None:
         _add(stats, TPOT, name, record.tpot_s)
-    entry = stats.entries[(name, ITL)]
     for gap in gaps:
-        entry.log(gap * 1000, 0)  # type: ignore[arg-type]
+        _add(stats, ITL, name, gap)
 
 
 def percentile_ms(stats: RequestStats, kind: str, percent: float, unanswered: int = 0) -> float:
