@@ -1,15 +1,15 @@
 """What a tuning has measured so far: a JSON file beside its output, written anew after each measurement.
 
-    {"version": 1,
-     "asked":    {what the command line asked for: a resumed run must ask the same},
-     "about":    {machine, versions, date, commit},
-     "startup_s": [seconds from ordering a replica to its being ready],
-     "steps":    [one `step.Step` each: offered and achieved rate, concurrency, TTFT and TPOT percentiles, mean prompt and
-                  output tokens, outcomes, by replicas_per_gpu],
-     "knees":    {"": `knee.Knee`, or by replicas_per_gpu},
-     "skipped":  {what was not measured: why},
-     "derived":  `derive.Derived`,
-     "replays":  {name: {"title", "records": file beside this one, "samples": [`watch.Sample`], "outcome", "checks"}}}
+{"version": 1,
+ "asked":    {what the command line asked for: a resumed run must ask the same},
+ "about":    {machine, versions, date, commit},
+ "startup_s": [seconds from ordering a replica to its being ready],
+ "steps":    [one `step.Step` each: offered and achieved rate, concurrency, TTFT and TPOT percentiles, mean prompt and
+              output tokens, outcomes, by replicas_per_gpu],
+ "knees":    {"": `knee.Knee`, or by replicas_per_gpu},
+ "skipped":  {what was not measured: why},
+ "derived":  `derive.Derived`,
+ "replays":  {name: {"title", "records": file beside this one, "samples": [`watch.Sample`], "outcome", "checks"}}}
 """
 
 from __future__ import annotations
