@@ -88,8 +88,8 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
     jumps = rise > 1 / LEAST_UTILISATION
     if jumps:
         notes.append(
-            f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room
-            worth" " paying for holds that. Requests wait, or are refused, until the new replicas are there."
+            f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room"
+            " worth paying for holds that. Requests wait, or are refused, until the new replicas are there."
         )
     carried = share * knee.rate
     running, why_running = bounded_running(at_knee, slo, limits.max_running)

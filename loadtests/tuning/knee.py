@@ -185,7 +185,7 @@ def _blocks(steps: Iterable[Step]) -> list[Block]:
 def _why_never(steps: Sequence[Step], slo: Slo) -> str:
     last = steps[-1]
     return (
-        f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms,
-        TPOT" f" p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered. Ask for
-        less, make" " requests shorter (--lengths), or use a faster machine"
+        f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms,"
+        f" TPOT p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered. Ask for less, make"
+        " requests shorter (--lengths), or use a faster machine"
     )
