@@ -1,7 +1,7 @@
 """From measurements of one replica and a traffic's shape to the numbers of a configuration. Pure functions.
 
-Symbols: c capacity of a replica (requests/s), u target utilisation, S start-up time of a replica (s), R reaction time (s),
-W mean time of a request at the knee (s), N requests open at a replica, T the SLO's limit on TTFT (s).
+Symbols: c capacity of a replica (requests/s), u target utilisation, S start-up time of a replica (s), R reaction time
+(s), W mean time of a request at the knee (s), N requests open at a replica, T the SLO's limit on TTFT (s).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from loadtests.load.slo import Slo, Term
@@ -19,7 +20,8 @@ from loadtests.tuning.step import Step
 OBSERVED_S = 1.0
 """What passes between a change of load and a decision on it: reports, Serve's look-back, a control step."""
 LEAST_UTILISATION = 0.6
-"""Head-room beyond this is not bought: below it the traffic jumps, and what holds a jump is a queue, not idle replicas."""
+"""Head-room beyond this is not bought: below it the traffic jumps, and what holds a jump is a queue, not idle
+replicas."""
 MOST_UTILISATION = 0.95
 SAMPLES = 400
 """Points at which a traffic's rate is looked at."""
@@ -86,8 +88,8 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
     jumps = rise > 1 / LEAST_UTILISATION
     if jumps:
         notes.append(
-            f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room worth"
-            " paying for holds that. Requests wait, or are refused, until the new replicas are there."
+            f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room"
+            " worth paying for holds that. Requests wait, or are refused, until the new replicas are there."
         )
     carried = share * knee.rate
     running, why_running = bounded_running(at_knee, slo, limits.max_running)
@@ -183,8 +185,8 @@ def rise_factor(traffic: Traffic, reaction_s: float, capacity: float) -> float:
 
 
 def utilisation(steady: float, rise: float) -> float:
-    """min(steady, 1 / rise): while the load grows by `rise`, the replicas in place must not pass the knee. A rise beyond
-    1 / LEAST_UTILISATION is a jump, and buys no head-room."""
+    """min(steady, 1 / rise): while the load grows by `rise`, the replicas in place must not pass the knee. A rise
+    beyond 1 / LEAST_UTILISATION is a jump, and buys no head-room."""
     return round(steady if rise > 1 / LEAST_UTILISATION else min(steady, 1 / rise), 3)
 
 
@@ -194,7 +196,7 @@ def concurrency_at(steps: Sequence[Step], rate: float) -> float:
     for one in steps:
         groups.setdefault(one.rate, []).append(one.concurrency)
     points = [(0.0, 0.0), *sorted((at, sum(found) / len(found)) for at, found in groups.items())]
-    for (low, below), (high, above) in zip(points, points[1:], strict=False):
+    for (low, below), (high, above) in pairwise(points):
         if rate <= high:
             return below + (above - below) * (rate - low) / (high - low)
     return points[-1][1] * rate / points[-1][0]
@@ -215,8 +217,8 @@ def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str
     """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured.
 
     Each further sequence lengthens the others' steps: an overloaded replica that runs all it is given breaks TPOT for
-    everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee as
-    it was.
+    everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee
+    as it was.
     """
     if _term(slo, "tpot") is None:
         return max_running, ""

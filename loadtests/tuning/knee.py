@@ -1,16 +1,16 @@
 """The knee: the highest request rate at which the SLO holds, found by measuring as few rates as will do.
 
-The search doubles the rate while the SLO holds (halves it while it does not), then bisects between the highest rate that
-held and the lowest that did not. A rate whose verdict chance could have decided is measured again.
+The search doubles the rate while the SLO holds (halves it while it does not), then bisects between the highest rate
+that held and the lowest that did not. A rate whose verdict chance could have decided is measured again.
 
-An SLO term `ttft_p95=500ms` holds at a rate when at least 95 % of the requests had a TTFT within 500 ms. The margin of a
-rate is the least, over the terms, of that share less the percentile; the knee is where the margin passes zero. A higher
-rate cannot have more margin, so the margins are first made to fall with the rate (isotonic regression by pooling
+An SLO term `ttft_p95=500ms` holds at a rate when at least 95 % of the requests had a TTFT within 500 ms. The margin
+of a rate is the least, over the terms, of that share less the percentile; the knee is where the margin passes zero. A
+higher rate cannot have more margin, so the margins are first made to fall with the rate (isotonic regression by pooling
 adjacent violators, weighted by requests), then joined by straight lines.
 
-The interval is a bootstrap: the blocks of requests of each rate (`step.BLOCK_S` long: neighbours share a queue and are not
-independent) are drawn again with replacement, and the crossing computed anew, BOOTSTRAPS times; reported are the 2.5 and
-97.5 percentiles.
+The interval is a bootstrap: the blocks of requests of each rate (`step.BLOCK_S` long: neighbours share a queue and
+are not independent) are drawn again with replacement, and the crossing computed anew, BOOTSTRAPS times; reported are
+the 2.5 and 97.5 percentiles.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from loadtests.tuning.step import Block, Step
 
 BOOTSTRAPS = 400
 DOUBT_Z = 1.28
-"""A rate is measured again while the 80 % Wilson interval of the deciding share holds the percentile asked for: wide enough
-to spend repeats near the knee only."""
+"""A rate is measured again while the 80 % Wilson interval of the deciding share holds the percentile asked for: wide
+enough to spend repeats near the knee only."""
 LEAST_SHARE_OF_FIRST = 1 / 32
 """The search gives up below this part of the rate it began with."""
 
@@ -124,7 +124,8 @@ def estimate(steps: Iterable[Step], slo: Slo, seed: int = 0) -> Knee:
 
 
 def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float, bool]:
-    """The rate at which the margin passes zero, and whether it does: the highest rate (lowest) where all hold (fail)."""
+    """The rate at which the margin passes zero, and whether it does: the highest rate (lowest) where all hold
+    (fail)."""
     rates = sorted(by_rate)
     weights = [sum(block[0] for block in by_rate[rate]) for rate in rates]
     margins = falling([margin(by_rate[rate], slo) for rate in rates], weights)
@@ -184,7 +185,7 @@ def _blocks(steps: Iterable[Step]) -> list[Block]:
 def _why_never(steps: Sequence[Step], slo: Slo) -> str:
     last = steps[-1]
     return (
-        f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms, TPOT"
-        f" p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered. Ask for less, make"
+        f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms,"
+        f" TPOT p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered. Ask for less, make"
         " requests shorter (--lengths), or use a faster machine"
     )

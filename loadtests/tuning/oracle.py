@@ -4,7 +4,8 @@ It is the yardstick of the proof, so it must be hard to beat and owe nothing to 
 - it needs `ceil(rate / capacity)` replicas at each moment, where the rate is the mean of the arrivals over `window_s`
   around that moment. Capacity is the knee under Poisson arrivals, which has met their ups and downs already; counting
   each second's arrivals would make the oracle pay for them twice, and so be easier to match.
-- a replica that is needed from t on was ordered at t - start-up, and occupies its device while it starts. One that would
+- a replica that is needed from t on was ordered at t - start-up, and occupies its device while it starts. One that
+  would
   be needed again within a start-up time is cheaper kept than replaced: both come out of taking, at each moment, the
   greatest need of the start-up time that follows.
 - it never needs to be told of an end: replicas go the moment they are not needed, without draining.

@@ -1,4 +1,5 @@
-"""One measurement of a replica under a constant offered load: what the tuner, its report and the simulator work from."""
+"""One measurement of a replica under a constant offered load: what the tuner, its report and the simulator work
+from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The tuned configuration: the file given, with one model's entry changed and every comment outside that entry kept.
 
-The text is edited where YAML's own marks say the entry lies; nothing is dumped anew, so order, quoting and comments stay.
+The text is edited where YAML's own marks say the entry lies; nothing is dumped anew, so order, quoting and comments
+stay.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _lines(text: str, entry: yaml.MappingNode, numbers: Sequence[Number], indent
             sections.setdefault(section, []).append(Number(key, one.value, one.why))
     new = {one.key for one in plain} | set(sections)
     gone = new | {old for old, cause in REPLACED.items() if cause in new}
-    lines = [line for line in _kept(text, entry, gone)]
+    lines = _kept(text, entry, gone)
     for one in plain:
         lines += _number(one, "")
     for section, values in sections.items():
@@ -89,15 +90,15 @@ def _entry(text: str, place: Place) -> yaml.MappingNode:
     return entry
 
 
-def _get(node: yaml.Node, key: str) -> yaml.Node:
-    for name, value in node.value:
+def _get(node: yaml.Node | None, key: str) -> yaml.Node:
+    for name, value in node.value if node else ():
         if name.value == key:
             return value  # type: ignore[no-any-return]
     raise KeyError(key)
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Where a node's own text ends: YAML ends a block only where the next thing begins, past blank lines and comments."""
+    """Where a node's own text ends; YAML's own mark for a block is where the next thing begins, past comments."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)
