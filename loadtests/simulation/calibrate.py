@@ -22,6 +22,8 @@ from serve_app.config import Simulated
 
 MOST_PREFILL = 0.7
 """A measurement whose prompts would take more of the time than this is left out where that speed is tried."""
+QUEUED = 2.0
+"""A TTFT so many times the least is mostly the wait for a place in the batch, which says nothing of the prompt."""
 SATURATED = 0.9
 """A measurement answers less than this share of what was offered when requests pile up."""
 GRID = 60
@@ -95,9 +97,11 @@ class _At:
         base, per = _line(list(zip(map(_decoding, usable), stretches, measured, strict=True)))
         tpots = [(base + per * _decoding(one)) * stretch for one, stretch in zip(usable, stretches, strict=True)]
         tpot_errors = tuple(found / real - 1 for found, real in zip(tpots, measured, strict=True))
+        most_s = QUEUED * min(_typical(one.ttft_ms) for one in usable) / 1000
         ttft_errors = tuple(
             _ttft_s(one, prefill_tokens_per_s, step_s, chunk) / max(1e-6, _typical(one.ttft_ms) / 1000 - path_s) - 1
             for one, step_s in zip(usable, tpots, strict=True)
+            if _typical(one.ttft_ms) / 1000 <= most_s
         )
         return cls(prefill_tokens_per_s, base, per, tpot_errors, ttft_errors)
 

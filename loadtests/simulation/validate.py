@@ -23,11 +23,13 @@ from loadtests.load.lengths import Traced
 from loadtests.load.record import Record, Summary
 from loadtests.load.slo import Slo
 from loadtests.peers.configured import Source, configured
+from loadtests.peers.peer import Running
 from loadtests.simulation import scalers
 from loadtests.simulation.fleet import Hardware
 from loadtests.simulation.scalers import Given
 from loadtests.simulation.world import Run, Scenario, simulate
-from loadtests.tuning import measure, watch
+from loadtests.tuning import watch
+from loadtests.tuning.measure import Asked, Bench
 from loadtests.tuning.oracle import Oracle
 from loadtests.tuning.watch import Sample
 from serve_app.launching.environment import free_ports
@@ -77,9 +79,10 @@ def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source
     config.write_text(yaml.safe_dump({"applications": [application]}))
     source = Source.find(config, entry["id"])
     peer = configured("real", source, entry, free_ports(1)[0], folder)
-    asked = measure.Asked(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
-    with measure.serving(peer, source, asked, folder) as bench:
-        records, samples = bench.replay(load, folder / "records.jsonl", f"ray::ServeReplica:lfm2:{entry['id']}")
+    asked = Asked(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
+    with Running(peer, source.setup, folder) as running:
+        title = f"ray::ServeReplica:lfm2:{entry['id']}"
+        records, samples = Bench(running, asked, folder).replay(load, folder / "records.jsonl", title)
     return source, records, samples
 
 
