@@ -34,7 +34,7 @@ def draw(path: Path, scenario: Scenario, slo: Slo, best: Oracle, runs: Sequence[
         within.plot(times, _within(run.records, slo, width), label=name)
         queue.plot(at, [one.queued for one in run.samples], label=name)
     replicas.set_ylabel("replicas, those starting\nand draining included")
-    replicas.legend(fontsize=8)
+    replicas.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
     within.set_ylabel("within the SLO")
     within.set_ylim(-0.03, 1.03)
     queue.set_ylabel("requests waiting")

@@ -46,7 +46,7 @@ def first_uncrowded(
 
 
 def _two(candidates: Sequence[T], rng: random.Random) -> Sequence[T]:
-    """Two different ones, or the only one. `rng.sample` takes eight times as long over it."""
+    """Two different ones, or the only one. `rng.sample` takes four times as long."""
     count = len(candidates)
     if count == 1:
         return candidates
