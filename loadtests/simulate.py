@@ -26,6 +26,8 @@ from loadtests.simulation.world import Run
 from loadtests.tuning.knee import NeverHolds
 from serve_app.config_errors import ConfigError
 
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when everything asked was simulated."""
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path | None) -> int:
@@ -67,7 +69,7 @@ def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path 
         _write(json_to, asked, found, {"autoscaling": subject.settings.model_dump(), "policies": policies})
     if plot_to:
         draw(plot_to, subject.scenario, asked.slo, subject.best, runs)
-    return 0 if complete else 130
+    return 0 if complete else INTERRUPTED
 
 
 def _answer(asked: Asked, found: Capacity, json_to: Path | None) -> int:
@@ -81,21 +83,26 @@ def _answer(asked: Asked, found: Capacity, json_to: Path | None) -> int:
             f" {figures.summary.refused} refused, {figures.gpu_hours:,.2f} GPU-hours"
         )
 
-    needed = study.fewest_gpus(asked, found, told)
-    per_gpu = asked.scenario.hardware.replicas_per_gpu
-    if needed is None:
-        most = max(tried)
+    needed, interrupted = None, False
+    try:
+        needed = study.fewest_gpus(asked, found, told)
+    except KeyboardInterrupt:
+        interrupted = True
+    per_gpu, most = asked.scenario.hardware.replicas_per_gpu, max(tried, default=0)
+    if needed is not None:
+        print(f"{needed} GPUs of {per_gpu} replicas hold {asked.slo} for this traffic")
+    elif interrupted:
+        print("stopped before the answer was found", file=sys.stderr)
+    elif tried[most].peak_gpus == most:
+        print(f"{most} GPUs of {per_gpu} replicas are not enough: allow more with --replicas")
+    else:
         print(
-            f"{most} GPUs of {per_gpu} replicas are not enough: allow more with --replicas"
-            if tried[most].peak_gpus == most
-            else f"more GPUs do not help: {tried[most].policy} used {tried[most].peak_gpus} and misses the SLO while it"
+            f"more GPUs do not help: {tried[most].policy} used {tried[most].peak_gpus} and misses the SLO while it"
             " reacts. Start replicas faster, keep more of them with --replicas FEWEST..MOST, or ask with --policy fixed"
         )
-    else:
-        print(f"{needed} GPUs of {per_gpu} replicas hold {asked.slo} for this traffic")
     if json_to:
         _write(json_to, asked, found, {"gpus": needed, "tried": {gpus: one.to_dict() for gpus, one in tried.items()}})
-    return 1 if needed is None else 0
+    return INTERRUPTED if interrupted else 1 if needed is None else 0
 
 
 def _write(path: Path, asked: Asked, found: Capacity, results: dict[str, Any]) -> None:

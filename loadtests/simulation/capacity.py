@@ -39,6 +39,8 @@ def measure(scenario: Scenario, slo: Slo) -> Capacity:
         seconds = max(SECONDS, REQUESTS / rate)
         load = replace(one, traffic=traffic.steady(rate, seconds), seed=scenario.seed + before)
         run = simulate(load, Scaler(lambda seen: 1, 1))
+        if run.until_s < seconds:
+            raise KeyboardInterrupt
         steps.append(Step.of(run.records, slo, rate, seconds))
         return steps[-1]
 

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", help="which of its models, where it has several")
     add("--timing", help="step_base_ms=10,step_per_sequence_ms=0.1,prefill_tokens_per_s=20000,kv_tokens=100000,...")
     add("--max-running", type=int, help="sequences one replica decodes at the same time")
+    add("--path", default="0ms", help="what the way to the replica adds to TTFT (default: %(default)s)")
     add("--max-queued", type=int, help="requests it holds beyond those")
     fleet = parser.add_argument_group("the fleet")
     add = fleet.add_argument
@@ -75,11 +76,11 @@ def parser() -> argparse.ArgumentParser:
 def read(args: argparse.Namespace) -> Asked:
     """Raises Unclear, spec.BadSpec, ConfigError, CannotCalibrate, OSError or ValueError."""
     model, ingress, facts = _model(args)
-    load = traffic.parse(args.traffic)
+    load, path_s = traffic.parse(args.traffic), spec.number(args.path, "--path")
     startup_s = model.simulated.startup_s if model.simulated and model.simulated.startup_s else STARTUP_S
     if args.calibration:
         measured = State.read(args.calibration)
-        model, fit = _calibrated(model, measured, args.replicas_per_gpu)
+        model, fit = _calibrated(model, measured, args.replicas_per_gpu, path_s)
         facts = (*facts, fit)
         startup_s = median(measured.startup_s) if measured.startup_s else startup_s
     if args.startup:
@@ -94,6 +95,7 @@ def read(args: argparse.Namespace) -> Asked:
         lengths=lengths.parse(args.lengths),
         hardware=Hardware(startup_s, args.replicas_per_gpu, args.gpus),
         ingress=ingress,
+        path_s=path_s,
         seed=args.seed,
     )
     bounds = _bounds(args, model)
@@ -136,11 +138,11 @@ def _configured(path: Path, name: str | None) -> tuple[ModelConfig, Ingress]:
     return models[name]
 
 
-def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int) -> tuple[ModelConfig, str]:
+def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path_s: float) -> tuple[ModelConfig, str]:
     """Measured when so many replicas shared a GPU, if that was measured; else as configured."""
     packed = [one for one in measured.steps if one.replicas_per_gpu == replicas_per_gpu]
     steps = packed or [one for one in measured.steps if one.replicas_per_gpu is None]
-    fit = calibrate.fit(steps, model.simulated or Simulated())
+    fit = calibrate.fit(steps, model.simulated or Simulated(), path_s)
     timing = fit.timing
     fact = (
         f"fitted to {fit.steps} measurements: step {timing.step_base_ms:.3g} ms + {timing.step_per_sequence_ms:.3g} ms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from loadtests.simulation.replica import SimulatedReplica
 from loadtests.simulation.scalers import SCALERS, Scaler
 from loadtests.simulation.world import Run, arrivals_rng, simulate
 from loadtests.tuning import watch
-from tests.unit.loadtests.simulation.scenarios import run, scenario
+from tests.unit.loadtests.simulation.scenarios import run, scaler, scenario
 
 
 def in_flight(records: list[Record]) -> list[int]:
@@ -117,6 +118,18 @@ def test_the_same_seed_is_the_same_run() -> None:
     of = scenario(ingress={"replicas": 2})
     assert bare(run(of)) == bare(run(of))
     assert bare(run(of)) != bare(run(replace(of, seed=1)))
+
+
+def test_ctrl_c_keeps_what_was_done() -> None:
+    def interrupt(share: float) -> None:
+        if share > 0.5:
+            signal.raise_signal(signal.SIGINT)
+
+    of = scenario()
+    found = simulate(of, scaler(of), interrupt)
+    whole = run(of)
+    assert of.traffic.duration_s * 0.5 < found.until_s < of.traffic.duration_s * 0.6
+    assert found.records == whole.records[: len(found.records)] and len(found.records) > 100
 
 
 def test_a_gpu_is_filled_before_the_next_and_none_is_made_up() -> None:
