@@ -8,11 +8,8 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from serve_app.config import Images, ModelConfig, ServiceConfig
 from serve_app.engine.deployment import EngineReplica
 from serve_app.ingress.deployment import IngressReplica
+from serve_app.replica import LOOK_BACK_S, REPORT_PERIOD_S
 
-REPORT_PERIOD_S = 0.5
-"""How often replicas say what they are doing."""
-LOOK_BACK_S = 2.0
-"""Autoscaling sees means over this long: a burst of a moment is none."""
 HEALTH_PERIOD_S = 1.0
 """Serve replaces a replica after three failed checks in a row."""
 SHUTDOWN_MARGIN_S = 30.0

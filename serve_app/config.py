@@ -73,15 +73,15 @@ class Autoscaling(Section):
     initial_replicas: NotNegative | None = None
     """How many to start with; `min_replicas` unless set."""
     target_load: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Aimed-at share of `max_running` that is busy, requests that wait anywhere counted."""
+    """Aimed-at share of `max_running` that is busy."""
     target_kv_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Aimed-at share of the KV cache in use, what waiting requests will need counted."""
+    """Aimed-at share of the KV cache in use."""
     tokens_per_s: Positive | None = None
     """Output tokens a second one replica is meant to carry, head-room taken off; unless set, tokens do not count."""
     ttft_target_s: Positive | None = None
     """Grow while requests wait and the engines' mean time to first token is above this, seconds."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
-    """Demand must stay above the present replicas for this long, unless requests queue for want of a slot."""
+    """Demand must stay above the present replicas for this long, unless there are more requests than slots."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
     """Demand must stay below the present replicas for this long."""
 

@@ -8,6 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+REPORT_PERIOD_S = 0.5
+"""How often a replica says what it is doing."""
+LOOK_BACK_S = 2.0
+"""Autoscaling sees means over this long: a burst of a moment is none."""
+RATES_OVER_S = 2.0
+"""What happens so many times a second is counted over this long."""
+
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
 REFUSED_HEADER = b"x-replica-refused"
@@ -84,13 +91,13 @@ class ReplicaSignals:
     kv_usage: float = 0.0
     """Share of the KV cache in use, 0 to 1."""
     output_tokens_per_s: float = 0.0
-    """Tokens generated a second, over the last few seconds."""
+    """Tokens generated a second, over the last RATES_OVER_S like all that follows."""
     ttft_s: float = 0.0
-    """Mean time to first token of the last few seconds, as the engine sees it; 0 when it sent no first token."""
+    """Mean time to first token, as the engine sees it, of those that got theirs last; 0 before the first."""
+    arrivals_per_s: float = 0.0
+    """Requests accepted a second."""
+    service_s: float = 0.0
+    """Mean time in the batch, queueing not counted, of the requests that ended last; 0 before the first."""
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, float]) -> ReplicaSignals:
-        return cls(**data)

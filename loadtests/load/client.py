@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 from geventhttpclient.client import HTTPClient
@@ -36,6 +37,7 @@ class Client:
             connection_timeout=timeout_s,
             network_timeout=timeout_s,
         )
+        self._path = urlsplit(url).path.rstrip("/").removesuffix("/v1") + PATH
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -48,7 +50,7 @@ class Client:
         asked = _Asked(request)
         sent = perf_counter()
         try:
-            asked.ask(self._http, self._headers)
+            asked.ask(self._http, self._path, self._headers)
         except (OSError, HTTPParseError, gevent.Timeout) as error:
             asked.failed(_kind(error))
         except gevent.GreenletExit:
@@ -92,13 +94,13 @@ class _Asked:
     @property
     def tokens(self) -> tuple[int, int]:
         """Of the prompt and of the answer as the server counts; without that, texts of the stream."""
-        return self.stream.usage or self._whole_usage or (0, len(self.stream.gaps) + (self.stream.first_s is not None))
+        return self.stream.usage or self._whole_usage or (0, self.stream.texts)
 
-    def ask(self, http: HTTPClient, headers: dict[str, str]) -> None:
+    def ask(self, http: HTTPClient, path: str, headers: dict[str, str]) -> None:
         request = self.request
         if request.session:
             headers = {**headers, "x-session-id": request.session}
-        response = http.request("POST", PATH, body=request.body, headers=headers)
+        response = http.request("POST", path, body=request.body, headers=headers)
         try:
             if response.status_code != 200:
                 self._refusal(response.status_code, response.read())

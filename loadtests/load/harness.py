@@ -70,14 +70,15 @@ class Harness:
             self._share = Share(0, 1, _epoch())
         elif isinstance(self._runner, WorkerRunner):
             worker = self._runner.client_id
-        if self._share is None:
+        share, self._share = self._share, None
+        if share is None:
             logging.error("this worker got no share of the test from its master: do both run the same Locust file?")
             return
-        name = f"process {self._share.index}"
+        name = f"process {share.index}"
         self._session = Session(
             str(self._environment.host),
             self._options,
-            self._share,
+            share,
             worker,
             self._take,
             lambda cores: self._watched(name, cores),

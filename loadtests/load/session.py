@@ -64,17 +64,12 @@ class Session:
         self._file = self._create(options, worker)
         self.began = perf_counter() + share.epoch - time.time()
         """When the test begins, as perf_counter has it."""
+        self.arrivals = self._arrivals()
+        """Number and time of this process's arrivals, as perf_counter has it; each is given once, whoever asks."""
         self._watcher = gevent.spawn(self._watch)
 
     def wait_for_beginning(self) -> None:
         gevent.sleep(max(0.0, self.began - perf_counter()))
-
-    def arrivals(self) -> Iterator[tuple[int, float]]:
-        """Number and time of this process's arrivals, as perf_counter has it."""
-        assert self.options.traffic is not None
-        seed = self.options.settings.seed
-        for number, at in self._share.arrivals(self.options.traffic, seed):
-            yield number, self.began + at
 
     def send(self) -> None:
         """Make and send the next request of a closed loop, and wait for its end."""
@@ -99,6 +94,11 @@ class Session:
         if self._file:
             self._file.close()
             self._file = None
+
+    def _arrivals(self) -> Iterator[tuple[int, float]]:
+        if self.options.traffic:
+            for number, at in self._share.arrivals(self.options.traffic, self.options.settings.seed):
+                yield number, self.began + at
 
     def _send(self, number: int, due: float) -> None:
         rng = Random(self.options.settings.seed * 1_000_003 + number)

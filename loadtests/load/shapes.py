@@ -30,6 +30,7 @@ class Shape(LoadTestShape):
         super().reset_time()
         self._options: Options | None = None
         self._ending = False
+        self._workers = 0
 
     def tick(self) -> Tick:
         runner, parsed = self._runner, self._runner.environment.parsed_options
@@ -40,7 +41,8 @@ class Shape(LoadTestShape):
             return None
         options = self._options
         at = self.get_run_time() - START_DELAY_S
-        workers = max(1, runner.worker_count)
+        # Those that were told of the test: a worker that joins or leaves changes no one else's share.
+        self._workers = workers = self._workers or max(1, runner.worker_count)
         kind: type[Any] = Arrivals if options.traffic else Closed
         if self._ending or at >= self._end_s(options):
             self._ending = True

@@ -12,19 +12,23 @@ import re
 TEXT = re.compile(rb'"(?:content|text|reasoning|reasoning_content|arguments)":\s*"[^"]')
 """A chunk that carries text: a key of a delta whose text is not empty."""
 FINISH = re.compile(rb'"finish_reason":\s*"(\w+)"')
+TOGETHER_S = 0.0001
+"""Texts read within this of each other came in one packet: it is the time of reading a line, not of waiting, s."""
 ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:')
 
 
 class Stream:
     """One streamed answer, line by line."""
 
-    __slots__ = ("_kept", "done", "error", "finish_reason", "first_s", "gaps", "last_s", "usage")
+    __slots__ = ("_kept", "done", "error", "finish_reason", "first_s", "gaps", "last_s", "texts", "usage")
 
     def __init__(self, keep_text: bool = False) -> None:
         self.first_s: float | None = None
         """When the first text came."""
         self.last_s = 0.0
         """When the latest text came."""
+        self.texts = 0
+        """Chunks that had text."""
         self.gaps: list[float] = []
         """Waits between texts, s; texts that came together count as one."""
         self.usage: tuple[int, int] | None = None
@@ -41,9 +45,10 @@ class Stream:
         if not line.startswith(b"data:"):
             return
         if TEXT.search(line):
+            self.texts += 1
             if self.first_s is None:
                 self.first_s = now_s
-            elif now_s > self.last_s:
+            elif now_s - self.last_s > TOGETHER_S:
                 self.gaps.append(now_s - self.last_s)
             self.last_s = now_s
             if self._kept is not None:

@@ -78,6 +78,9 @@ def summary(stats: RequestStats, ledger: Ledger, slo: Slo) -> str:
             shown = ", ".join(f"p{p} {percentile_ms(stats, kind, p):,.1f}" for p in (50, 90, 95, 99))
             lines.append(f"{kind:4} ms: {shown}")
     lines += [f"{count:,} x {kind}" for kind, count in total.errors.most_common()]
+    if ledger.busiest:
+        late = f", schedule {percentile_ms(stats, LATE, 99):.1f} ms late (p99)" if _rows(stats, LATE) else ""
+        lines.append(f"client: {max(ledger.busiest.values()):.0%} of a core in its busiest process{late}")
     return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, ledger)]), ""])
 
 
@@ -89,7 +92,7 @@ def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
         found.append(f"!!! THE CLIENT WAS A BOTTLENECK: CPU of {which} of a core. Give it more --processes.")
     late = percentile_ms(stats, LATE, 99)
     if late > LATE_MS:
-        found.append(f"!!! THE CLIENT WAS LATE: its schedule ran {late:.0f} ms behind (p99). Give it more --processes.")
+        found.append(f"!!! THE CLIENT WAS LATE: its schedule ran {late:.0f} ms behind (p99). Give it more cores.")
     return found
 
 
@@ -118,7 +121,7 @@ def table(stats: RequestStats, ledger: Ledger) -> list[dict[str, Any]]:
 
 COLUMNS = {
     "name": "Scenario",
-    "ok": "ok",
+    "ok": "Answered",
     "refused": "Refused",
     "failed": "Failed",
     "tokens": "Output tokens/s",

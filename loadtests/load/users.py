@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import expovariate
 from time import perf_counter
 from typing import ClassVar
@@ -53,8 +52,7 @@ class Arrivals(Sender):
     """
 
     def on_start(self) -> None:
-        self._due: Iterator[tuple[int, float]] = self.session.arrivals()
-        self._next = next(self._due, None)
+        self._next = next(self.session.arrivals, None)
 
     def wait_time(self) -> float:
         return max(0.0, self._next[1] - perf_counter()) if self._next else 0.0
@@ -63,7 +61,7 @@ class Arrivals(Sender):
     def send_what_is_due(self) -> None:
         while self._next and self._next[1] <= perf_counter():
             self.session.spawn(*self._next)
-            self._next = next(self._due, None)
+            self._next = next(self.session.arrivals, None)
         if self._next is None:
             self.session.drain()
             raise StopUser

@@ -58,6 +58,8 @@ class Exchange:
                 self._exchange(outgoing)
             except Exception as error:
                 self._complain(error)
+                with self._lock:
+                    self._outgoing = outgoing | self._outgoing
             time.sleep(PERIOD_S)
 
     def _exchange(self, outgoing: dict[str, Any]) -> None:
@@ -72,7 +74,7 @@ class Exchange:
     def _complain(self, error: Exception) -> None:
         if time.monotonic() - self._complained_at > COMPLAIN_S:
             self._complained_at = time.monotonic()
-            logger.warning("autoscaling does not know how many requests are held at the ingress: %r", error)
+            logger.warning("autoscaling neither knows of held requests nor shows what it does: %r", error)
 
 
 shared = Exchange()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from typing import Any
 
 from serve_app.autoscaling import blackboard
-from serve_app.autoscaling.policy import Decision, Demand, Observation
+from serve_app.autoscaling.demand import Observation, Totals
+from serve_app.autoscaling.policy import Decision
 
 CHANGES = 100
 """Kept for each model."""
@@ -25,22 +27,16 @@ def keys(app: str, model: str) -> tuple[str, str]:
 
 def describe(at: float, seen: Observation, decision: Decision, bounds: tuple[int, int], running: int) -> dict[str, Any]:
     """The present state, for people and programs. `at` is in seconds since the epoch."""
-    demand = Demand.of(seen)
-    inputs = {
-        "running": demand.running,
-        "waiting": demand.waiting,
-        "held": demand.held,
-        "kv_usage": demand.kv_usage / max(1, demand.replicas),
-        "output_tokens_per_s": demand.output_tokens_per_s,
-        "ttft_s": demand.ttft_s,
-    }
+    totals = Totals.of(seen)
+    inputs = asdict(totals) | {"kv_usage": totals.kv_usage / max(1, totals.replicas)}
+    del inputs["replicas"]
     return {
         "at": round(at, DIGITS),
         "bounds": {"min": bounds[0], "max": bounds[1]},
         "replicas": {
             "ready": running,
-            "reporting": demand.replicas,
-            "starting": max(0, seen.target - running),
+            "reporting": totals.replicas,
+            "starting": max(0, decision.replicas - running),
             "target": decision.replicas,
         },
         "inputs": _rounded(inputs),

@@ -31,6 +31,7 @@ class EngineReplica:
         self._server = ReplicaServer(
             self._engine.app, token=token, capacity=model.capacity, failure=self._engine.failure
         )
+        self._accepted = 0
         self._info = ReplicaInfo(
             model=model.id,
             url=await self._server.start(ray.util.get_node_ip_address()),
@@ -54,6 +55,8 @@ class EngineReplica:
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook, asked every `metrics_interval_s`: what the autoscaling policy decides from."""
         load, meter, now = self.load(), self._engine.meter, time.monotonic()
+        accepted, self._accepted = self._accepted, self._server.door.accepted
+        meter.add(now, arrivals=self._accepted - accepted)
         return ReplicaSignals(
             running=load.running,
             # Including those whose prompt is not with the engine yet: images being fetched, texts being tokenized.
@@ -61,6 +64,8 @@ class EngineReplica:
             kv_usage=load.kv_usage,
             output_tokens_per_s=meter.output_tokens_per_s(now),
             ttft_s=meter.ttft_s(now),
+            arrivals_per_s=meter.arrivals_per_s(now),
+            service_s=meter.service_s(now),
         ).to_dict()
 
     def check_health(self) -> None:

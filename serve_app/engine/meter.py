@@ -1,4 +1,4 @@
-"""What an engine has lately put out. Reads no clock: times are seconds on the caller's, and never decrease."""
+"""What an engine has lately taken in and put out. Reads no clock: times are seconds on the caller's."""
 
 from __future__ import annotations
 
@@ -6,45 +6,81 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-BUCKET_S = 0.5
-BUCKETS = 8
-"""The window reaches over the present bucket and those before it: 3.5 to 4 s."""
+from serve_app.replica import RATES_OVER_S
+
+BUCKET_S = 0.25
+BUCKETS = round(RATES_OVER_S / BUCKET_S)
+"""The window reaches over the present bucket and those before it."""
 
 
 @dataclass(slots=True)
 class _Bucket:
     number: int
+    arrivals: int = 0
     tokens: int = 0
-    ttft_s: float = 0.0
     firsts: int = 0
+    ttft_s: float = 0.0
+    ended: int = 0
+    service_s: float = 0.0
 
 
 class Meter:
-    """Output tokens a second and mean TTFT over a sliding window; one update costs a microsecond."""
+    """Rates and means over a sliding window; an update costs a microsecond."""
 
     def __init__(self) -> None:
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS)
+        self._ttft_s = self._service_s = 0.0
 
-    def add(self, now: float, tokens: int, ttfts_s: Iterable[float] = ()) -> None:
-        """A step's output tokens, and the times to first token of the requests that got theirs in it."""
+    def add(
+        self,
+        now: float,
+        tokens: int = 0,
+        ttfts_s: Iterable[float] = (),
+        services_s: Iterable[float] = (),
+        arrivals: int = 0,
+    ) -> None:
+        """Output tokens of a step; times to first token of the requests that got theirs in it; times in the batch,
+        without queueing, of those that ended with it; requests accepted meanwhile."""
         number = int(now / BUCKET_S)
         if not self._buckets or self._buckets[-1].number != number:
             self._buckets.append(_Bucket(number))
         bucket = self._buckets[-1]
+        bucket.arrivals += arrivals
         bucket.tokens += tokens
         for ttft_s in ttfts_s:
-            bucket.ttft_s += ttft_s
             bucket.firsts += 1
+            bucket.ttft_s += ttft_s
+        for service_s in services_s:
+            bucket.ended += 1
+            bucket.service_s += service_s
+
+    def arrivals_per_s(self, now: float) -> float:
+        return sum(bucket.arrivals for bucket in self._lately(now)) / self._window_s(now)
 
     def output_tokens_per_s(self, now: float) -> float:
-        oldest = int(now / BUCKET_S) - BUCKETS + 1
-        return sum(bucket.tokens for bucket in self._since(oldest)) / max(BUCKET_S, now - oldest * BUCKET_S)
+        return sum(bucket.tokens for bucket in self._lately(now)) / self._window_s(now)
 
     def ttft_s(self, now: float) -> float:
-        """0 when no request got its first token in the window."""
-        buckets = self._since(int(now / BUCKET_S) - BUCKETS + 1)
-        firsts = sum(bucket.firsts for bucket in buckets)
-        return sum(bucket.ttft_s for bucket in buckets) / firsts if firsts else 0.0
+        """Of the window's first tokens, or of the last ones before; 0 before the first.
 
-    def _since(self, oldest: int) -> list[_Bucket]:
+        Whoever takes means of what is read here over time would otherwise take in zeros that say nothing.
+        """
+        lately = self._lately(now)
+        if firsts := sum(bucket.firsts for bucket in lately):
+            self._ttft_s = sum(bucket.ttft_s for bucket in lately) / firsts
+        return self._ttft_s
+
+    def service_s(self, now: float) -> float:
+        """The same of the requests that ended."""
+        lately = self._lately(now)
+        if ended := sum(bucket.ended for bucket in lately):
+            self._service_s = sum(bucket.service_s for bucket in lately) / ended
+        return self._service_s
+
+    def _lately(self, now: float) -> list[_Bucket]:
+        oldest = int(now / BUCKET_S) - BUCKETS + 1
         return [bucket for bucket in self._buckets if bucket.number >= oldest]
+
+    @staticmethod
+    def _window_s(now: float) -> float:
+        return now - (int(now / BUCKET_S) - BUCKETS + 1) * BUCKET_S

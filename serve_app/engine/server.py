@@ -22,6 +22,7 @@ from serve_app.replica import DEAD, DIED, DRAINING, FULL, REFUSED_HEADER, TOKEN_
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
+WITHOUT_ENGINE = frozenset({"/tokenize", "/detokenize"})
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,6 +38,8 @@ class Door:
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
+        self.accepted = 0
+        """Requests for the engine so far."""
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +56,7 @@ class Door:
             await _refuse(send, reason)
             return
         self.in_flight += 1
+        self.accepted += scope["path"] not in WITHOUT_ENGINE
         self._idle.clear()
         try:
             await self._app(scope, receive, _DeathNotice(send, self._failure))

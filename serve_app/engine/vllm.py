@@ -115,6 +115,8 @@ class _Gauge:
                         time.monotonic(),
                         iteration_stats.num_generation_tokens,
                         iteration_stats.time_to_first_tokens_iter,
+                        # Those cut off while they queued were never in the batch.
+                        (one.inference_time for one in iteration_stats.finished_requests if one.inference_time > 0),
                     )
 
             def log_engine_initialized(self) -> None: ...

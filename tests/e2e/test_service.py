@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import openai
 
 from tests.e2e.conftest import TEXT, VISION
+
+ENGINE_SIGNALS = ("running", "output_tokens_per_s", "ttft_s", "arrivals_per_s", "service_s")
 
 
 def test_models_lists_ids_and_aliases(client: openai.OpenAI) -> None:
@@ -34,3 +38,15 @@ def test_metrics_of_the_ingress_and_every_engine(http: httpx.Client) -> None:
     text = http.get("/metrics").text
     assert 'serve_app_requests_total{model="lfm2-demo",route="/v1/completions",status="200"}' in text
     assert text.count("vllm:num_requests_running{") == 3
+
+
+def test_autoscaling_sees_what_the_engine_does(http: httpx.Client) -> None:
+    body = {"model": VISION, "prompt": "Once upon a time", "max_tokens": 64, "ignore_eos": True}
+    deadline = time.monotonic() + 60
+    seen: dict[str, float] = {}
+    while time.monotonic() < deadline and not all(seen.get(name) for name in ENGINE_SIGNALS):
+        assert http.post("/v1/completions", json=body).status_code == 200
+        seen = http.get("/autoscaling").json()["models"][VISION].get("inputs", {})
+    assert all(seen[name] > 0 for name in ENGINE_SIGNALS)
+    assert seen["ttft_s"] < seen["service_s"] < 60 and seen["kv_usage"] < 1
+    assert seen["running"] <= 1.5, "one request at a time"

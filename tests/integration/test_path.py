@@ -133,7 +133,7 @@ async def test_scaling_up_and_down_loses_no_request(http: httpx.AsyncClient) -> 
     told = await autoscaling(http, "scaled")
     assert told["bounds"] == {"min": 1, "max": 3} and told["decision"] == 3
     assert told["inputs"]["running"] > 0 and told["inputs"]["output_tokens_per_s"] > 0
-    assert told["changes"][0]["to"] == 3 and "(slots)" in told["changes"][0]["reason"]
+    assert told["changes"][0]["to"] == 3 and "requests" in told["changes"][0]["reason"]
 
     down = asyncio.Event()
     trickle = asyncio.create_task(client(down.is_set))

@@ -38,6 +38,7 @@ class Sequence:
     """The caller's own."""
     state: Literal["waiting", "prefilling", "decoding", "finished", "cancelled"] = "waiting"
     emitted: int = 0
+    admitted_at: float | None = None
     first_token_at: float | None = None
     ended_at: float | None = None
 
@@ -45,6 +46,12 @@ class Sequence:
     def tokens(self) -> int:
         """KV cache it may come to need, tokens."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def service_s(self) -> float:
+        """Seconds in the batch, of a sequence that was in it and has ended."""
+        assert self.admitted_at is not None and self.ended_at is not None
+        return self.ended_at - self.admitted_at
 
     @property
     def ended(self) -> bool:
@@ -145,6 +152,7 @@ class Batch:
             self._reserved += sequence.tokens
             self._held += sequence.prompt_tokens
             sequence.state = "prefilling"
+            sequence.admitted_at = at
             self._prefilling.append(sequence)
             if self._prefill_ends is None:
                 self._begin_prefill(at)

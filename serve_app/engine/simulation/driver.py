@@ -129,7 +129,8 @@ class Driver:
             for sequence in set(heard)
             if sequence.first_token_at is not None and sequence.first_token_at > before
         ]
-        self.meter.add(self._now, sum(1 for sequence in heard if sequence.emitted), firsts)
+        services = [sequence.service_s for sequence in heard if sequence.state == "finished"]
+        self.meter.add(self._now, sum(1 for sequence in heard if sequence.emitted), firsts, services)
 
     def _arm(self) -> None:
         at = self.batch.next_at

@@ -76,8 +76,10 @@ class Model:
         ({}, ReplicaSignals(running=4, waiting=8, kv_usage=0.96), 0, "kv_cache", 3 * 0.96 / 0.8),
         ({"target_kv_usage": 0.5}, ReplicaSignals(running=4, kv_usage=0.9), 0, "kv_cache", 0.9 / 0.5),
         ({"tokens_per_s": 100}, ReplicaSignals(running=4, output_tokens_per_s=250), 0, "tokens", 2.5),
-        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=3, ttft_s=0.6), 0, "ttft", 1.2),
-        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=3, ttft_s=9.0), 0, "ttft", 1.5),
+        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=0.6), 0, "ttft", 1.2),
+        ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=9.0), 0, "ttft", 2),
+        ({"target_load": 1}, ReplicaSignals(8, 7, arrivals_per_s=5, service_s=1), 0, "queue", 1.5),
+        ({"target_load": 1}, ReplicaSignals(8, 99, arrivals_per_s=5, service_s=1), 0, "queue", 2),
     ],
 )
 def test_the_largest_need_decides(
@@ -92,22 +94,22 @@ def test_the_largest_need_decides(
 def test_replicas_add_up() -> None:
     one = ReplicaSignals(running=4, kv_usage=0.6, output_tokens_per_s=90)
     needs = decide(policy(tokens_per_s=100), one, one, one).needs
-    assert needs == pytest.approx({"slots": 12 / 5, "kv_cache": 1.8 / 0.8, "tokens": 2.7})
+    assert needs == pytest.approx({"slots": 12 / 5, "kv_cache": 1.8 / 0.8, "tokens": 2.7, "queue": 0})
 
 
 def test_a_slow_first_token_alone_is_no_reason_to_grow() -> None:
     assert decide(policy(ttft_target_s=0.5), ReplicaSignals(running=3, ttft_s=4.0)).needs["ttft"] == 0
-    quick = ReplicaSignals(running=3, waiting=9, ttft_s=0.4)
+    quick = ReplicaSignals(running=3, waiting=1, ttft_s=0.4)
     assert decide(policy(ttft_target_s=0.5), quick).needs["ttft"] == 0
 
 
 def test_a_slow_first_token_orders_no_more_than_its_step_while_replicas_start() -> None:
     one = policy(ttft_target_s=0.5, target_load=1)
-    slow = ReplicaSignals(running=5, waiting=2, ttft_s=5.0)
+    slow = ReplicaSignals(running=5, waiting=1, ttft_s=5.0)
     targets = [4]
     for step in range(10):
         targets.append(one.decide(Observation(float(step), (slow,) * 4, targets[-1], 0)).replicas)
-    assert targets[1:] == [6] * 10
+    assert targets[1:] == [4] + [8] * 9
 
 
 def test_rounding_orders_no_replica() -> None:
@@ -227,7 +229,7 @@ def test_replicas_that_have_not_reported_change_nothing() -> None:
     ("act", "told"),
     [
         (lambda one: decide(one, ReplicaSignals()), "nothing to do"),
-        (lambda one: decide(one, ReplicaSignals(running=8, waiting=4)), "12 requests at 5 a replica: 2.4 (slots)"),
+        (lambda one: decide(one, ReplicaSignals(running=8, waiting=4)), "12.0 requests at 5 a replica: 2.4 (slots)"),
         (lambda one: decide(one, ReplicaSignals(running=8)), "counts once it has lasted 60 s"),
         (lambda one: decide(one, ReplicaSignals(running=4), target=3), "3 were needed within the last 60 s"),
     ],

@@ -131,12 +131,12 @@ def test_what_it_says_can_be_read(desk: Desk) -> None:
     clock = Clock()
     policy = build(clock)
     desk.waiting["app", MODEL] = 7
-    one = ReplicaSignals(running=8, waiting=2, kv_usage=0.5, output_tokens_per_s=90, ttft_s=0.25)
-    policy(context(3, one, silent=1))
+    one = ReplicaSignals(running=8, waiting=2, kv_usage=0.5, output_tokens_per_s=90, ttft_s=0.25, arrivals_per_s=1.5)
+    policy(context(1, one))
     present, past = state.keys("app", MODEL)
     told = desk.written[present]
     assert told["bounds"] == {"min": 0, "max": 8}
-    assert told["replicas"] == {"ready": 2, "reporting": 1, "starting": 1, "target": 4}
+    assert told["replicas"] == {"ready": 1, "reporting": 1, "starting": 3, "target": 4}
     assert told["inputs"] == {
         "running": 8,
         "waiting": 2,
@@ -144,9 +144,11 @@ def test_what_it_says_can_be_read(desk: Desk) -> None:
         "kv_usage": 0.5,
         "output_tokens_per_s": 90,
         "ttft_s": 0.25,
+        "arrivals_per_s": 1.5,
+        "service_s": 0,
     }
-    assert told["needs"]["slots"] == 17 / 5 and told["decision"] == 4 and "17 requests" in told["reason"]
-    assert [(change["from"], change["to"]) for change in desk.written[past]] == [(3, 4)]
+    assert told["needs"]["slots"] == 17 / 5 and told["decision"] == 4 and "17.0 requests" in told["reason"]
+    assert [(change["from"], change["to"]) for change in desk.written[past]] == [(1, 4)]
 
 
 def test_a_state_without_news_is_written_once_a_second_and_changes_when_they_come(desk: Desk) -> None:

@@ -88,9 +88,13 @@ def test_the_first_token_is_text_not_the_role() -> None:
     assert len(gaps) == 1 and gaps[0] > 0.03 and record.worst_gap_s == gaps[0]
 
 
+def test_texts_that_come_together_have_no_gap() -> None:
+    record, gaps, _ = served(http(ROLE + chunk("a") * 20 + chunk("b", "stop") + DONE))
+    assert (gaps, record.worst_gap_s) == ([], None)
+
+
 def test_without_usage_the_texts_are_counted() -> None:
-    pieces = [b"HTTP/1.1 200 OK\r\n\r\n", ROLE, chunk("a"), chunk("b"), chunk("c", "length"), DONE]
-    assert served(pieces)[0].output_tokens == 3
+    assert served(http(ROLE + chunk("a") * 2 + chunk("c", "length") + DONE))[0].output_tokens == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,183 @@
+"""What is asked of a model, from what its replicas report: requests in progress, tokens a second, KV cache.
+
+Requests that queue say that there are too few replicas, not how many are missing: they pile up for as long as the
+missing ones take to start. By Little's law the requests that would be in progress if nobody waited are the arrivals a
+second times the seconds one is in an engine's batch. That is known a moment after load has changed, and queues do not
+change it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from serve_app.replica import LOOK_BACK_S, RATES_OVER_S, ReplicaSignals
+
+TYPICAL_OVER_S = 60.0
+"""How fast it is forgotten what a request is like: its time in the batch, its tokens a second, its KV cache."""
+QUEUED = 0.1
+"""The share beyond which requests are said to queue: of all slots, those that exceed them; of one replica's slots,
+those in its queue; of all requests, those that wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is known of a model's replicas at a time."""
+
+    at_s: float
+    """On the caller's clock, which never goes back."""
+    replicas: tuple[ReplicaSignals, ...]
+    """Those that are ready and have reported."""
+    target: int
+    """Replicas wanted now; those beyond `replicas` are still starting."""
+    held: float
+    """Requests held elsewhere for want of a replica: at the ingress, in a batch's backlog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """An observation, summed up over replicas."""
+
+    replicas: int
+    running: float
+    waiting: float
+    """In replicas' queues."""
+    held: float
+    arrivals_per_s: float
+    """Accepted by replicas."""
+    kv_usage: float
+    """In caches of one replica's size."""
+    output_tokens_per_s: float
+    ttft_s: float
+    """Mean of the replicas that have one; 0 without."""
+    service_s: float
+    """The same."""
+
+    @classmethod
+    def of(cls, seen: Observation) -> Totals:
+        replicas = seen.replicas
+        return cls(
+            replicas=len(replicas),
+            running=sum(one.running for one in replicas),
+            waiting=sum(one.waiting for one in replicas),
+            held=seen.held,
+            arrivals_per_s=sum(one.arrivals_per_s for one in replicas),
+            kv_usage=sum(one.kv_usage for one in replicas),
+            output_tokens_per_s=sum(one.output_tokens_per_s for one in replicas),
+            ttft_s=_mean([one.ttft_s for one in replicas if one.ttft_s]),
+            service_s=_mean([one.service_s for one in replicas if one.service_s]),
+        )
+
+    @property
+    def requests(self) -> float:
+        return self.running + self.waiting + self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the replicas together should be able to carry."""
+
+    requests: float
+    """In progress at the same time, by what arrives."""
+    lasting: float
+    """The same, by what is there as well: counts only if it is still there after a while."""
+    kv_usage: float
+    """In caches of one replica's size."""
+    output_tokens_per_s: float
+    overflows: bool
+    """There are more requests than slots."""
+    settled: bool
+    """No replica is so new that what it reports is a queue it was handed, not what arrives."""
+    waits: bool
+    """Some requests wait, for slots or for anything else."""
+    crowded: bool
+    """Every replica has a queue, and no more replicas are starting."""
+
+
+class Estimator:
+    """Turns observations into demand; remembers what a request is like."""
+
+    def __init__(self, max_running: int, slots: float) -> None:
+        """`max_running` is one replica's, `slots` those of them that are meant to be busy."""
+        self._max_running = max_running
+        self._slots = slots
+        self._service_s = _Typical()
+        self._kv_usage = _Typical()
+        self._output_tokens_per_s = _Typical()
+        self._held: deque[tuple[float, float]] = deque()
+        self._growths: deque[tuple[float, float]] = deque()
+        self._before: float | None = None
+        self._replicas: int | None = None
+        self._settled_at = -math.inf
+
+    def demand(self, seen: Observation, totals: Totals) -> Demand:
+        since = 0.0 if self._before is None else seen.at_s - self._before
+        self._before = seen.at_s
+        if totals.running:
+            if totals.service_s:
+                self._service_s.add(totals.service_s * since, since, since)
+            self._kv_usage.add(totals.kv_usage * since, totals.running * since, since)
+            self._output_tokens_per_s.add(totals.output_tokens_per_s * since, totals.running * since, since)
+        starting = seen.target > totals.replicas
+        # What waits while replicas start keeps these, and orders no more.
+        most = seen.target * self._slots if starting else math.inf
+        arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
+        requests = arrivals_per_s * (self._service_s.value or 0.0)
+        if not totals.replicas or self._service_s.value is None:
+            requests = max(requests, min(totals.requests, most))
+        waits = totals.waiting + totals.held > QUEUED * totals.requests
+        queues = [one.waiting > QUEUED * self._max_running for one in seen.replicas]
+        return Demand(
+            requests=requests,
+            # Replicas that work off a queue are busier than what arrives will keep them.
+            lasting=max(requests, min(totals.held + (0.0 if waits else totals.running), most)),
+            kv_usage=max(totals.kv_usage, requests * (self._kv_usage.value or 0.0)),
+            output_tokens_per_s=max(totals.output_tokens_per_s, requests * (self._output_tokens_per_s.value or 0.0)),
+            overflows=totals.requests > (1 + QUEUED) * self._max_running * totals.replicas,
+            settled=self._settled(seen),
+            waits=waits,
+            crowded=bool(queues) and all(queues) and not starting,
+        )
+
+    def _settled(self, seen: Observation) -> bool:
+        """Whether no replica has come within the time that rates look back: one that comes gets a queue at a stroke."""
+        if self._replicas is not None and len(seen.replicas) > self._replicas:
+            self._settled_at = seen.at_s + RATES_OVER_S + LOOK_BACK_S
+        self._replicas = len(seen.replicas)
+        return seen.at_s >= self._settled_at
+
+    def _growth(self, at_s: float, held: float) -> float:
+        """Requests a second by which what is held grows, or shrinks as replicas take it, who report it as arrivals.
+
+        They do so for the time that rates look back, and once more as long through the means over LOOK_BACK_S.
+        """
+        self._held.append((at_s, held))
+        while self._held[0][0] < at_s - RATES_OVER_S:
+            self._held.popleft()
+        growth = (held - self._held[0][1]) / RATES_OVER_S
+        self._growths.append((at_s, growth))
+        while self._growths[0][0] < at_s - LOOK_BACK_S:
+            self._growths.popleft()
+        return min(growth, _mean([growth for _, growth in self._growths]))
+
+
+class _Typical:
+    """A ratio of two sums in which what is long ago counts little."""
+
+    def __init__(self) -> None:
+        self._above = self._below = 0.0
+
+    def add(self, above: float, below: float, since_s: float) -> None:
+        keep = math.exp(-since_s / TYPICAL_OVER_S)
+        self._above = keep * self._above + above
+        self._below = keep * self._below + below
+
+    @property
+    def value(self) -> float | None:
+        """None before anything was added."""
+        return self._above / self._below if self._below else None
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
