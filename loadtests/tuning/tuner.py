@@ -29,6 +29,8 @@ from serve_app.plan import replica_bounds
 PACKINGS = (1, 2, 4, 8)
 START_S = 30.0
 """What the start and stop of a service take, roughly; for the time left."""
+FIRST_SHARE = 0.75
+"""Of what a closed loop got through: the rate that the search begins with."""
 STEPS = 8
 """Rates that a search measures, roughly; for the time left."""
 
@@ -172,13 +174,15 @@ class Tuner:
                 self.state.save()
                 self.progress.say(f"a replica is ready {found:.1f} s after it was ordered")
             if done:
-                first = done[0].rate
+                first, warmup_s = done[0].rate, min(one.latency_s for one in done)
             else:
                 with self.progress.during(f"{what}: first load", self.effort.step_s):
-                    carried, _ = bench.probe(self.source.model.max_running * (count or 1), self.effort.step_s / 2)
-                first = min(carried / 2, self.effort.most_rate)
+                    carried, warmup_s = bench.probe(
+                        self.source.model.max_running * (count or 1), self.effort.step_s / 2
+                    )
+                first = min(FIRST_SHARE * carried, self.effort.most_rate)
             search = knee.Search(first, self.effort.most_rate, self.effort.tolerance, self.effort.repeats)
-            measured = recalling(done, count, self._measured(bench, count, what))
+            measured = recalling(done, count, self._measured(bench, count, what, warmup_s))
             self.state.knees[_key(count)] = knee.find(measured, self.asked.slo, search)
         self.state.save()
         found_knee = self.state.knees[_key(count)]
@@ -186,13 +190,13 @@ class Tuner:
             f"knee of {what}: {found_knee.rate:.3g} requests/s ({found_knee.low:.3g} to {found_knee.high:.3g})"
         )
 
-    def _measured(self, bench: Bench, count: int | None, what: str) -> knee.Measure:
+    def _measured(self, bench: Bench, count: int | None, what: str, warmup_s: float) -> knee.Measure:
         """Measures a rate, keeps the measurement and says what it was."""
 
         def step(rate: float, repeat: int) -> Step:
             seconds = measure.step_seconds(rate, self.effort.step_s)
-            with self.progress.during(f"{what}: {rate:.3g} requests/s", seconds + 4):
-                found = bench.step(rate, self.effort.step_s, repeat, count)
+            with self.progress.during(f"{what}: {rate:.3g} requests/s", warmup_s + seconds + 4):
+                found = bench.step(rate, seconds, warmup_s, repeat, count)
             self.state.steps.append(found)
             self.state.save()
             kept = knee.margin(found.blocks, self.asked.slo) >= 0

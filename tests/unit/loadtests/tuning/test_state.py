@@ -63,6 +63,7 @@ def test_another_question_is_not_resumed(tmp_path: Path) -> None:
     State(tmp_path / "x.json", ASKED, ABOUT).save()
     with pytest.raises(CannotResume, match=r"traffic: 'spike.* then, 'steady' now"):
         State.resumed(tmp_path / "x.json", {**ASKED, "traffic": "steady"})
+    State.resumed(tmp_path / "x.json", {**ASKED, "traffic": "steady"}, only=("model", "slo"))
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(CannotResume, match="is not a tuning's state"):
         State.resumed(tmp_path / "x.json", ASKED)
