@@ -1,4 +1,4 @@
-"""The tuner from end to end, briefly: an objective and a simulated engine in, a configuration that runs and a report out."""
+"""The tuner from end to end, briefly, on a simulated engine: a configuration that runs and a report come out."""
 
 from __future__ import annotations
 
