@@ -37,7 +37,7 @@ class Step:
     latency_s: float
     """Mean of a whole request, from when it was due."""
     ttft_ms: dict[str, float]
-    """Percentiles: p50, p90, p95, p99."""
+    """mean, p50, p90, p95, p99."""
     tpot_ms: dict[str, float]
     prompt_tokens: float
     """Mean of a request."""
@@ -121,4 +121,5 @@ def _mean(values: Iterable[float]) -> float:
 
 def _percentiles(values: Iterable[float | None]) -> dict[str, float]:
     known = [value for value in values if value is not None]
-    return {f"p{percent}": 1000 * percentile(known, percent) for percent in PERCENTILES}
+    mean = {"mean": 1000 * _mean(known)}
+    return mean | {f"p{percent}": 1000 * percentile(known, percent) for percent in PERCENTILES}
