@@ -83,6 +83,8 @@ def _tuner(args: argparse.Namespace) -> Tuner:
     }
     path = out.with_suffix(".json")
     state = State.resumed(path, question) if args.resume else State(path, question, about("Locust", 1))
+    if args.measured_in and not state.knees:
+        state.take_measurements(args.measured_in)
     gpu = state.about["gpu"]
     effort = QUICK if args.quick else Effort()
     return Tuner(
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="of arrivals, lengths and texts")
     add("--api-key", default="", help="sent as a bearer token")
     add("--out", type=Path, help="the tuned configuration; CONFIG.tuned.yaml unless given; all else lies beside it")
+    add("--measured-in", type=Path, help="X.tuned.json of another traffic: take its measurements of one replica over")
     add("--resume", action="store_true", help="go on with what an interrupted run has measured")
     return parser
 

@@ -91,17 +91,13 @@ class ReplicaSignals:
     kv_usage: float = 0.0
     """Share of the KV cache in use, 0 to 1."""
     output_tokens_per_s: float = 0.0
-    """Tokens generated a second; this and what follows over the last RATES_OVER_S."""
+    """Tokens generated a second, over the last RATES_OVER_S like all that follows."""
     ttft_s: float = 0.0
-    """Mean time to first token, as the engine sees it; 0 when it sent no first token."""
+    """Mean time to first token, as the engine sees it, of those that got theirs last; 0 before the first."""
     arrivals_per_s: float = 0.0
     """Requests accepted a second."""
     service_s: float = 0.0
-    """Mean time in the batch, queueing not counted, of the requests that ended; 0 when none did."""
+    """Mean time in the batch, queueing not counted, of the requests that ended last; 0 before the first."""
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, float]) -> ReplicaSignals:
-        return cls(**data)

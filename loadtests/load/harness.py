@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+import gevent
 from locust.env import Environment
 from locust.event import Events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
@@ -21,6 +22,8 @@ from loadtests.load.users import Sender
 
 SHARE = "llm-share"
 """The message that gives a worker its share of a test."""
+TELL_S = 5.0
+"""How often a test without a web UI says how far it is."""
 REPORT = "llm"
 """Where a worker's report holds its ledger."""
 
@@ -42,6 +45,7 @@ class Harness:
         self._options: Options | None = None
         self._session: Session | None = None
         self._share: Share | None = None
+        self._teller: gevent.Greenlet | None = None
         events = environment.events
         events.test_start.add_listener(self._start)
         events.test_stop.add_listener(self._stop)
@@ -62,6 +66,8 @@ class Harness:
         except BadSpec as error:
             logging.error(str(error))
             return
+        if not isinstance(self._runner, WorkerRunner) and self._environment.web_ui is None:
+            self._teller = gevent.spawn(self._tell)
         if isinstance(self._runner, MasterRunner):
             self._share_out(self._runner, self._options)
             return
@@ -127,7 +133,15 @@ class Harness:
         if isinstance(self._runner, MasterRunner) and self._options and self._options.records:
             parts.gather(self._options.records, keep_parts=True)
 
+    def _tell(self) -> None:
+        while True:
+            gevent.sleep(TELL_S)
+            logging.info(stats.progress(self._ledger))
+
     def _close(self) -> None:
+        if self._teller:
+            self._teller.kill()
+            self._teller = None
         if self._session:
             self._session.close()
             self._session = None

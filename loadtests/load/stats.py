@@ -84,6 +84,13 @@ def summary(stats: RequestStats, ledger: Ledger, slo: Slo) -> str:
     return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, ledger)]), ""])
 
 
+def progress(ledger: Ledger) -> str:
+    """How far a test is, in a line."""
+    total = ledger.total()
+    counts = f"{total.ok:,} ok, {total.refused:,} refused, {total.failed:,} failed"
+    return f"after {ledger.ended_s:.0f} s: {counts}, {total.share_within_slo:.1%} within the SLO"
+
+
 def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
     """Why the figures may be the client's and not the service's."""
     found = []

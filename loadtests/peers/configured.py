@@ -47,7 +47,8 @@ class Source:
         known = []
         for index, application in zip(ours, file.applications, strict=True):
             for entry, model in enumerate(application.config.models):
-                if name.lower() in (one.lower() for one in model.names):
+                names = (*model.names, model.id.rpartition("/")[2])
+                if name.lower() in (one.lower() for one in names):
                     args = data["applications"][index]["args"]
                     return cls(path, index, entry, args, application.config, model)
                 known.append(model.id)

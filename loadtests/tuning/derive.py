@@ -132,7 +132,11 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
             float(f"{tokens:.3g}"),
             f"{share:.0%} of the {source} x {at_knee.output_tokens:.3g} output tokens",
         ),
-        Number("autoscaling.upscale_delay_s", up, f"mean time of a request at the knee, {at_knee.latency_s:.2g} s"),
+        Number(
+            "autoscaling.upscale_delay_s",
+            up,
+            f"mean time of a request at the knee, {at_knee.latency_s:.2g} s, at most half the start-up time",
+        ),
         Number(
             "autoscaling.downscale_delay_s",
             downscale_delay_s(at_knee.latency_s, startup_s),
@@ -147,9 +151,9 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
 
 
 def upscale_delay_s(latency_s: float, startup_s: float) -> float:
-    """max(0.5, min(W, S)): requests in excess by chance are gone after the mean time of a request, demand that outlasts
-    it is real; waiting longer than a start-up time would double the reaction for nothing."""
-    return round(max(0.5, min(latency_s, startup_s)), 1)
+    """max(0.5, min(W, S / 2)): requests in excess by chance are gone after the mean time of a request, demand that
+    outlasts it is real; and no doubt is worth more than half a start-up time."""
+    return round(max(0.5, min(latency_s, startup_s / 2)), 1)
 
 
 def downscale_delay_s(latency_s: float, startup_s: float) -> float:

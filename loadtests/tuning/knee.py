@@ -25,8 +25,8 @@ from loadtests.load.slo import Slo, percentile
 from loadtests.tuning.step import Block, Step
 
 BOOTSTRAPS = 400
-DOUBT_Z = 1.28
-"""A rate is measured again while the 80 % Wilson interval of the deciding share holds the percentile asked for: wide
+DOUBT_Z = 1.0
+"""A rate is measured again while the 68 % Wilson interval of the deciding share holds the percentile asked for: wide
 enough to spend repeats near the knee only."""
 LEAST_SHARE_OF_FIRST = 1 / 32
 """The search gives up below this part of the rate it began with."""
@@ -186,6 +186,6 @@ def _why_never(steps: Sequence[Step], slo: Slo) -> str:
     last = steps[-1]
     return (
         f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms,"
-        f" TPOT p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered. Ask for less, make"
-        " requests shorter (--lengths), or use a faster machine"
+        f" TPOT p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered."
+        " Ask for less, make requests shorter (--lengths), or use a faster machine"
     )

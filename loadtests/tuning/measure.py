@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from statistics import fmean
 
 from loadtests.load import locust_run
@@ -55,12 +56,13 @@ class Bench:
         span = max(one.ended_s for one in ok) - min(one.sent_s for one in ok)
         return len(ok) / max(span, 1e-3), fmean(one.latency_s for one in ok)
 
-    def step(self, rate: float, seconds: float, repeat: int, replicas_per_gpu: int | None) -> Step:
-        """Offer a constant rate as a Poisson process."""
-        length = step_seconds(rate, seconds)
-        load = f"steady:rate={rate:.6g},duration={length:.6g}"
-        records = self._run(load, None, self._folder / "step.jsonl", self._asked.seed + repeat)
-        return Step.of(records, self._asked.slo, rate, length, replicas_per_gpu)
+    def step(self, rate: float, seconds: float, warmup_s: float, repeat: int, replicas_per_gpu: int | None) -> Step:
+        """Offer a constant rate as a Poisson process, for so long after a warm-up that does not count."""
+        load = f"steady:rate={rate:.6g},duration={warmup_s + seconds:.6g}"
+        # Other arrivals at each rate and each repeat: the same would be lucky, or not, everywhere alike.
+        seed = self._asked.seed + Random(f"{rate:.6g}/{repeat}").randrange(1_000_000)
+        records = self._run(load, None, self._folder / "step.jsonl", seed)
+        return Step.of(records, self._asked.slo, rate, seconds, replicas_per_gpu, warmup_s)
 
     def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[Sample]]:
         """Offer the traffic, and watch the replicas whose processes' titles begin with `title`."""

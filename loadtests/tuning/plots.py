@@ -207,7 +207,10 @@ def _times(
             axis.plot(*zip(*points, strict=True), color=color, lw=1, label=f"p{percent}")
     if math.isfinite(limit := slo.limit_s(name)):
         axis.axhline(scale * limit, color=RED, lw=0.8, ls="--", label="limit")
-    axis.set_yscale("log")
+    if name == "ttft":
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(0, None)
 
 
 def _queue(axis: Any, one: Replayed) -> None:

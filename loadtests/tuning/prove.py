@@ -88,7 +88,7 @@ def outcome(
     """Sums a replay up; `capacity` (requests/s of a replica) tells spikes from noise."""
     starts = spikes(traffic, capacity)
     counted = [one for one in records if not any(at <= one.scheduled_s < at + startup_s for at in starts)]
-    ends = [*starts[1:], traffic.duration_s]
+    ends = [*starts[1:], traffic.duration_s][: len(starts)]
     recoveries = [recovery_s(records, slo, at, end, within) for at, end in zip(starts, ends, strict=True)]
     return Outcome(
         requests=len(records),

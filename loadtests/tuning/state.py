@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from loadtests.tuning.knee import Knee
 from loadtests.tuning.step import Step
 
 VERSION = 1
+ABOUT_A_REPLICA = ("entry", "model", "slo", "lengths", "scenario")
+"""What was asked that decides what one replica carries."""
 
 
 class CannotResume(Exception):
@@ -81,16 +84,23 @@ class State:
             data["replays"],
         )
 
+    def take_measurements(self, path: Path) -> None:
+        """Those of one replica, from a tuning that asked the same of it for another traffic; raises CannotResume."""
+        alike = {key: self.asked[key] for key in ABOUT_A_REPLICA}
+        other = State.resumed(path, alike, ABOUT_A_REPLICA)
+        self.startup_s, self.steps, self.knees, self.skipped = other.startup_s, other.steps, other.knees, other.skipped
+
     @classmethod
-    def resumed(cls, path: Path, asked: dict[str, Any]) -> State:
-        """What is at `path`, if it is from the same question; raises CannotResume."""
+    def resumed(cls, path: Path, asked: dict[str, Any], only: Collection[str] = ()) -> State:
+        """What is at `path`, if it is from the same question, or from one with the same of some keys; raises
+        CannotResume."""
         try:
             state = cls.read(path)
         except OSError as error:
             raise CannotResume(f"nothing to resume: {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise CannotResume(f"cannot resume from {path}: {error}") from None
-        differ = [key for key in {*asked, *state.asked} if asked.get(key) != state.asked.get(key)]
+        differ = [key for key in only or {*asked, *state.asked} if asked.get(key) != state.asked.get(key)]
         if differ:
             then = ", ".join(f"{key}: {state.asked.get(key)!r} then, {asked.get(key)!r} now" for key in sorted(differ))
             raise CannotResume(f"{path} is from another question ({then}); ask the same, or start without --resume")

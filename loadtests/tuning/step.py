@@ -29,9 +29,9 @@ class Step:
     rate: float
     """Offered, requests/s."""
     seconds: float
-    """How long it was offered."""
+    """How long it was offered, after the warm-up."""
     achieved_rate: float
-    """Answered requests/s, from the first arrival to the last answer."""
+    """Requests/s whose answers ended while the load was offered."""
     concurrency: float
     """Mean requests open at the service while the load was offered, queued ones counted."""
     latency_s: float
@@ -44,7 +44,7 @@ class Step:
     output_tokens: float
     """Mean of an answered request."""
     tokens_per_s: float
-    """Output tokens a second."""
+    """Output tokens a second, of those answers."""
     outcomes: dict[str, int]
     """Requests by ok, refused, failed."""
     late_ms: float
@@ -53,23 +53,32 @@ class Step:
 
     @classmethod
     def of(
-        cls, records: Sequence[Record], slo: Slo, rate: float, seconds: float, replicas_per_gpu: int | None = None
+        cls,
+        everything: Sequence[Record],
+        slo: Slo,
+        rate: float,
+        seconds: float,
+        replicas_per_gpu: int | None = None,
+        warmup_s: float = 0.0,
     ) -> Step:
-        """Sums up the records of one run."""
+        """Sums up the records of one run; requests due in its first `warmup_s` met a replica that was not yet busy, and
+        count only as what keeps it so."""
+        until = warmup_s + seconds
+        answered = [one for one in everything if one.outcome == "ok" and warmup_s <= one.ended_s < until]
+        records = [one for one in everything if one.scheduled_s >= warmup_s]
         ok = [one for one in records if one.outcome == "ok"]
-        until = max((one.ended_s for one in ok), default=seconds)
         return cls(
             replicas_per_gpu=replicas_per_gpu,
             rate=rate,
             seconds=seconds,
-            achieved_rate=len(ok) / max(until, 1e-9),
-            concurrency=sum(_open_s(one, seconds) for one in records) / seconds,
+            achieved_rate=len(answered) / seconds,
+            concurrency=sum(_open_s(one, warmup_s, until) for one in everything) / seconds,
             latency_s=_mean(one.scheduled_latency_s for one in ok),
             ttft_ms=_percentiles(one.scheduled_ttft_s for one in ok),
             tpot_ms=_percentiles(one.tpot_s for one in ok),
             prompt_tokens=_mean(one.prompt_tokens for one in records),
             output_tokens=_mean(one.output_tokens for one in ok),
-            tokens_per_s=sum(one.output_tokens for one in ok) / max(until, 1e-9),
+            tokens_per_s=sum(one.output_tokens for one in answered) / seconds,
             outcomes={name: sum(one.outcome == name for one in records) for name in ("ok", "refused", "failed")},
             late_ms=1000 * percentile([one.late_s for one in records], 99),
             blocks=blocks(records, slo),
@@ -101,8 +110,8 @@ def blocks(records: Iterable[Record], slo: Slo) -> tuple[Block, ...]:
     return tuple(tuple(found[key]) for key in sorted(found))
 
 
-def _open_s(one: Record, seconds: float) -> float:
-    return max(0.0, min(one.ended_s, seconds) - min(one.sent_s, seconds))
+def _open_s(one: Record, from_s: float, until_s: float) -> float:
+    return max(0.0, min(one.ended_s, until_s) - max(one.sent_s, from_s))
 
 
 def _mean(values: Iterable[float]) -> float:

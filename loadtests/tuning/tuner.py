@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
@@ -28,6 +29,8 @@ from serve_app.plan import replica_bounds
 PACKINGS = (1, 2, 4, 8)
 START_S = 30.0
 """What the start and stop of a service take, roughly; for the time left."""
+FIRST_SHARE = 0.75
+"""Of what a closed loop got through: the rate that the search begins with."""
 STEPS = 8
 """Rates that a search measures, roughly; for the time left."""
 
@@ -171,30 +174,29 @@ class Tuner:
                 self.state.save()
                 self.progress.say(f"a replica is ready {found:.1f} s after it was ordered")
             if done:
-                first = done[0].rate
+                first, warmup_s = done[0].rate, min(one.latency_s for one in done)
             else:
                 with self.progress.during(f"{what}: first load", self.effort.step_s):
-                    carried, _ = bench.probe(self.source.model.max_running * (count or 1), self.effort.step_s / 2)
-                first = min(carried / 2, self.effort.most_rate)
+                    carried, warmup_s = bench.probe(
+                        self.source.model.max_running * (count or 1), self.effort.step_s / 2
+                    )
+                first = min(FIRST_SHARE * carried, self.effort.most_rate)
             search = knee.Search(first, self.effort.most_rate, self.effort.tolerance, self.effort.repeats)
-            self.state.knees[_key(count)] = knee.find(self._measured(bench, count, what), self.asked.slo, search)
+            measured = recalling(done, count, self._measured(bench, count, what, warmup_s))
+            self.state.knees[_key(count)] = knee.find(measured, self.asked.slo, search)
         self.state.save()
         found_knee = self.state.knees[_key(count)]
         self.progress.say(
             f"knee of {what}: {found_knee.rate:.3g} requests/s ({found_knee.low:.3g} to {found_knee.high:.3g})"
         )
 
-    def _measured(self, bench: Bench, count: int | None, what: str) -> Callable[[float, int], Step]:
-        """Measures a rate, or recalls what an interrupted run measured of it."""
-        before = list(self.state.steps)
+    def _measured(self, bench: Bench, count: int | None, what: str, warmup_s: float) -> knee.Measure:
+        """Measures a rate, keeps the measurement and says what it was."""
 
         def step(rate: float, repeat: int) -> Step:
-            known = [one for one in before if one.replicas_per_gpu == count and abs(one.rate / rate - 1) < 1e-6]
-            if repeat < len(known):
-                return known[repeat]
             seconds = measure.step_seconds(rate, self.effort.step_s)
-            with self.progress.during(f"{what}: {rate:.3g} requests/s", seconds + 4):
-                found = bench.step(rate, self.effort.step_s, repeat, count)
+            with self.progress.during(f"{what}: {rate:.3g} requests/s", warmup_s + seconds + 4):
+                found = bench.step(rate, seconds, warmup_s, repeat, count)
             self.state.steps.append(found)
             self.state.save()
             kept = knee.margin(found.blocks, self.asked.slo) >= 0
@@ -281,6 +283,16 @@ class Tuner:
         ingress = self.source.service.ingress
         free = (os.cpu_count() or 1) - others - ingress.replicas * ingress.cpus
         return max(1, int(free / model.cpus + 1e-9)) if model.cpus else 8
+
+
+def recalling(before: Sequence[Step], count: int | None, measure: knee.Measure) -> knee.Measure:
+    """`measure`, but for what was measured before of a packing: a search asks for the same rates in the same order."""
+
+    def step(rate: float, repeat: int) -> Step:
+        known = [one for one in before if one.replicas_per_gpu == count and math.isclose(one.rate, rate, rel_tol=1e-6)]
+        return known[repeat] if repeat < len(known) else measure(rate, repeat)
+
+    return step
 
 
 def _key(count: int | None) -> str:

@@ -114,9 +114,9 @@ class Estimator:
     def demand(self, seen: Observation, totals: Totals) -> Demand:
         since = 0.0 if self._before is None else seen.at_s - self._before
         self._before = seen.at_s
-        if totals.service_s:
-            self._service_s.add(totals.service_s * since, since, since)
         if totals.running:
+            if totals.service_s:
+                self._service_s.add(totals.service_s * since, since, since)
             self._kv_usage.add(totals.kv_usage * since, totals.running * since, since)
             self._output_tokens_per_s.add(totals.output_tokens_per_s * since, totals.running * since, since)
         starting = seen.target > totals.replicas

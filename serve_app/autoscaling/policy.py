@@ -22,6 +22,8 @@ __all__ = ["Decision", "Observation", "Policy"]
 STEP = 2.0
 """The most that a queue at every replica, or a TTFT above its target, multiplies the replicas by: both say that there
 are too few, not how many."""
+MARGIN = 0.1
+"""A replica goes only if the others would have had this much room to spare, as a share of the need."""
 SLACK = 1e-6
 """A need this little above a whole number is rounding."""
 
@@ -67,7 +69,7 @@ class Policy:
             self._peak.add(seen.at_s, seen.target)
         sustained = self._sustained.add(seen.at_s, need)
         busy = max(totals.running / self._slots, min(1.0, totals.requests))
-        peak = self._peak.add(seen.at_s, max(need, _whole(busy)))
+        peak = self._peak.add(seen.at_s, _whole(max(need if silent else most * (1 + MARGIN), busy)))
         counts = max(at_once, sustained, min(seen.target, peak))
         replicas = min(self._settings.max_replicas, max(self._settings.min_replicas, counts))
         why = "no replica has reported yet" if silent else self._why(cause, most, totals, demand)

@@ -29,6 +29,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS)
+        self._ttft_s = self._service_s = 0.0
 
     def add(
         self,
@@ -60,14 +61,21 @@ class Meter:
         return sum(bucket.tokens for bucket in self._lately(now)) / self._window_s(now)
 
     def ttft_s(self, now: float) -> float:
-        """0 when no request got its first token in the window."""
+        """Of the window's first tokens, or of the last ones before; 0 before the first.
+
+        Whoever takes means of what is read here over time would otherwise take in zeros that say nothing.
+        """
         lately = self._lately(now)
-        return sum(bucket.ttft_s for bucket in lately) / max(1, sum(bucket.firsts for bucket in lately))
+        if firsts := sum(bucket.firsts for bucket in lately):
+            self._ttft_s = sum(bucket.ttft_s for bucket in lately) / firsts
+        return self._ttft_s
 
     def service_s(self, now: float) -> float:
-        """0 when no request ended in the window."""
+        """The same of the requests that ended."""
         lately = self._lately(now)
-        return sum(bucket.service_s for bucket in lately) / max(1, sum(bucket.ended for bucket in lately))
+        if ended := sum(bucket.ended for bucket in lately):
+            self._service_s = sum(bucket.service_s for bucket in lately) / ended
+        return self._service_s
 
     def _lately(self, now: float) -> list[_Bucket]:
         oldest = int(now / BUCKET_S) - BUCKETS + 1

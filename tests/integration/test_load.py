@@ -52,8 +52,12 @@ def test_an_open_loop_reports_llm_figures_as_locust_statistics(simulated: Servic
 
 def test_a_full_service_refuses_and_each_arrival_still_ends_once(simulated: Service, tmp_path: Path) -> None:
     spec = "spike:base=2,peak=40,at=1,for=2,duration=4"
-    records = run(simulated.url, "narrow", spec, LENGTHS, out=tmp_path / "records.jsonl")
+    lines: list[str] = []
+    records = run(simulated.url, "narrow", spec, LENGTHS, out=tmp_path / "records.jsonl", progress=lines.append)
     assert_each_arrival_ended_once(records, spec)
+    said = "\n".join(lines)
+    assert "SLO missed: ttft_p95=1s: too many without an answer" in said
+    assert f"{sum(one.outcome == 'refused' for one in records)} x 429 overloaded" in said
     assert {one.outcome for one in records} == {"ok", "refused"}
     assert {one.detail for one in records if one.outcome == "refused"} == {"429 overloaded"}
 
@@ -70,6 +74,7 @@ def test_worker_processes_share_the_arrivals_of_all_scenarios(simulated: Service
         out=tmp_path / "records.jsonl",
         workers=2,
         scenario=scenario,
+        slo="e2e_p95=60s",
         options={"image-sizes": "64", "prefix-tokens": "64"},
         progress=lines.append,
     )
@@ -79,6 +84,7 @@ def test_worker_processes_share_the_arrivals_of_all_scenarios(simulated: Service
     assert names == {"chat", "conversation", "shared-prefix", "vision", "batch"}
     assert all((one.ttft_s is None) == (one.scenario == "batch") for one in records)
     assert f"  {len(records):,} requests in" in "\n".join(lines)
+    assert "  SLO holds" in lines
     assert list(tmp_path.iterdir()) == [tmp_path / "records.jsonl"]
 
 

@@ -66,7 +66,6 @@ def main(packed: bool) -> None:
             statuses = [answer.result().status_code for answer in answers]
         print(json.dumps({"ready": ready(), "statuses": statuses, "three_whole": three_whole()}))
     finally:
-        serve.shutdown()
         ray.shutdown()
         cluster.shutdown()
 

@@ -113,8 +113,14 @@ def test_a_slow_first_token_orders_no_more_than_its_step_while_replicas_start() 
 
 
 def test_rounding_orders_no_replica() -> None:
-    thirds = [ReplicaSignals(running=5 / 3)] * 9
-    assert decide(policy(), *thirds).replicas == 3
+    fractions = [ReplicaSignals(running=0.3)] * 50
+    assert 15 < sum(one.running for one in fractions) < 15 + 1e-9
+    assert decide(policy(), *fractions, target=1).replicas == 3
+
+
+@pytest.mark.parametrize(("load", "kept"), [(4.4, 1), (4.8, 2)])
+def test_a_replica_goes_only_if_the_others_have_room_to_spare(load: float, kept: int) -> None:
+    assert Model(policy(downscale_delay_s=5), target=2).run([load], 20)[-1] == kept
 
 
 def test_bounds_hold_and_are_named() -> None:
@@ -180,12 +186,12 @@ def test_nothing_goes_within_the_down_delay_of_having_come() -> None:
 def test_it_goes_down_to_what_was_needed_lately_not_further() -> None:
     model = Model(policy(upscale_delay_s=0, downscale_delay_s=30))
     model.run([50], 10)
-    assert model.run([20], 10) + model.run([5], 19) == [10] * 58
-    assert model.changes([5], 60) == [(10, 4), (4, 1)]
+    assert model.run([18], 10) + model.run([4], 19) == [10] * 58
+    assert model.changes([4], 60) == [(10, 4), (4, 1)]
 
 
 def test_short_needs_bring_no_replicas_and_keep_those_there_are() -> None:
-    short = [5, 5, 5, 5, 5, 10] * 20
+    short = [4, 4, 4, 4, 4, 8] * 20
     assert Model(policy(upscale_delay_s=2, downscale_delay_s=20), target=1).changes(short) == []
     assert Model(policy(upscale_delay_s=2, downscale_delay_s=20), target=6).changes(short) == [(6, 2)]
 

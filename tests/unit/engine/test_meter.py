@@ -26,8 +26,17 @@ def test_it_forgets_within_the_window() -> None:
     steps(meter, 100, 10)
     meter.add(110, 8, [0.5])
     assert 0 < meter.output_tokens_per_s(110 + WINDOW_S / 2) < 250
-    assert meter.output_tokens_per_s(110 + WINDOW_S) == meter.ttft_s(110 + WINDOW_S) == 0
-    assert meter.arrivals_per_s(110 + WINDOW_S) == meter.service_s(110 + WINDOW_S) == 0
+    assert meter.output_tokens_per_s(110 + WINDOW_S) == meter.arrivals_per_s(110 + WINDOW_S) == 0
+
+
+def test_what_requests_are_like_is_kept_until_there_are_others() -> None:
+    meter = Meter()
+    assert meter.ttft_s(0) == meter.service_s(0) == 0
+    meter.add(10, 1, [0.5], [2.0])
+    assert (meter.ttft_s(10), meter.service_s(10)) == (0.5, 2.0)
+    assert (meter.ttft_s(999), meter.service_s(999)) == (0.5, 2.0)
+    meter.add(1000, 1, [0.1], [1.0])
+    assert (meter.ttft_s(1000), meter.service_s(1000)) == (0.1, 1.0)
 
 
 def test_a_first_burst_is_not_taken_for_a_rate() -> None:
