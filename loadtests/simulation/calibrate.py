@@ -23,9 +23,7 @@ from serve_app.config import Simulated
 MOST_PREFILL = 0.7
 """A measurement whose prompts would take more of the time than this is left out where that speed is tried."""
 QUEUED = 2.0
-"""A TTFT so many times the least is mostly the wait for a place in the batch, which says nothing of the prompt."""
-SATURATED = 0.9
-"""A measurement answers less than this share of what was offered when requests pile up."""
+"""A TTFT so many times the least is mostly the wait for a place in the batch: that measurement is left out."""
 GRID = 60
 REFINEMENTS = 4
 
@@ -52,10 +50,13 @@ def fit(steps: Sequence[Step], base: Simulated, path_s: float = 0.0) -> Fit:
     Its `prefill_chunk_tokens` says how prompts are carried. `path_s` is what the way to the engine adds to each TTFT.
     Raises CannotCalibrate.
     """
-    used = [one for one in steps if one.achieved_rate >= SATURATED * _arrived_rate(one) and one.tokens_per_s > 0]
+    answered = [one for one in steps if one.outcomes["ok"] == one.requests > 0]
+    most_ms = QUEUED * min((_typical(one.ttft_ms) for one in answered), default=0.0)
+    used = [one for one in answered if _typical(one.ttft_ms) <= most_ms]
     if len({one.rate for one in used}) < 2:
         raise CannotCalibrate(
-            f"{len(used)} of {len(steps)} measurements are below saturation; the timing needs two different rates"
+            f"in {len(used)} of {len(steps)} measurements no request waited for a place; the timing needs two rates at"
+            " which none does"
         )
     chunk = base.prefill_chunk_tokens
     low, high = math.log(10.0), math.log(1e8)
@@ -97,11 +98,9 @@ class _At:
         base, per = _line(list(zip(map(_decoding, usable), stretches, measured, strict=True)))
         tpots = [(base + per * _decoding(one)) * stretch for one, stretch in zip(usable, stretches, strict=True)]
         tpot_errors = tuple(found / real - 1 for found, real in zip(tpots, measured, strict=True))
-        most_s = QUEUED * min(_typical(one.ttft_ms) for one in usable) / 1000
         ttft_errors = tuple(
             _ttft_s(one, prefill_tokens_per_s, step_s, chunk) / max(1e-6, _typical(one.ttft_ms) / 1000 - path_s) - 1
             for one, step_s in zip(usable, tpots, strict=True)
-            if _typical(one.ttft_ms) / 1000 <= most_s
         )
         return cls(prefill_tokens_per_s, base, per, tpot_errors, ttft_errors)
 
@@ -129,12 +128,12 @@ def _line(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
 
 def _decoding(step: Step) -> float:
     """Sequences being decoded, on average."""
-    return step.tokens_per_s * _typical(step.tpot_ms) / 1000
+    return _arrived_rate(step) * step.output_tokens * _typical(step.tpot_ms) / 1000
 
 
 def _prefilling(step: Step, prefill_tokens_per_s: float) -> float:
     """Share of the time that prompts take."""
-    return step.achieved_rate * step.prompt_tokens / prefill_tokens_per_s
+    return _arrived_rate(step) * step.prompt_tokens / prefill_tokens_per_s
 
 
 def _arrived_rate(step: Step) -> float:

@@ -2,7 +2,8 @@
 
 For real: Ray Serve with this service's own policy on this machine, simulated engines behind it, Locust in front. The
 simulator gets the timing that the engines have, the very requests that Locust sent, and the start-up time that replicas
-took meanwhile; goodput and replica-seconds are its own predictions.
+took meanwhile; goodput and replica-seconds are its own predictions. With `--tuned FILE.json` the tuner's replay of its
+own configuration is what was run for real, and the timing is fitted to the tuner's measurements.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ from typing import Any
 
 import yaml
 
-from loadtests.load import traffic
+from loadtests.load import record, traffic
 from loadtests.load.lengths import Traced
 from loadtests.load.record import Record, Summary
 from loadtests.load.slo import Slo
 from loadtests.peers.configured import Source, configured
 from loadtests.peers.peer import Running
-from loadtests.simulation import scalers
+from loadtests.simulation import calibrate, scalers
 from loadtests.simulation.fleet import Hardware
 from loadtests.simulation.scalers import Given
 from loadtests.simulation.world import Run, Scenario, simulate
 from loadtests.tuning import watch
 from loadtests.tuning.measure import Asked, Bench
 from loadtests.tuning.oracle import Oracle
+from loadtests.tuning.state import State
 from loadtests.tuning.watch import Sample
+from serve_app.config import Ingress, ModelConfig, Simulated
 from serve_app.launching.environment import free_ports
 
 TOLERANCE = 0.15
@@ -86,40 +89,35 @@ def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source
     return source, records, samples
 
 
-def run_simulated(source: Source, records: Sequence[Record], startup_s: float, duration_s: float) -> Run:
-    """The same requests at the same times."""
-    settings = source.model.autoscaling
+def run_simulated(
+    model: ModelConfig, ingress: Ingress, records: Sequence[Record], samples: Sequence[Sample], duration_s: float
+) -> Run:
+    """The same requests at the same times, and replicas that start as they did."""
+    settings, startups = model.autoscaling, watch.startups(samples)
     assert settings is not None
-    times = [one.scheduled_s for one in records]
+    times = tuple(one.scheduled_s for one in records)
     scenario = Scenario(
-        model=source.model,
-        traffic=traffic.Traffic(((0.0, 0.0), (duration_s, 0.0)), tuple(times)),
+        model=model,
+        traffic=traffic.Traffic(((0.0, 0.0), (duration_s, 0.0)), times),
         lengths=Traced(tuple((one.prompt_tokens, max(1, one.output_tokens)) for one in records)),
-        hardware=Hardware(startup_s),
-        ingress=source.service.ingress,
+        hardware=Hardware(median(startups) if startups else STARTUP_S),
+        ingress=ingress,
     )
-    return simulate(
-        scenario, scalers.make("ours", Given(settings, source.model.max_running, lambda: Oracle(1.0, (1,))))
-    )
+    return simulate(scenario, scalers.make("ours", Given(settings, model.max_running, lambda: Oracle(1.0, (1,)))))
 
 
-def compare(real: Sequence[Record], samples: Sequence[Sample], run: Run, duration_s: float) -> list[Compared]:
+def compare(real: Sequence[Record], samples: Sequence[Sample], run: Run, slo: Slo, duration_s: float) -> list[Compared]:
     """What both came to over the traffic's duration."""
-    slo = Slo.parse(SLO)
     measured, predicted = Summary.of(real, slo), Summary.of(run.records, slo)
+    spent, expected = (watch.replica_seconds(one, duration_s) for one in (samples, run.samples))
     return [
         Compared("requests within the SLO", measured.within_slo, predicted.within_slo, True),
-        Compared(
-            "replica-seconds",
-            watch.replica_seconds(samples, duration_s),
-            watch.replica_seconds(run.samples, duration_s),
-            True,
-        ),
+        Compared("replica-seconds", spent, expected, True),
         Compared("most replicas", _peak(samples), _peak(run.samples), False),
+        Compared("requests answered", measured.ok, predicted.ok, False),
         Compared("TTFT p50, ms", 1000 * measured.ttft_s[50], 1000 * predicted.ttft_s[50], False),
         Compared("TTFT p95, ms", 1000 * measured.ttft_s[95], 1000 * predicted.ttft_s[95], False),
         Compared("TPOT p50, ms", 1000 * measured.tpot_s[50], 1000 * predicted.tpot_s[50], False),
-        Compared("answered", measured.ok, predicted.ok, False),
     ]
 
 
@@ -127,12 +125,22 @@ def validate(load: str, entry: dict[str, Any], folder: Path) -> list[Compared]:
     """Both runs, one after the other."""
     duration_s = traffic.parse(load).duration_s
     source, records, samples = run_for_real(load, entry, folder)
-    startups = watch.startups(samples)
-    run = run_simulated(source, records, median(startups) if startups else STARTUP_S, duration_s)
-    return [
-        Compared("start-up of a replica, s", median(startups) if startups else 0.0, 0.0, False),
-        *compare(records, samples, run, duration_s),
-    ]
+    run = run_simulated(source.model, source.service.ingress, records, samples, duration_s)
+    return compare(records, samples, run, Slo.parse(SLO), duration_s)
+
+
+def validate_tuned(path: Path) -> list[Compared]:
+    """A tuner's proof, of the configuration it wrote beside `path`, against the simulator on its measurements."""
+    state = State.read(path)
+    source = Source.find(path.with_suffix(".yaml"), state.asked["model"])
+    replay = state.replays["tuned"]
+    records = record.read(path.with_name(replay["records"]))
+    samples = [Sample(**one) for one in replay["samples"]]
+    duration_s = traffic.parse(state.asked["traffic"]).duration_s
+    timing = calibrate.fit(state.steps, source.model.simulated or Simulated()).timing
+    model = source.model.model_copy(update={"simulated": timing})
+    run = run_simulated(model, source.service.ingress, records, samples, duration_s)
+    return compare(records, samples, run, Slo.parse(state.asked["slo"]), duration_s)
 
 
 def _peak(samples: Sequence[Sample]) -> int:
@@ -145,9 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m loadtests.simulation.validate", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--traffic", default=TRAFFIC, help="default: %(default)s")
+    parser.add_argument("--tuned", type=Path, help="a tuner's JSON: its replay is what was run for real")
     args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="validate-") as folder:
-        found = validate(args.traffic, ENTRY, Path(folder))
+    if args.tuned:
+        found = validate_tuned(args.tuned)
+    else:
+        with tempfile.TemporaryDirectory(prefix="validate-") as folder:
+            found = validate(args.traffic, ENTRY, Path(folder))
     print(f"{'':28}{'real':>10}{'simulated':>12}{'':>10}")
     for one in found:
         verdict = "" if not one.judged else f"within {TOLERANCE:.0%}" if one.holds else f"NOT within {TOLERANCE:.0%}"

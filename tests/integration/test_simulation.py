@@ -15,5 +15,5 @@ def test_a_short_spike_comes_out_about_as_predicted(tmp_path: Path) -> None:
     found = {one.name: one for one in validate(SHORT, ENTRY, tmp_path)}
     assert abs(found["replica-seconds"].error) < ABOUT
     assert abs(found["requests within the SLO"].error) < ABOUT
-    assert found["answered"].real == found["answered"].simulated > 50
+    assert found["requests answered"].real == found["requests answered"].simulated > 50
     assert found["most replicas"].real > 1 and found["most replicas"].simulated > 1

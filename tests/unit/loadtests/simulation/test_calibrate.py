@@ -58,7 +58,7 @@ def test_known_parameters_come_back(
 
 
 def test_one_rate_does_not_determine_a_line() -> None:
-    with pytest.raises(CannotCalibrate, match="two different rates"):
+    with pytest.raises(CannotCalibrate, match="two rates"):
         fit(measured(Simulated(), "fixed:prompt=256,output=128", (1, 1)), Simulated())
 
 
