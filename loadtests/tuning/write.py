@@ -13,8 +13,8 @@ import yaml
 
 from loadtests.tuning.derive import Number
 
-REPLACED = {"replicas": "autoscaling"}
-"""Keys that a new key makes wrong: a fixed number of replicas beside autoscaling."""
+REPLACED = {"replicas": "autoscaling", "gpus": "replicas_per_gpu"}
+"""Keys that a new key makes wrong, as they say the same: a fixed number of replicas beside autoscaling."""
 
 
 @dataclass(frozen=True)
