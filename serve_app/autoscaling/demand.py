@@ -92,7 +92,7 @@ class Demand:
     waits: bool
     """Some requests wait, for slots or for anything else."""
     crowded: bool
-    """Every replica has a queue, and no more replicas are starting."""
+    """Every replica has a queue, and none is starting or has just started."""
 
 
 class Estimator:
@@ -119,9 +119,10 @@ class Estimator:
                 self._service_s.add(totals.service_s * since, since, since)
             self._kv_usage.add(totals.kv_usage * since, totals.running * since, since)
             self._output_tokens_per_s.add(totals.output_tokens_per_s * since, totals.running * since, since)
-        starting = seen.target > totals.replicas
-        # What waits while replicas start keeps these, and orders no more.
-        most = seen.target * self._slots if starting else math.inf
+        settled = self._settled(seen)
+        complete = settled and seen.target <= totals.replicas
+        # What waits while replicas start, or have not had the time to take it, keeps these and orders no more.
+        most = math.inf if complete else seen.target * self._slots
         arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
         requests = arrivals_per_s * (self._service_s.value or 0.0)
         if not totals.replicas or self._service_s.value is None:
@@ -135,13 +136,13 @@ class Estimator:
             kv_usage=max(totals.kv_usage, requests * (self._kv_usage.value or 0.0)),
             output_tokens_per_s=max(totals.output_tokens_per_s, requests * (self._output_tokens_per_s.value or 0.0)),
             overflows=totals.requests > (1 + QUEUED) * self._max_running * totals.replicas,
-            settled=self._settled(seen),
+            settled=settled,
             waits=waits,
-            crowded=bool(queues) and all(queues) and not starting,
+            crowded=bool(queues) and all(queues) and complete,
         )
 
     def _settled(self, seen: Observation) -> bool:
-        """Whether no replica has come within the time that rates look back: one that comes gets a queue at a stroke."""
+        """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke."""
         if self._replicas is not None and len(seen.replicas) > self._replicas:
             self._settled_at = seen.at_s + RATES_OVER_S + LOOK_BACK_S
         self._replicas = len(seen.replicas)
