@@ -86,18 +86,18 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
     bounds, notes = _bounds(knee, share, startup_s, reaction_s, rise, traffic, limits)
     if not knee.bounded:
         notes.append(f"The SLO still held at {knee.rate:.3g} requests/s, the highest rate tried: the knee is above it.")
-    queues = _queues(at_knee, steps, slo, limits)
+    queues = _queues(knee, at_knee, steps, slo, limits)
     running = next((int(one.value) for one in queues if one.key == "max_running"), limits.max_running)
     pace = _pace(knee, at_knee, concurrency_at(steps, share * knee.rate), running, share, startup_s)
     numbers = (*queues, *bounds, *pace, *_ttft(slo))
     return Derived(knee.rate, share, startup_s, reaction_s, numbers, tuple(notes))
 
 
-def _queues(at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Limits) -> list[Number]:
+def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Limits) -> list[Number]:
     """What a replica runs and lets wait."""
     numbers = []
     running, why = bounded_running(at_knee, slo, limits.max_running)
-    if running < limits.max_running:
+    if knee.bounded and running < limits.max_running:
         numbers.append(Number("max_running", running, why))
     if (ttft := _term(slo, "ttft")) is not None:
         served = max(one.achieved_rate for one in steps)
@@ -234,7 +234,8 @@ def max_queued(saturated_rate: float, ttft_limit_s: float, unqueued_ttft_s: floa
 
 
 def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str]:
-    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured.
+    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured; not used where the
+    knee was not reached.
 
     Each further sequence lengthens the others' steps: an overloaded replica that runs all it is given breaks TPOT for
     everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee
