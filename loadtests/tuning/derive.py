@@ -234,8 +234,8 @@ def max_queued(saturated_rate: float, ttft_limit_s: float, unqueued_ttft_s: floa
 
 
 def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str]:
-    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured; not used where the
-    knee was not reached.
+    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured; not used
+    where the knee was not reached.
 
     Each further sequence lengthens the others' steps: an overloaded replica that runs all it is given breaks TPOT for
     everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee
