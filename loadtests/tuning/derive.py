@@ -79,75 +79,91 @@ class Derived:
 
 def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Limits) -> Derived:
     """All numbers; `steps` are those the knee was found from."""
-    notes: list[str] = []
     at_knee = nearest(steps, knee.rate)
-    up = upscale_delay_s(at_knee.latency_s, startup_s)
-    reaction_s = startup_s + up + OBSERVED_S
-    steady, rise = steady_utilisation(steps, slo, knee.rate, limits.within), rise_factor(traffic, reaction_s, knee.rate)
-    share = utilisation(steady, rise)
+    reaction_s = startup_s + upscale_delay_s(at_knee.latency_s, startup_s) + OBSERVED_S
+    rise = rise_factor(traffic, reaction_s, knee.rate)
+    share = utilisation(steady_utilisation(steps, slo, knee.rate, limits.within), rise)
+    bounds, notes = _bounds(knee, share, startup_s, reaction_s, rise, traffic, limits)
+    if not knee.bounded:
+        notes.append(f"The SLO still held at {knee.rate:.3g} requests/s, the highest rate tried: the knee is above it.")
+    queues = _queues(knee, at_knee, steps, slo, limits)
+    running = next((int(one.value) for one in queues if one.key == "max_running"), limits.max_running)
+    pace = _pace(knee, at_knee, concurrency_at(steps, share * knee.rate), running, share, startup_s)
+    numbers = (*queues, *bounds, *pace, *_ttft(slo))
+    return Derived(knee.rate, share, startup_s, reaction_s, numbers, tuple(notes))
+
+
+def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Limits) -> list[Number]:
+    """What a replica runs and lets wait."""
+    numbers = []
+    running, why = bounded_running(at_knee, slo, limits.max_running)
+    if knee.bounded and running < limits.max_running:
+        numbers.append(Number("max_running", running, why))
+    if (ttft := _term(slo, "ttft")) is not None:
+        served = max(one.achieved_rate for one in steps)
+        alone_s = min(steps, key=lambda one: one.rate).ttft_ms["p50"] / 1000
+        why = f"{served:.3g} requests/s at saturation x (TTFT limit {ttft.limit_s:g} s - {alone_s:.2g} s unqueued)"
+        numbers.append(Number("max_queued", max_queued(served, ttft.limit_s, alone_s), why))
+    return numbers
+
+
+def _bounds(
+    knee: Knee, share: float, startup_s: float, reaction_s: float, rise: float, traffic: Traffic, limits: Limits
+) -> tuple[list[Number], list[str]]:
+    """Fewest, most and first replicas, and what has to be said of them."""
+    notes = []
     jumps = rise > 1 / LEAST_UTILISATION
     if jumps:
         notes.append(
             f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room"
             " worth paying for holds that. Requests wait, or are refused, until the new replicas are there."
         )
-    carried = share * knee.rate
-    running, why_running = bounded_running(at_knee, slo, limits.max_running)
-    open_at_target = concurrency_at(steps, carried)
     lowest = min(traffic.rate_at(traffic.duration_s * i / SAMPLES) for i in range(SAMPLES))
     least, most = replica_bounds(lowest, traffic, knee.rate, share, startup_s, reaction_s, jumps)
     if most > limits.max_replicas:
         notes.append(
-            f"The traffic asks for {most} replicas at its peak; {limits.max_replicas} is what there is room for"
+            f"The traffic asks for up to {most} replicas; {limits.max_replicas} is what there is room for"
             " (--max-replicas says otherwise)."
         )
     most = min(most, limits.max_replicas)
     least = min(max(least, limits.min_replicas), most)
-    first = min(most, max(least, math.ceil(traffic.rate_at(0) / carried - 1e-9)))
-    source = f"knee {knee.rate:.3g} requests/s ({knee.low:.3g} to {knee.high:.3g})"
-    if not knee.bounded:
-        notes.append(f"The SLO still held at {knee.rate:.3g} requests/s, the highest rate tried: the knee is above it.")
-    numbers = []
-    if running < limits.max_running:
-        numbers.append(Number("max_running", running, why_running))
-    if (ttft := _term(slo, "ttft")) is not None:
-        served = max(one.achieved_rate for one in steps)
-        alone = min(steps, key=lambda one: one.rate).ttft_ms["p50"] / 1000
-        numbers.append(
-            Number(
-                "max_queued",
-                max_queued(served, ttft.limit_s, alone),
-                f"{served:.3g} requests/s at saturation x (TTFT limit {ttft.limit_s:g} s - {alone:.2g} s unqueued)",
-            )
-        )
-    tokens = carried * at_knee.output_tokens
-    why_target = f"{open_at_target:.2g} requests open at {share:.0%} of the {source}, of max_running {running}"
-    numbers += [
-        Number("autoscaling.min_replicas", least, f"lowest rate {lowest:.3g}/s over {share:.0%} of the knee"),
-        Number("autoscaling.max_replicas", most, _why_most(traffic, share, jumps)),
+    first = min(most, max(least, math.ceil(traffic.rate_at(0) / (share * knee.rate) - 1e-9)))
+    backlog = ", and what piles up during a jump worked off within a start-up time" if jumps else ""
+    why_most = f"peak {traffic.peak:.3g} requests/s at {share:.0%} of the knee each{backlog}"
+    return [
+        Number(
+            "autoscaling.min_replicas", least, f"lowest rate {lowest:.3g} requests/s at {share:.0%} of the knee each"
+        ),
+        Number("autoscaling.max_replicas", most, why_most),
         Number("autoscaling.initial_replicas", first, f"the traffic begins at {traffic.rate_at(0):.3g} requests/s"),
-        Number("autoscaling.target_load", target_load(open_at_target, running), why_target),
-        Number(
-            "autoscaling.tokens_per_s",
-            float(f"{tokens:.3g}"),
-            f"{share:.0%} of the {source} x {at_knee.output_tokens:.3g} output tokens",
-        ),
-        Number(
-            "autoscaling.upscale_delay_s",
-            up,
-            f"mean time of a request at the knee, {at_knee.latency_s:.2g} s, at most half the start-up time",
-        ),
-        Number(
-            "autoscaling.downscale_delay_s",
-            downscale_delay_s(at_knee.latency_s, startup_s),
-            f"start-up {startup_s:.3g} s: keeping an idle replica that long costs what a new one would",
-        ),
+    ], notes
+
+
+def _pace(
+    knee: Knee, at_knee: Step, open_requests: float, running: int, share: float, startup_s: float
+) -> list[Number]:
+    """What a replica is meant to carry, and how soon their number follows."""
+    source = f"knee {knee.rate:.3g} requests/s ({knee.low:.3g} to {knee.high:.3g})"
+    tokens = float(f"{share * knee.rate * at_knee.output_tokens:.3g}")
+    latency_s = at_knee.latency_s
+    why_load = f"{open_requests:.2g} requests open at {share:.0%} of the {source}, of max_running {running}"
+    why_tokens = f"{share:.0%} of the {source} x {at_knee.output_tokens:.3g} output tokens"
+    why_up = f"mean time of a request at the knee, {latency_s:.2g} s, at most half the start-up time"
+    why_down = f"start-up {startup_s:.3g} s, request {latency_s:.2g} s: an idle replica costs no more than a new one"
+    return [
+        Number("autoscaling.target_load", target_load(open_requests, running), why_load),
+        Number("autoscaling.tokens_per_s", tokens, why_tokens),
+        Number("autoscaling.upscale_delay_s", upscale_delay_s(latency_s, startup_s), why_up),
+        Number("autoscaling.downscale_delay_s", downscale_delay_s(latency_s, startup_s), why_down),
     ]
-    if ttft is not None:
-        target_s = ttft_target_s(ttft)
-        why_ttft = f"TTFT limit {ttft.limit_s:g} s at p{ttft.percentile:g}, as a mean of an exponential tail"
-        numbers.append(Number("autoscaling.ttft_target_s", target_s, why_ttft))
-    return Derived(knee.rate, share, startup_s, reaction_s, tuple(numbers), tuple(notes))
+
+
+def _ttft(slo: Slo) -> list[Number]:
+    """What TTFT says that there are too few replicas."""
+    if (term := _term(slo, "ttft")) is None:
+        return []
+    why = f"TTFT limit {term.limit_s:g} s at p{term.percentile:g}, as a mean of an exponential tail"
+    return [Number("autoscaling.ttft_target_s", ttft_target_s(term), why)]
 
 
 def upscale_delay_s(latency_s: float, startup_s: float) -> float:
@@ -218,7 +234,8 @@ def max_queued(saturated_rate: float, ttft_limit_s: float, unqueued_ttft_s: floa
 
 
 def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str]:
-    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured.
+    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured; not used
+    where the knee was not reached.
 
     Each further sequence lengthens the others' steps: an overloaded replica that runs all it is given breaks TPOT for
     everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee
@@ -260,8 +277,3 @@ def nearest(steps: Sequence[Step], rate: float) -> Step:
 def _term(slo: Slo, figure: str) -> Term | None:
     """The tightest term on a figure."""
     return min((one for one in slo.terms if one.figure == figure), key=lambda one: one.limit_s, default=None)
-
-
-def _why_most(traffic: Traffic, share: float, jumps: bool) -> str:
-    backlog = ", and what piles up during a jump worked off within a start-up time" if jumps else ""
-    return f"peak {traffic.peak:.3g} requests/s at {share:.0%} of the knee each{backlog}"

@@ -13,8 +13,8 @@ import yaml
 
 from loadtests.tuning.derive import Number
 
-REPLACED = {"replicas": "autoscaling"}
-"""Keys that a new key makes wrong: a fixed number of replicas beside autoscaling."""
+REPLACED = {"replicas": "autoscaling", "gpus": "replicas_per_gpu"}
+"""Keys that a new key makes wrong, as they say the same: a fixed number of replicas beside autoscaling."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def tuned(text: str, place: Place, numbers: Sequence[Number], heading: Iterable[
     start, end = entry.start_mark.index, _end(text, entry)
     indent = " " * entry.start_mark.column
     lines = _lines(text, entry, numbers, indent)
-    top = "".join(f"# {line}\n" for line in heading)
+    top = "".join(f"# {line}".rstrip() + "\n" for line in heading)
     return top + text[:start] + f"\n{indent}".join(lines).replace(f"\n{indent}\n", "\n\n") + text[end:]
 
 

@@ -65,6 +65,13 @@ def test_what_the_machine_has_room_for_bounds_what_the_traffic_asks_for() -> Non
     assert "asks for" in found.notes[0]
 
 
+def test_a_knee_that_was_not_reached_bounds_nothing_and_is_told() -> None:
+    knee = Knee(4.0, 4.0, 4.0, False)
+    found = derive.derive(knee, steps(), 6.0, SLO, traffic.parse("steady:rate=1"), LIMITS)
+    assert all(one.key != "max_running" for one in found.numbers)
+    assert "the highest rate tried" in found.notes[0]
+
+
 def test_an_slo_without_tpot_leaves_max_running_alone() -> None:
     found = derive.derive(
         Knee(4.0, 3.5, 4.4, True), steps(), 6.0, Slo.parse("ttft_p95=1s"), traffic.parse("steady:rate=1"), LIMITS
