@@ -26,6 +26,7 @@ from loadtests.load.slo import Slo
 from loadtests.peers.configured import Source, configured
 from loadtests.peers.peer import Running
 from loadtests.simulation import calibrate, scalers
+from loadtests.simulation.calibrate import CannotCalibrate
 from loadtests.simulation.fleet import Hardware
 from loadtests.simulation.scalers import Given
 from loadtests.simulation.world import Run, Scenario, simulate
@@ -156,7 +157,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tuned", type=Path, help="a tuner's JSON: its replay is what was run for real")
     args = parser.parse_args(argv)
     if args.tuned:
-        found = validate_tuned(args.tuned)
+        try:
+            found = validate_tuned(args.tuned)
+        except (OSError, KeyError, CannotCalibrate) as error:
+            print(f"{args.tuned} and what its tuner kept beside it are needed whole: {error}", file=sys.stderr)
+            return 2
     else:
         with tempfile.TemporaryDirectory(prefix="validate-") as folder:
             found = validate(args.traffic, ENTRY, Path(folder))
