@@ -36,6 +36,7 @@ from loadtests.tuning.oracle import Oracle
 from loadtests.tuning.state import State
 from loadtests.tuning.watch import Sample
 from serve_app.config import Ingress, ModelConfig, Simulated
+from serve_app.config_errors import ConfigError
 from serve_app.launching.environment import free_ports
 
 TOLERANCE = 0.15
@@ -159,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.tuned:
         try:
             found = validate_tuned(args.tuned)
-        except (OSError, KeyError, CannotCalibrate) as error:
+        except (OSError, KeyError, CannotCalibrate, ConfigError) as error:
             print(f"{args.tuned} and what its tuner kept beside it are needed whole: {error}", file=sys.stderr)
             return 2
     else:
