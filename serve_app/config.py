@@ -100,6 +100,9 @@ class Simulated(Section):
 
     prefill_tokens_per_s: Positive = 20_000
     """Prompt tokens processed a second by one replica."""
+    prefill_chunk_tokens: AtLeastOne | None = None
+    """Tokens one step may carry, prompts' included, which then lengthen it, as vLLM's max_num_batched_tokens;
+    without it prefill delays nobody's decoding."""
     step_base_ms: Positive = 10.0
     """Time of one decoding step with a single sequence, ms."""
     step_per_sequence_ms: Annotated[float, Field(ge=0)] = 0.1

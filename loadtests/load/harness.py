@@ -12,7 +12,7 @@ from locust.event import Events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.load import options, parts, stats, web
-from loadtests.load.options import Options
+from loadtests.load.options import EPOCH_SIGN, Options
 from loadtests.load.record import Record
 from loadtests.load.session import Session, Share
 from loadtests.load.shapes import START_DELAY_S
@@ -73,7 +73,7 @@ class Harness:
             return
         worker = None
         if isinstance(self._runner, LocalRunner):
-            self._share = Share(0, 1, time.time() + START_DELAY_S)
+            self._share = Share(0, 1, _epoch())
         elif isinstance(self._runner, WorkerRunner):
             worker = self._runner.client_id
         share, self._share = self._share, None
@@ -93,7 +93,7 @@ class Harness:
 
     def _share_out(self, runner: MasterRunner, options: Options) -> None:
         """Tell each worker its part. Messages keep their order, so a worker has it before it is told to start."""
-        epoch = time.time() + START_DELAY_S
+        epoch = _epoch()
         workers = list(runner.clients)
         for index, worker in enumerate(workers):
             runner.send_message(SHARE, {"index": index, "of": len(workers), "epoch": epoch}, worker)
@@ -149,3 +149,10 @@ class Harness:
     def _print(self, **_: Any) -> None:
         if self._options:
             print(stats.summary(self._environment.stats, self._ledger, self._options.slo), flush=True)
+
+
+def _epoch() -> float:
+    """When the test's time begins, said in the log for who watches other things beside it; seconds since the epoch."""
+    epoch = time.time() + START_DELAY_S
+    logging.info("%s%.3f", EPOCH_SIGN, epoch)
+    return epoch

@@ -17,6 +17,8 @@ from loadtests.load.spec import BadSpec
 from loadtests.load.traffic import Traffic
 
 STOP_TIMEOUT_S = 60
+EPOCH_SIGN = "the test's time 0 is "
+"""Begins the log line that says when, in seconds since the epoch."""
 """How long a test that ends waits for its open requests, unless --stop-timeout says otherwise."""
 API_KEY_VARIABLE = "LOCUST_API_KEY"
 """Read where --api-key is not given: other users of the machine see command lines."""

@@ -47,14 +47,14 @@ class Running:
     def __init__(self, peer: Peer, setup: Setup, folder: Path) -> None:
         self.peer = peer
         self._setup = setup
-        self._log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"
+        self.log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"
         self._family = Family(uuid.uuid4().hex)
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Running:
         mark = {LAUNCH_ID: self._family.launch_id}
         environment = {**os.environ, **self._setup.environment, **self.peer.environment, **mark}
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             self._child = subprocess.Popen(
                 self.peer.command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
@@ -72,6 +72,10 @@ class Running:
     def cpu_seconds(self) -> float:
         """CPU time that its living processes have used so far."""
         return sum(map(_cpu_seconds, self._family.members()))
+
+    def processes(self, title: str) -> int:
+        """How many of its living processes have a title that begins so."""
+        return sum(_title(pid).startswith(title) for pid in self._family.members())
 
     def _wait_ready(self) -> None:
         assert self._child is not None
@@ -122,7 +126,7 @@ class Running:
             raise DidNotServe(f"{self.peer.name} left processes that would not end: {left}")
 
     def _last_words(self) -> str:
-        return self._log.read_text(errors="replace")[-3000:]
+        return self.log.read_text(errors="replace")[-3000:]
 
 
 def _json(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -130,6 +134,13 @@ def _json(url: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read())
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _cpu_seconds(pid: int) -> float:

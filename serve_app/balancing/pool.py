@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,11 +101,13 @@ class ReplicaPool:
         limits: Limits,
         rng: random.Random | None = None,
         affinity: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        """Without `affinity` keys are ignored."""
+        """Without `affinity` keys are ignored. `clock` is the event loop's, where that is not `time.monotonic`."""
         self.model = model
         self._limits = limits
         self._affinity = affinity
+        self._clock = clock or time.monotonic
         self._rng = rng or random.Random()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
@@ -170,16 +172,16 @@ class ReplicaPool:
         """It refused or broke a connection: leave it alone for a while."""
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
         replica.breaks += 1
-        replica.shunned_until = time.monotonic() + pause
+        replica.shunned_until = self._clock() + pause
         self._wake_after(pause)
 
     def full(self, replica: Replica) -> None:
         """It said it is full, which this process did not know."""
-        replica.full_until = time.monotonic() + FULL_FOR_S
+        replica.full_until = self._clock() + FULL_FOR_S
         self._wake_after(FULL_FOR_S)
 
     def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
-        now = time.monotonic()
+        now = self._clock()
 
         def usable(replica: Replica) -> bool:
             return replica.id not in avoid and replica.accepts(now)
@@ -199,16 +201,16 @@ class ReplicaPool:
         return chosen
 
     def _serving(self) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         return any(replica.serves(now) for replica in self._candidates)
 
     async def _wait(self, avoid: frozenset[str], key: Key | None) -> Replica:
         if len(self._waiters) >= self._limits.max_waiting:
             raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
-        began = time.monotonic()
+        began = self._clock()
         while True:
             limit = self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
-            left = began + limit - time.monotonic()
+            left = began + limit - self._clock()
             if left <= 0:
                 raise self._timed_out(limit)
             waiter = asyncio.get_running_loop().create_future()

@@ -26,7 +26,7 @@ class EngineReplica:
     async def __init__(self, model: ModelConfig, images: Images) -> None:  # type: ignore[misc]
         began = time.monotonic()
         self._model = model
-        self._engine = await _start_engine(model, images)
+        self._engine = await start_engine(model, images)
         token = secrets.token_urlsafe(32)
         self._server = ReplicaServer(
             self._engine.app, token=token, capacity=model.capacity, failure=self._engine.failure
@@ -98,7 +98,7 @@ class EngineReplica:
         await self._engine.stop()
 
 
-async def _start_engine(model: ModelConfig, images: Images) -> Engine:
+async def start_engine(model: ModelConfig, images: Images) -> Engine:
     if model.engine == "simulated":
         from serve_app.engine.simulation import SimulatedEngine
 

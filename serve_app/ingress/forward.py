@@ -10,28 +10,18 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
+from serve_app.balancing.attempts import BrokenOff, Refused, carry
 from serve_app.balancing.pool import Key, Replica, ReplicaPool
 from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone, header
 from serve_app.ingress.upstream import Upstream, UpstreamError
-from serve_app.replica import BATCH_HEADER, DIED, FULL, REFUSED_HEADER, TOKEN_HEADER
+from serve_app.replica import BATCH_HEADER, DEAD, DIED, REFUSED_HEADER, TOKEN_HEADER
 
 _KEPT_REQUEST_HEADERS = frozenset(
     {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate", BATCH_HEADER}
 )
 _DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
-_MOST_TRIES = 4
-_MOST_DEATHS = 2
-"""A request that was at work in two replicas as they died is not given a third."""
-
-
-class Refused(Exception):
-    """The replica does not answer this request, for one of the door's reasons."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Forwarder:
@@ -67,36 +57,18 @@ class Forwarder:
     async def _with_retries(
         self, scope: Scope, send: Send, body: bytes, pool: ReplicaPool, seen: Observation, key: Key | None
     ) -> None:
-        failed: set[str] = set()
-        deaths = 0
-        for _ in range(_MOST_TRIES):
-            replica = await pool.acquire(frozenset(failed), key)
+        async def attempt(replica: Replica) -> None:
             try:
                 await self._once(scope, send, body, replica, seen)
-                pool.succeeded(replica)
-                return
-            except Refused as refusal:
-                if refusal.reason == FULL:
-                    pool.full(replica)
-                else:
-                    pool.eject(replica)
-                    failed.add(replica.id)
-                    deaths += refusal.reason == DIED
             except UpstreamError as broken:
-                pool.eject(replica)
                 if broken.answered:
-                    await _break_off(send, seen, str(broken))
-                    return
-                failed.add(replica.id)
-                deaths += broken.connected
-            finally:
-                pool.release(replica)
-            if deaths >= _MOST_DEATHS:
-                break
-            seen.retried()
-        if not failed:
-            raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)
-        raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
+                    raise BrokenOff(str(broken)) from broken
+                raise Refused(DIED if broken.connected else DEAD) from broken
+
+        try:
+            await carry(pool, attempt, key, seen.retried)
+        except BrokenOff as broken:
+            await _break_off(send, seen, str(broken))
 
     async def _once(self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation) -> None:
         headers = [one for one in scope["headers"] if one[0] in _KEPT_REQUEST_HEADERS]

@@ -6,15 +6,20 @@ The model, deliberately small:
   `prefill_tokens_per_s`. Prefill delays that sequence and those behind it, not the ones being decoded.
 - A decoding step of n sequences takes `step_base_ms + step_per_sequence_ms * (n - 1)` and gives each of them one
   token. Whoever was prefilled during a step joins the next; with nothing to decode, one starts at once.
-- Steps follow each other without a gap, whenever `step` is called: a late caller gets all that was due.
+- With `prefill_chunk_tokens`, as in vLLM, prefill has no time of its own: a step carries up to so many tokens, one of
+  each decoded sequence and the rest from prompts, whose time at `prefill_tokens_per_s` is added to the step. The step
+  with the last of a prompt gives its first token.
+- Steps follow each other without a gap, whenever they are asked for: a late caller gets all that was due.
 
-Nothing here reads a clock. Times are seconds on the caller's clock, and never decrease.
+Steps between which nobody joins or ends differ in nothing, so they are counted, not walked through: `leap` takes any
+number of them at once. Nothing here reads a clock. Times are seconds on the caller's clock, and never decrease.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, Literal
 
 from serve_app.config import Simulated
@@ -37,10 +42,19 @@ class Sequence:
     tag: Any = None
     """The caller's own."""
     state: Literal["waiting", "prefilling", "decoding", "finished", "cancelled"] = "waiting"
-    emitted: int = 0
     admitted_at: float | None = None
     first_token_at: float | None = None
     ended_at: float | None = None
+    _unprefilled: int = 0
+    _batch: Batch | None = None
+    """While it is decoded: whose steps count its tokens, those after the first `_joined_at`."""
+    _joined_at: int = 0
+    _emitted: int = 0
+
+    @property
+    def emitted(self) -> int:
+        """Tokens so far."""
+        return self._emitted if self._batch is None else self._batch.steps - self._joined_at
 
     @property
     def tokens(self) -> int:
@@ -58,7 +72,7 @@ class Sequence:
         return self.state in ("finished", "cancelled")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """One replica's sequences."""
 
@@ -67,19 +81,34 @@ class Batch:
     max_queued: int
     slowdown: float = 1.0
     """Multiplies the duration of every step and prefill that starts from now on."""
+    steps: int = 0
+    """Decoding steps so far."""
+    tokens: int = 0
+    """Emitted so far, by all sequences."""
     _waiting: deque[Sequence] = field(default_factory=deque)
     _prefilling: deque[Sequence] = field(default_factory=deque)
     _joining: list[Sequence] = field(default_factory=list)
-    _decoding: list[Sequence] = field(default_factory=list)
+    _decoding: dict[Sequence, None] = field(default_factory=dict)
+    _untold: list[Sequence] = field(default_factory=list)
+    """Of those decoded, who has no token yet."""
+    _embedding: list[Sequence] = field(default_factory=list)
+    """Who ends with the present step, of those that are only prefilled."""
+    _last_steps: list[tuple[int, int, Sequence]] = field(default_factory=list)
+    """A heap: the step that ends a sequence; those cancelled meanwhile are skipped."""
+    _joined: int = 0
     _prefill_ends: float | None = None
     _step_ends: float | None = None
+    _step_s: float = 0.0
+    _alike_since: float = 0.0
+    _alike: int = 0
+    """Steps of `_step_s` that have followed each other since `_alike_since`."""
     _reserved: int = 0
     _held: int = 0
 
     @property
     def running(self) -> int:
         """Sequences being prefilled or decoded."""
-        return len(self._prefilling) + len(self._joining) + len(self._decoding)
+        return len(self._prefilling) + len(self._joining) + len(self._decoding) + len(self._embedding)
 
     @property
     def waiting(self) -> int:
@@ -97,6 +126,14 @@ class Batch:
         if self._step_ends is None or self._prefill_ends is None:
             return self._prefill_ends if self._step_ends is None else self._step_ends
         return min(self._step_ends, self._prefill_ends)
+
+    @property
+    def next_change_at(self) -> float | None:
+        """When the next step ends after which something is different, or the next prefill; None while idle."""
+        if self._step_ends is None or not self._steady:
+            return self.next_at
+        at = self._alike_since + (self._alike + self._steps_left()) * self._step_s
+        return at if self._prefill_ends is None else min(at, self._prefill_ends)
 
     def submit(
         self, now: float, prompt_tokens: int, output_tokens: int, *, cached_tokens: int = 0, tag: Any = None
@@ -117,10 +154,27 @@ class Batch:
         heard: list[Sequence] = []
         while (at := self.next_at) is not None and at <= now:
             if at == self._prefill_ends:
-                self._end_prefill(at, heard)
+                heard += self._end_prefill(at)
             else:
-                self._end_step(at, heard)
+                heard += self._decoding
+                heard += self._embedding
+                self._end_steps(1)
         return heard
+
+    def leap(self, now: float) -> tuple[list[Sequence], list[Sequence]]:
+        """Do everything due by `now`, as `step` does; return who got its first token and who ended.
+
+        Costs nothing for the steps between changes, so call it at `next_change_at`, not at each step's end.
+        """
+        firsts: list[Sequence] = []
+        ended: list[Sequence] = []
+        while (at := self.next_at) is not None and at <= now:
+            if at == self._prefill_ends:
+                ended += self._end_prefill(at)
+            else:
+                firsts += self._untold
+                ended += self._end_steps(self._steps_alike(now))
+        return firsts, ended
 
     def cancel(self, now: float, sequence: Sequence) -> None:
         """Take a sequence out at once; what it held is free for the next. No effect on one that has ended."""
@@ -129,13 +183,17 @@ class Batch:
         self._all_taken(now)
         if sequence.state == "waiting":
             self._waiting.remove(sequence)
+        elif sequence in self._embedding:
+            self._embedding.remove(sequence)
         elif sequence.state == "prefilling":
             at_work = sequence is self._prefilling[0]
             self._prefilling.remove(sequence)
-            if at_work:
+            if at_work and not self.timing.prefill_chunk_tokens:
                 self._begin_prefill(now)
-        else:
-            (self._joining if sequence in self._joining else self._decoding).remove(sequence)
+        elif sequence in self._joining:
+            self._joining.remove(sequence)
+        elif sequence in self._untold:
+            self._untold.remove(sequence)
         self._end(sequence, now, "cancelled")
         self._admit(now)
 
@@ -144,6 +202,7 @@ class Batch:
             raise ValueError(f"step({now}) comes first: something was due at {due}")
 
     def _admit(self, at: float) -> None:
+        chunked = self.timing.prefill_chunk_tokens is not None
         while self._waiting and self.running < self.max_running:
             sequence = self._waiting[0]
             if self._reserved + sequence.tokens > self.timing.kv_tokens:
@@ -152,20 +211,23 @@ class Batch:
             self._reserved += sequence.tokens
             self._held += sequence.prompt_tokens
             sequence.state = "prefilling"
+            sequence._unprefilled = max(0, sequence.prompt_tokens - sequence.cached_tokens)
             sequence.admitted_at = at
             self._prefilling.append(sequence)
-            if self._prefill_ends is None:
+            if chunked and self._step_ends is None:
+                self._begin_step(at)
+            elif not chunked and self._prefill_ends is None:
                 self._begin_prefill(at)
 
     def _begin_prefill(self, at: float) -> None:
         if not self._prefilling:
             self._prefill_ends = None
             return
-        first = self._prefilling[0]
-        tokens = max(0, first.prompt_tokens - first.cached_tokens)
+        tokens = self._prefilling[0]._unprefilled
         self._prefill_ends = at + tokens / self.timing.prefill_tokens_per_s * self.slowdown
 
-    def _end_prefill(self, at: float, heard: list[Sequence]) -> None:
+    def _end_prefill(self, at: float) -> list[Sequence]:
+        """Those it ends."""
         sequence = self._prefilling.popleft()
         self._begin_prefill(at)
         if sequence.output_tokens:
@@ -173,38 +235,110 @@ class Batch:
             self._joining.append(sequence)
             if self._step_ends is None:
                 self._begin_step(at)
-        else:
-            self._end(sequence, at, "finished")
-            heard.append(sequence)
-            self._admit(at)
+            return []
+        self._end(sequence, at, "finished")
+        self._admit(at)
+        return [sequence]
 
     def _begin_step(self, at: float) -> None:
-        self._decoding += self._joining
+        for sequence in self._joining:
+            self._decode(sequence)
         self._joining.clear()
-        if not self._decoding:
+        carried = self._carry_prompts() if self.timing.prefill_chunk_tokens else 0
+        if not (self._decoding or self._embedding or carried):
             self._step_ends = None
             return
-        further = self.timing.step_per_sequence_ms * (len(self._decoding) - 1)
-        self._step_ends = at + (self.timing.step_base_ms + further) / 1000 * self.slowdown
+        step_s = self._pace_s() + carried / self.timing.prefill_tokens_per_s * self.slowdown
+        if self._step_ends is None or step_s != self._step_s:
+            self._alike_since, self._alike, self._step_s = at, 0, step_s
+        self._step_ends = self._alike_since + (self._alike + 1) * step_s
 
-    def _end_step(self, at: float, heard: list[Sequence]) -> None:
-        self._held += len(self._decoding)
-        finished = False
-        for sequence in self._decoding:
-            sequence.emitted += 1
-            if sequence.emitted == 1:
-                sequence.first_token_at = at
-            if sequence.emitted >= sequence.output_tokens:
-                self._end(sequence, at, "finished")
-                finished = True
-        heard += self._decoding
-        if finished:
-            self._decoding = [sequence for sequence in self._decoding if not sequence.ended]
-        self._begin_step(at)
-        if finished:
+    def _carry_prompts(self) -> int:
+        """Prompt tokens the step that begins carries."""
+        assert self.timing.prefill_chunk_tokens is not None
+        room = max(1, self.timing.prefill_chunk_tokens - len(self._decoding))
+        left = room
+        while self._prefilling and left:
+            first = self._prefilling[0]
+            part = min(left, first._unprefilled)
+            left -= part
+            first._unprefilled -= part
+            if first._unprefilled:
+                break
+            self._prefilling.popleft()
+            if first.output_tokens:
+                self._decode(first)
+            else:
+                self._embedding.append(first)
+        return room - left
+
+    def _decode(self, sequence: Sequence) -> None:
+        """Count it in from the step that begins."""
+        sequence.state = "decoding"
+        sequence._batch = self
+        sequence._joined_at = self.steps
+        self._decoding[sequence] = None
+        self._untold.append(sequence)
+        self._joined += 1
+        heappush(self._last_steps, (self.steps + sequence.output_tokens, self._joined, sequence))
+
+    def _end_steps(self, count: int) -> list[Sequence]:
+        """End this step and those like it that follow, `count` in all; who ended with the last."""
+        for sequence in self._untold:
+            sequence.first_token_at = self._step_ends
+        self._untold.clear()
+        self.steps += count
+        self.tokens += count * len(self._decoding)
+        self._alike += count
+        self._held += count * len(self._decoding)
+        at = self._alike_since + self._alike * self._step_s
+        ended, self._embedding = self._embedding, []
+        while self._last_steps and self._last_steps[0][0] <= self.steps:
+            sequence = heappop(self._last_steps)[2]
+            if not sequence.ended:
+                ended.append(sequence)
+        for sequence in ended:
+            self._end(sequence, at, "finished")
+        if ended:
             self._admit(at)
+        self._begin_step(at)
+        return ended
+
+    def _pace_s(self) -> float:
+        """What a step takes that carries no prompt."""
+        further = self.timing.step_per_sequence_ms * max(0, len(self._decoding) - 1)
+        return (self.timing.step_base_ms + further) / 1000 * self.slowdown
+
+    @property
+    def _steady(self) -> bool:
+        """Whether the next step will be like the present one unless somebody ends."""
+        if self._joining or (self._prefilling and self.timing.prefill_chunk_tokens):
+            return False
+        return bool(self._decoding) and self._pace_s() == self._step_s
+
+    def _steps_left(self) -> int:
+        """Until the first of those decoded ends."""
+        while self._last_steps[0][2].ended:
+            heappop(self._last_steps)
+        return self._last_steps[0][0] - self.steps
+
+    def _steps_alike(self, now: float) -> int:
+        """How many steps to end at once, of those that end by `now`: at least one, the present."""
+        if not self._steady:
+            return 1
+        count = min(self._steps_left(), int((now - self._alike_since) / self._step_s) - self._alike)
+        while count > 1:
+            at = self._alike_since + (self._alike + count) * self._step_s
+            if at <= now and (self._prefill_ends is None or at < self._prefill_ends):
+                break
+            count -= 1
+        return max(1, count)
 
     def _end(self, sequence: Sequence, at: float, state: Literal["finished", "cancelled"]) -> None:
+        if sequence._batch is not None:
+            sequence._emitted = sequence.emitted
+            sequence._batch = None
+            del self._decoding[sequence]
         if sequence.state != "waiting":
             self._reserved -= sequence.tokens
             self._held -= sequence.prompt_tokens + sequence.emitted

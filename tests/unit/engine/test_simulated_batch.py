@@ -13,7 +13,7 @@ from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
 INSTANT_PREFILL = 1e12
 
 
-def batch(max_running: int = 8, max_queued: int = 1000, **timing: float) -> Batch:
+def batch(max_running: int = 8, max_queued: int = 1000, **timing: float | None) -> Batch:
     return Batch(Simulated(**{"prefill_tokens_per_s": INSTANT_PREFILL, **timing}), max_running, max_queued)
 
 
@@ -165,3 +165,56 @@ def test_a_late_step_yields_what_was_due_at_its_own_time() -> None:
     sequence = engine.submit(0.0, 1, 20)
     assert len(engine.step(60.0)) == 20
     assert sequence.ended_at == pytest.approx(0.2)
+
+
+def follow(engine: Batch, leap: bool, seed: int) -> list[tuple[object, ...]]:
+    """What becomes of the same random requests, some of them cancelled, when every step is walked or leapt over."""
+    chance = random.Random(seed)
+    sequences: list[Sequence] = []
+    usage: list[float] = []
+    now = 0.0
+    for _ in range(200):
+        now += chance.expovariate(5)
+        while (due := engine.next_change_at if leap else engine.next_at) is not None and due <= now:
+            engine.leap(due) if leap else engine.step(due)
+        engine.leap(now) if leap else engine.step(now)
+        usage.append(engine.kv_usage)
+        prompt, output, cancelled = chance.randint(1, 300), chance.randint(0, 200), chance.random() < 0.1
+        engine.slowdown = 2.0 if chance.random() < 0.1 else 1.0
+        if cancelled and sequences:
+            engine.cancel(now, chance.choice(sequences))
+        sequences.append(engine.submit(now, prompt, output, cached_tokens=prompt // 3))
+    while (due := engine.next_change_at if leap else engine.next_at) is not None:
+        engine.leap(due) if leap else engine.step(due)
+    assert (engine.running, engine.waiting, engine.kv_usage) == (0, 0, 0.0)
+    return [(s.state, s.first_token_at, s.ended_at, s.emitted) for s in sequences] + [tuple(usage)]
+
+
+@pytest.mark.parametrize("chunk", [None, 64])
+@pytest.mark.parametrize("seed", range(10))
+def test_leaping_over_steps_gives_the_same_times_as_walking(seed: int, chunk: int | None) -> None:
+    timing = {"prefill_tokens_per_s": 3000, "kv_tokens": 3000, "prefill_chunk_tokens": chunk}
+    walked, leapt = batch(**timing), batch(**timing)
+    assert follow(walked, False, seed) == follow(leapt, True, seed)
+
+
+def test_a_leap_tells_who_began_and_who_ended() -> None:
+    engine = batch(step_base_ms=10)
+    sequences = [engine.submit(0.0, 1, 20), engine.submit(0.0, 1, 500)]
+    assert engine.leap(1.0) == (sequences, sequences[:1])
+    assert sequences[1].emitted == pytest.approx(100, abs=10)
+    assert engine.leap(60.0) == ([], sequences[1:])
+    assert engine.tokens == 520
+
+
+def test_a_chunk_of_a_prompt_lengthens_the_step_that_carries_it() -> None:
+    engine = batch(prefill_tokens_per_s=1000, prefill_chunk_tokens=101, step_base_ms=10, step_per_sequence_ms=0)
+    first = engine.submit(0.0, 100, 200)
+    assert engine.next_at == pytest.approx(0.11)
+    engine.step(0.495)
+    second = engine.submit(0.495, 250, 2)
+    run(engine)
+    assert first.first_token_at == pytest.approx(0.11)
+    assert first.ended_at == pytest.approx(0.11 + 199 * 0.01 + 0.25)
+    assert second.first_token_at == pytest.approx(0.5 + 3 * 0.01 + 0.25)
+    assert second.ended_at == pytest.approx(0.5 + 4 * 0.01 + 0.25)

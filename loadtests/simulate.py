@@ -1,0 +1,122 @@
+"""`python -m loadtests.simulate`: a service's balancing and autoscaling under a traffic, in virtual time.
+
+The policy and the pool are the service's own; engines are the simulated ones, with a timing that is given or fitted to
+measurements. Prints a line for each policy; with `--question gpus` how many GPUs the traffic takes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from loadtests.load.spec import BadSpec
+from loadtests.simulation import options, study
+from loadtests.simulation.calibrate import CannotCalibrate
+from loadtests.simulation.capacity import Capacity, measure
+from loadtests.simulation.draw import draw
+from loadtests.simulation.figures import Figures, curve, table
+from loadtests.simulation.options import Asked, Unclear
+from loadtests.simulation.study import Study
+from loadtests.simulation.world import Run
+from loadtests.tuning.knee import NeverHolds
+from serve_app.config_errors import ConfigError
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when everything asked was simulated."""
+    args = options.parser().parse_args(argv)
+    try:
+        asked = options.read(args)
+        for fact in asked.facts:
+            print(fact)
+        found = measure(asked.scenario, asked.slo)
+        print(f"one replica carries {found.knee.rate:.3g} requests/s within {asked.slo}")
+        if args.question == "gpus":
+            return _answer(asked, found, args.json)
+        return _compare(asked, found, args.json, args.plot)
+    except (BadSpec, Unclear, CannotCalibrate, ConfigError, NeverHolds, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path | None) -> int:
+    subject = Study.of(asked, found)
+    source = "as the tuner would set it" if subject.tuned else "as configured"
+    print(f"autoscaling {source}: {study.settings_line(subject.settings)}")
+    rows: list[Figures] = []
+    runs: list[tuple[str, Run]] = []
+    began = time.process_time()
+    for figures, run in study.compare(asked, subject):
+        rows.append(figures)
+        runs.append((figures.policy, run))
+    print("\n" + table(rows))
+    complete = len(rows) == len(asked.policies) and rows[-1].until_s >= asked.scenario.traffic.duration_s
+    if not complete:
+        print(f"stopped: {rows[-1].policy} came to {rows[-1].until_s:.0f} s", file=sys.stderr)
+    requests = sum(one.summary.requests for one in rows)
+    print(f"{requests:,} requests simulated in {time.process_time() - began:.1f} s of CPU")
+    if json_to:
+        policies = [one.to_dict() | {"curve": curve(run)} for one, (_, run) in zip(rows, runs, strict=True)]
+        _write(json_to, asked, found, {"autoscaling": subject.settings.model_dump(), "policies": policies})
+    if plot_to:
+        draw(plot_to, subject.scenario, asked.slo, subject.best, runs)
+    return 0 if complete else INTERRUPTED
+
+
+def _answer(asked: Asked, found: Capacity, json_to: Path | None) -> int:
+    tried: dict[int, Figures] = {}
+
+    def told(gpus: int, figures: Figures) -> None:
+        tried[gpus] = figures
+        verdict = "hold" if figures.summary.slo_holds else "do not"
+        print(
+            f"{gpus} GPUs {verdict}: {figures.summary.share_within_slo:.2%} within the SLO,"
+            f" {figures.summary.refused} refused, {figures.gpu_hours:,.2f} GPU-hours"
+        )
+
+    needed, interrupted = None, False
+    try:
+        needed = study.fewest_gpus(asked, found, told)
+    except KeyboardInterrupt:
+        interrupted = True
+    per_gpu, most = asked.scenario.hardware.replicas_per_gpu, max(tried, default=0)
+    if needed is not None:
+        print(f"{needed} GPUs of {per_gpu} replicas hold {asked.slo} for this traffic")
+    elif interrupted:
+        print("stopped before the answer was found", file=sys.stderr)
+    elif tried[most].peak_gpus == most:
+        print(f"{most} GPUs of {per_gpu} replicas are not enough: allow more with --replicas")
+    else:
+        print(
+            f"more GPUs do not help: {tried[most].policy} used {tried[most].peak_gpus} and misses the SLO while it"
+            " reacts. Start replicas faster, keep more of them with --replicas FEWEST..MOST, or ask with --policy fixed"
+        )
+    if json_to:
+        _write(json_to, asked, found, {"gpus": needed, "tried": {gpus: one.to_dict() for gpus, one in tried.items()}})
+    return INTERRUPTED if interrupted else 1 if needed is None else 0
+
+
+def _write(path: Path, asked: Asked, found: Capacity, results: dict[str, Any]) -> None:
+    scenario = asked.scenario
+    about = {
+        "command": sys.argv[1:],
+        "slo": str(asked.slo),
+        "timing": scenario.model.simulated.model_dump() if scenario.model.simulated else None,
+        "hardware": asdict(scenario.hardware),
+        "knee": found.knee.to_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about | results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The simulator's command line, and the scenario it describes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from loadtests.load import lengths, spec, traffic
+from loadtests.load.slo import Slo
+from loadtests.simulation import calibrate
+from loadtests.simulation.fleet import Hardware
+from loadtests.simulation.world import Scenario
+from loadtests.tuning.state import State
+from serve_app import config_file
+from serve_app.config import Ingress, ModelConfig, Simulated
+
+STARTUP_S = 30.0
+"""Where nothing says how long a replica takes to start."""
+MOST_REPLICAS = 1000
+
+
+class Unclear(Exception):
+    """The command line leaves something open; says what to add."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for."""
+
+    scenario: Scenario
+    slo: Slo
+    bounds: tuple[int, int]
+    """Fewest and most replicas."""
+    policies: tuple[str, ...]
+    facts: tuple[str, ...]
+    """Where the timing is from, for people."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.simulate",
+        description="How a model's replicas, balancing and autoscaling would hold a traffic: in virtual time.",
+    )
+    add = parser.add_argument
+    add("--traffic", required=True, help="as for the other load tests: spike:base=2,peak=12,at=60,for=60,duration=300")
+    add("--lengths", default="lognormal:prompt=256,output=128", help="tokens of a request (default: %(default)s)")
+    add("--slo", default="ttft_p95=500ms,tpot_p95=40ms", help="default: %(default)s")
+    add("--policy", default="ours,serve,keda,oracle", help="by comma: ours, serve, keda, fixed:N, oracle, with options")
+    add("--question", choices=["gpus"], help="find the fewest GPUs with which the SLO holds under the first policy")
+    replica = parser.add_argument_group("one replica: a measurement, a configuration, or figures")
+    add = replica.add_argument
+    add("--calibration", type=Path, help="what `python -m loadtests.tune` measured (JSON)")
+    add("--config", type=Path, help="a configuration of this service")
+    add("--model", help="which of its models, where it has several")
+    add("--timing", help="step_base_ms=10,step_per_sequence_ms=0.1,prefill_tokens_per_s=20000,kv_tokens=100000,...")
+    add("--max-running", type=int, help="sequences one replica decodes at the same time")
+    add("--path", default="0ms", help="what the way to the replica adds to TTFT (default: %(default)s)")
+    add("--max-queued", type=int, help="requests it holds beyond those")
+    fleet = parser.add_argument_group("the fleet")
+    add = fleet.add_argument
+    add("--replicas", help=f"fewest..most (default: the configuration's, or 1..{MOST_REPLICAS})")
+    add("--startup", help=f"of a replica, as in 5s (default: as measured or configured, or {STARTUP_S:g}s)")
+    add("--replicas-per-gpu", type=int, default=1)
+    add("--gpus", type=int, help="how many there are (default: as many as are asked for)")
+    add("--ingresses", type=int, help="ingress processes, each with a pool of its own")
+    add("--seed", type=int, default=0)
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", type=Path, help="write figures and curves here")
+    output.add_argument("--plot", type=Path, help="draw replicas and service over time into this PNG")
+    return parser
+
+
+def read(args: argparse.Namespace) -> Asked:
+    """Raises Unclear, spec.BadSpec, ConfigError, CannotCalibrate, OSError or ValueError."""
+    model, ingress, facts = _model(args)
+    load, path_s = traffic.parse(args.traffic), spec.number(args.path, "--path")
+    startup_s = model.simulated.startup_s if model.simulated and model.simulated.startup_s else STARTUP_S
+    if args.calibration:
+        measured = State.read(args.calibration)
+        model, fit = _calibrated(model, measured, args.replicas_per_gpu, path_s)
+        facts = (*facts, fit)
+        startup_s = median(measured.startup_s) if measured.startup_s else startup_s
+    if args.startup:
+        startup_s = spec.number(args.startup, "--startup")
+    limits = {"max_running": args.max_running, "max_queued": args.max_queued}
+    model = model.model_copy(update={key: value for key, value in limits.items() if value is not None})
+    if args.ingresses:
+        ingress = ingress.model_copy(update={"replicas": args.ingresses})
+    scenario = Scenario(
+        model=model,
+        traffic=load,
+        lengths=lengths.parse(args.lengths),
+        hardware=Hardware(startup_s, args.replicas_per_gpu, args.gpus),
+        ingress=ingress,
+        path_s=path_s,
+        seed=args.seed,
+    )
+    bounds = _bounds(args, model)
+    return Asked(scenario, Slo.parse(args.slo), bounds, tuple(_policies(args.policy)), facts)
+
+
+def on_gpus(asked: Asked, gpus: int) -> Asked:
+    """The same on so many GPUs."""
+    hardware = replace(asked.scenario.hardware, gpus=gpus)
+    most = gpus * hardware.replicas_per_gpu
+    bounds = min(asked.bounds[0], most), min(asked.bounds[1], most)
+    return replace(asked, scenario=replace(asked.scenario, hardware=hardware), bounds=bounds)
+
+
+def _model(args: argparse.Namespace) -> tuple[ModelConfig, Ingress, tuple[str, ...]]:
+    if args.config:
+        model, ingress = _configured(args.config, args.model)
+        if args.timing:
+            model = model.model_copy(update={"simulated": _timing(args.timing)})
+        if model.simulated is None and not args.calibration:
+            raise Unclear(
+                f"{args.config} does not say how fast {model.id} is: add --calibration FILE, which `python -m"
+                " loadtests.tune` measures, or --timing"
+            )
+        return model, ingress, (f"{model.id} of {args.config}",)
+    if not (args.timing or args.calibration):
+        raise Unclear("how fast is a replica? Say --calibration FILE, --config FILE or --timing step_base_ms=...")
+    timing = _timing(args.timing or "")
+    model = ModelConfig(id="simulated", engine="simulated", simulated=timing)
+    return model, Ingress(), (f"timing {args.timing}",) if args.timing else ()
+
+
+def _configured(path: Path, name: str | None) -> tuple[ModelConfig, Ingress]:
+    file = config_file.load(path)
+    models = {model.id: (model, one.config.ingress) for one in file.applications for model in one.config.models}
+    if name is None and len(models) == 1:
+        return next(iter(models.values()))
+    if name not in models:
+        raise Unclear(f"--model must be one of {', '.join(models)}")
+    return models[name]
+
+
+def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path_s: float) -> tuple[ModelConfig, str]:
+    """Measured when so many replicas shared a GPU, if that was measured; else as configured."""
+    packed = [one for one in measured.steps if one.replicas_per_gpu == replicas_per_gpu]
+    steps = packed or [one for one in measured.steps if one.replicas_per_gpu is None]
+    fit = calibrate.fit(steps, model.simulated or Simulated(), path_s)
+    timing = fit.timing
+    fact = (
+        f"fitted to {fit.steps} measurements: step {timing.step_base_ms:.3g} ms + {timing.step_per_sequence_ms:.3g} ms"
+        f" a sequence, prefill {timing.prefill_tokens_per_s:,.0f} tokens/s; TPOT within {fit.tpot_error:.1%}, TTFT"
+        f" within {fit.ttft_error:.1%} of them"
+    )
+    return model.model_copy(update={"simulated": timing}), fact
+
+
+def _timing(text: str) -> Simulated:
+    """`step_base_ms=10,...`, in the units of `models[].simulated`."""
+    given = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        key, _, value = (part.strip() for part in word.partition("="))
+        if key not in Simulated.model_fields:
+            hint = spec.instead(key, Simulated.model_fields)
+            raise spec.BadSpec(f"--timing: unknown key {key!r}{hint}; there are {', '.join(Simulated.model_fields)}")
+        given[key] = spec.number(value, f"--timing: {key}")
+    return Simulated.model_validate(given)
+
+
+def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
+    if args.replicas:
+        found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", args.replicas)
+        if not found:
+            raise spec.BadSpec(f"--replicas is a number or fewest..most, as in 1..8; got {args.replicas!r}")
+        low, high = int(found[1]), int(found[2] or found[1])
+    elif model.autoscaling:
+        low, high = model.autoscaling.min_replicas, model.autoscaling.max_replicas
+    else:
+        low, high = 1, MOST_REPLICAS
+    if args.gpus:
+        high = min(high, args.gpus * args.replicas_per_gpu)
+    if not low <= high:
+        raise spec.BadSpec(f"--replicas: {low} is above {high}")
+    return low, high
+
+
+def _policies(text: str) -> list[str]:
+    """At the commas before a name: options have commas of their own."""
+    return [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
