@@ -1,4 +1,4 @@
-# make serve    install what is missing and start the demo; CONFIG=configs/X.yaml and PORT=N choose another
+# make serve    install what is missing and start the demo; CONFIG=configs/X.yaml and PORT=N choose another, MPS=1 shares a GPU by NVIDIA's MPS
 # make test     lint, types and every test
 .PHONY: install serve test lint clean
 CONFIG ?= configs/demo.yaml
@@ -17,7 +17,7 @@ install: .venv/.installed
 	@touch $@
 
 serve: install
-	@exec $(BIN)/python -m serve_app up $(CONFIG) $(if $(PORT),--port $(PORT))
+	@exec $(BIN)/python -m serve_app up $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(MPS),--mps)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,26 +29,10 @@ from loadtests.suites import cpu_text, gpu_text, path
 SUITES: dict[str, Callable[[str], Setup]] = {
     "cpu-text": lambda source: cpu_text().setup,
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
-    "simulated": lambda source: path().setup,
+    "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
 }
-WORDS = [
-    "what",
-    "where",
-    "which",
-    "model",
-    "replica",
-    "engine",
-    "token",
-    "cache",
-    "batch",
-    "cluster",
-    "service",
-    "answer",
-    "image",
-    "text",
-    "how",
-    "when",
-]
+SIMULATED_RUNNING = 32
+"""Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
 TIMEOUT_S = 1800.0
 Figures = dict[str, Any]
 
@@ -121,6 +106,8 @@ def _run(module: list[str], environment: dict[str, str]) -> Figures:
 
 def _config(setup: Setup, args: argparse.Namespace, folder: Path, replicas: int) -> Path:
     service = service_args(setup, replicas, ingresses=0)
+    # Every engine of every contender may run as many sequences.
+    service["models"][0]["max_running"] = setup.streams
     if args.gpu_memory_gib:
         service["gpu_memory_gib"] = args.gpu_memory_gib
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": service}
@@ -133,7 +120,7 @@ def _prompts(file: Path, setup: Setup, args: argparse.Namespace, seed: int) -> P
     rng = random.Random(seed)
     with file.open("w") as lines:
         for number in range(args.warm_up + args.prompts):
-            content = " ".join(rng.choices(WORDS, k=args.words))
+            content = " ".join(str(rng.randrange(1000)) for _ in range(args.numbers))
             body = {
                 "model": setup.model,
                 "messages": [{"role": "user", "content": content}],
@@ -166,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", default="1", help="of this project, by comma; on a GPU they share it")
     parser.add_argument("--gpu-memory-gib", type=float, help="of the GPU; 80 is assumed")
     parser.add_argument("--prompts", type=int, default=2000)
-    parser.add_argument("--words", type=int, default=16, help="of each prompt, about a token each")
+    parser.add_argument("--numbers", type=int, default=16, help="numbers in each prompt, a few tokens each")
     parser.add_argument("--output-tokens", type=int, default=32, help="of each answer")
     parser.add_argument("--warm-up", type=int, default=64, help="prompts before those that are timed")
     parser.add_argument("--rounds", type=int, default=1, help="each contender's best counts")

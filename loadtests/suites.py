@@ -9,7 +9,7 @@ from typing import Any
 
 import serve_app.demo
 from loadtests.load.bench import Slo
-from loadtests.load.workload import RECOMMENDED, Load, chat, image, shared_prefix
+from loadtests.load.workload import RECOMMENDED, Load, arrivals, chat, image, shared_prefix
 from loadtests.peers.bare import bare
 from loadtests.peers.ours import ours
 from loadtests.peers.peer import Peer
@@ -58,9 +58,9 @@ def gpu_others() -> dict[str, Build]:
     }
 
 
-def packed(replicas: int, ingresses: int) -> Build:
+def packed(replicas: int, ingresses: int, mps: bool = False) -> Build:
     """This project with so many replicas on one GPU."""
-    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses)
+    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses, mps)
 
 
 def cpu_text() -> Suite:
@@ -116,6 +116,8 @@ def gpu_text(source: str) -> Suite:
     """LFM2-1.2B, or its shape with random weights, on one GPU."""
     setup = _gpu_setup("LiquidAI/LFM2-1.2B", source)
     loads = {f"chat-{n}": chat(n, rounds=24 if n == 1 else 5) for n in (1, 32, 256, 512)}
+    loads |= {f"varied-{n}": chat(n, spread=0.5, name="varied chat") for n in (256, 512)}
+    loads |= {f"open-{n}": arrivals(n) for n in (100, 250)}
     loads["chat-256-sampled"] = replace(chat(256, name="recommended sampling"), sampling=RECOMMENDED)
     loads |= {"long": chat(64, 4096, 64, "long prompt"), "prefix": shared_prefix(128, 64, 2048, 128, 64)}
     return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo(ttft_ms=200, tpot_ms=20))
@@ -128,7 +130,8 @@ def gpu_vision(source: str) -> Suite:
 
 
 def _gpu_ours() -> dict[str, Build]:
-    return {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
+    builds = {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
+    return builds | {f"ours-{n}-mps": packed(n, 4, mps=True) for n in (4, 8)}
 
 
 def _gpu_setup(model: str, source: str) -> Setup:

@@ -1,4 +1,4 @@
-"""`python -m serve_app up CONFIG [--port N]`: start a service here, show how it comes up, stop it on Ctrl-C."""
+"""`python -m serve_app up CONFIG [--port N] [--mps]`: start a service here, show how it comes up, stop it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app.launching import log, settings
+from serve_app.launching.mps import Mps
 from serve_app.launching.service import Readiness, Service
 
 POLL_S = 0.3
@@ -67,11 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serve_app up", description="Start a service on this machine.")
     parser.add_argument("config", type=Path, help="a configuration, such as configs/demo.yaml")
     parser.add_argument("--port", type=int, help="HTTP port, instead of the configuration's")
+    parser.add_argument("--mps", action="store_true", help="let engines packed on a GPU use it at the same moment")
     args = parser.parse_args(argv)
     _on_signals(_raise_stop)
     folder = Path(tempfile.mkdtemp(prefix="serve-app-"))
     try:
-        service = _prepared(args.config, args.port, folder)
+        service = _prepared(args.config, args.port, args.mps, folder)
     except settings.CannotStart as error:
         shutil.rmtree(folder)
         print(error, file=sys.stderr)
@@ -82,10 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run_and_stop(service, folder)
 
 
-def _prepared(config: Path, port: int | None, folder: Path) -> Service:
+def _prepared(config: Path, port: int | None, mps: bool, folder: Path) -> Service:
     settings.check(config)
     wanted = settings.prepare(config, port, folder)
     cluster = settings.chosen_cluster()
+    if cluster is not None and mps:
+        raise settings.CannotStart("--mps is for a Ray started here: on a cluster, start MPS on each node before Ray")
     if cluster is not None:
         print(
             f"Using the Ray cluster at {cluster}: its applications are replaced, and its own ports and settings hold."
@@ -94,13 +98,16 @@ def _prepared(config: Path, port: int | None, folder: Path) -> Service:
         settings.check_port(wanted)
         if nearby := settings.nearby_cluster():
             print(f"Leaving the Ray cluster at {nearby} alone; RAY_ADDRESS={nearby} would deploy to it.")
-    return Service(wanted, folder, cluster)
+    return Service(wanted, folder, cluster, Mps(folder) if mps else None)
 
 
 def _run_and_stop(service: Service, folder: Path) -> int:
     console = Console()
     try:
         return _run(service, console)
+    except settings.CannotStart as error:
+        print(error, file=sys.stderr)
+        return 1
     except Stop:
         return 0
     finally:

@@ -95,7 +95,7 @@ def _arguments(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed:
         "model": model,
         "tokenizer": tokenizer,
         "num-prompts": load.requests,
-        "max-concurrency": load.streams,
+        "request-rate" if load.open_loop else "max-concurrency": load.streams,
         "seed": seed,
         "percentile-metrics": "ttft,tpot",
         "metric-percentiles": "50,99",

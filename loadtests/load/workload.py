@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEAST_REQUESTS = 16
 GREEDY = ("--temperature", "0", "--min-p", "0", "--repetition-penalty", "1")
@@ -12,17 +12,19 @@ RECOMMENDED = ("--temperature", "0.3", "--min-p", "0.15", "--repetition-penalty"
 
 @dataclass(frozen=True)
 class Load:
-    """One kind of requests, sent by a fixed number of streams."""
+    """One kind of requests, sent by a fixed number of streams, or at a fixed rate whatever is still open."""
 
     name: str
     streams: int
-    """Requests open at the same time."""
+    """Requests open at the same time; in an open loop, how many arrive a second."""
     dataset: tuple[str, ...]
     """Arguments of `vllm bench serve` that make the prompts."""
     endpoint: str = "/v1/completions"
     backend: str = "openai"
     rounds: int = 5
-    """Requests of each stream."""
+    """Requests of each stream; in an open loop, seconds of arrivals."""
+    open_loop: bool = False
+    """`streams` requests a second arrive by a Poisson process: a server that cannot keep up shows it."""
     sampling: tuple[str, ...] = GREEDY
     """Sent with every request, so that no server's own defaults decide."""
 
@@ -31,10 +33,23 @@ class Load:
         return max(LEAST_REQUESTS, self.streams * self.rounds)
 
 
-def chat(streams: int, prompt: int = 256, output: int = 128, name: str = "chat", rounds: int = 5) -> Load:
-    """Random prompts and answers of fixed lengths, tokens."""
-    dataset = ("--dataset-name", "random", "--random-input-len", str(prompt), "--random-output-len", str(output))
+def chat(
+    streams: int, prompt: int = 256, output: int = 128, name: str = "chat", rounds: int = 5, spread: float = 0.0
+) -> Load:
+    """Random prompts and answers; lengths in tokens, each drawn from its mean +- `spread` of it.
+
+    Without a spread all streams begin together, end together and begin together again, as no real clients do.
+    """
+    lengths = {"random-input-len": prompt, "random-output-len": output, "random-range-ratio": spread}
+    words = [word for key, value in lengths.items() for word in (f"--{key}", f"{value:g}")]
+    dataset = ("--dataset-name", "random", *words)
     return Load(f"{name} {prompt}/{output} x{streams}", streams, dataset, rounds=rounds)
+
+
+def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15) -> Load:
+    """The same, arriving at a rate, with lengths +-50 %."""
+    like = chat(per_s, prompt, output, rounds=seconds, spread=0.5)
+    return replace(like, name=f"open loop {prompt}/{output}, {per_s}/s", open_loop=True)
 
 
 def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int) -> Load:

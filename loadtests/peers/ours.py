@@ -17,7 +17,7 @@ HEAD_ROOM = 1.25
 """Two random choices do not spread streams quite evenly: room each replica has above its even part."""
 
 
-def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int) -> Peer:
+def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
     args = service_args(setup, replicas, ingresses)
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
@@ -26,8 +26,8 @@ def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int) -
         yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
     )
     return Peer(
-        f"this project, {replicas} replica{'s' if replicas > 1 else ''}",
-        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)],
+        f"this project, {replicas} replica{'s' if replicas > 1 else ''}{', MPS' if mps else ''}",
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
         f"http://127.0.0.1:{port}",
         ready_path="/ready",
         ready_models=replicas,

@@ -77,6 +77,11 @@ class Replica:
         return self.in_flight + self.elsewhere
 
     @property
+    def queues(self) -> bool:
+        """Whether one more request would wait for a place in its batch."""
+        return self.occupied >= self.info.max_running
+
+    @property
     def pressure(self) -> float:
         return self.occupied / self.info.capacity
 
@@ -187,7 +192,9 @@ class ReplicaPool:
             return other
         preferred = [self._replicas[self._ring.home(hash)] for hash in key]
         slack = max(1.0, PATIENCE * other.info.max_running)
-        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, usable, slack) or other
+        # A cached prefix saves less than a wait for a place in the batch costs, where there is one elsewhere.
+        fits = (lambda replica: usable(replica) and not replica.queues) if not other.queues else usable
+        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack) or other
         self.placed["home" if chosen is preferred[0] else "second" if chosen is preferred[1] else "spilled"] += 1
         return chosen
 

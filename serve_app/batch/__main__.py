@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from serve_app.batch.client import HttpClient, NoAnswer
-from serve_app.batch.journal import JournalError
+from serve_app.batch.journal import Journal, JournalError
 from serve_app.batch.lines import InputError, expand
 from serve_app.batch.local import DidNotStart, LocalEngines
 from serve_app.batch.pace import MOST, Pace
 from serve_app.batch.progress import Progress
 from serve_app.batch.runner import PRIORITY, Job, Summary, run
-from serve_app.batch.scan import Scan, scan
+from serve_app.batch.scan import scan
 from serve_app.batch.send import Stopped
 from serve_app.config import ConfigError
 from serve_app.config_file import load
@@ -28,14 +29,18 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every line was answered, 1 when some are in the error file, 2 when it could not start or had to stop."""
     args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     errors = args.errors or args.out.with_name(f"{args.out.name.removesuffix('.jsonl')}.errors.jsonl")
     progress = Progress(args.out, errors, quiet=args.quiet, as_json=args.json)
     try:
         job = Job(tuple(expand(args.input)), args.out, errors, args.priority)
         progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
         scanned = scan(job.inputs)
-        work = _with_engines if args.config else _over_http
-        summary = work(args, job, scanned, progress)
+        with Journal(job.output, job.errors, scanned) as journal:
+            if args.config:
+                summary = _with_engines(args, job, scanned.models, journal, progress)
+            else:
+                summary = _over_http(args, job, journal, progress)
     except (InputError, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError) as error:
         progress.stopped(str(error))
         return 2
@@ -46,25 +51,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if summary.failed else 0
 
 
-def _over_http(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
+def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: Progress) -> Summary:
     async def work() -> Summary:
         async with HttpClient(args.base_url, args.api_key) as client:
             served = replace(job, models=await client.models())
             pace = Pace(most=args.concurrency)
-            return await run(served, client, scanned=scanned, pace=pace, progress=progress.update)
+            return await run(served, client, journal=journal, pace=pace, progress=progress.update)
 
     return asyncio.run(work())
 
 
-def _with_engines(args: argparse.Namespace, job: Job, scanned: Scan, progress: Progress) -> Summary:
+def _with_engines(
+    args: argparse.Namespace, job: Job, named: frozenset[str], journal: Journal, progress: Progress
+) -> Summary:
+    """Starts the models that are `named`."""
     config = load(args.config).applications[0].config
     served = replace(job, models=frozenset(name for model in config.models for name in model.names))
-    asked = tuple(model for model in config.models if scanned.models.intersection(model.names))
+    asked = tuple(model for model in config.models if named.intersection(model.names))
     engines = LocalEngines(config.model_copy(update={"models": asked or config.models[:1]}), progress.say)
 
     async def work() -> Summary:
         pace = engines.pace(args.concurrency)
-        return await run(served, engines.client(), scanned=scanned, pace=pace, progress=progress.update)
+        return await run(served, engines.client(), journal=journal, pace=pace, progress=progress.update)
 
     engines.start()
     try:

@@ -50,7 +50,9 @@ class Journal:
         """Lines of the output."""
         self.failed = 0
         """Lines of the error file."""
-        self._scan = scan
+        self.total = scan.lines
+        """Lines of the input."""
+        self._fingerprint = scan.fingerprint
         self._done = bytearray((scan.lines + 7) // 8)
         self._synced = time.monotonic()
         if output.resolve() == errors.resolve():
@@ -76,7 +78,7 @@ class Journal:
 
     def id(self, index: int) -> str:
         """What names the line's answer."""
-        return f"batch_req_{self._scan.fingerprint}_{index:x}"
+        return f"batch_req_{self._fingerprint}_{index:x}"
 
     def add(self, index: int, line: bytes, failed: bool) -> None:
         """Append a line's answer, which carries `id(index)` and ends in a newline. Raises DiskFull, JournalError."""
@@ -116,12 +118,12 @@ class Journal:
                 raise JournalError(
                     f"{file.path}:{number} is not a line of this command's: choose another file, or move this one away"
                 )
-            if fingerprint != self._scan.fingerprint:
+            if fingerprint != self._fingerprint:
                 raise JournalError(
                     f"{file.path} holds answers to another input: the input has changed since, or the file is another "
                     "batch's. Restore the input to go on, or choose another output to begin anew"
                 )
-            if position >= self._scan.lines or self.done(position):
+            if position >= self.total or self.done(position):
                 raise JournalError(f"{file.path}:{number} answers a line answered before: remove one of the two")
             self._mark(position)
             count += 1

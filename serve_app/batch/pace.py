@@ -38,7 +38,7 @@ class Load:
 class Pace:
     """The bound on open requests."""
 
-    def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 8) -> None:
+    def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 16) -> None:
         """`share`: of the bound, what is left to the batch while others use the service (at least one request)."""
         self._limit = float(min(start, most))
         self._most = most

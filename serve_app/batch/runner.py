@@ -18,7 +18,7 @@ from serve_app.batch.journal import Journal
 from serve_app.batch.lines import ROUTES, BadLine, Raw, judge, read
 from serve_app.batch.pace import Pace
 from serve_app.batch.record import answered, refused
-from serve_app.batch.scan import Scan, scan
+from serve_app.batch.scan import scan
 from serve_app.batch.send import Sender
 
 PRIORITY = 10
@@ -78,32 +78,31 @@ async def run(
     job: Job,
     client: Client,
     *,
-    scanned: Scan | None = None,
+    journal: Journal | None = None,
     pace: Pace | None = None,
     progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """Answer every line that is not answered yet. `progress` is called after each, and must be quick.
 
-    `scanned` is what `scan` said of the inputs, where it has been asked before.
+    `journal` is the one of the job's files, where it is open already.
 
     Raises InputError and JournalError where nothing could be started, DiskFull and Stopped where it had to stop; cancel
     it to stop it. What was answered is kept in each case.
     """
-    if scanned is None:
+    if journal is None:
         scanned = await asyncio.to_thread(scan, job.inputs)
-    with await asyncio.to_thread(Journal, job.output, job.errors, scanned) as journal:
-        async with Sender(client, pace or Pace()) as sender:
-            running = _Run(job, sender, journal, progress)
-            running.summary.total = scanned.lines
-            running.summary.before = journal.succeeded + journal.failed
-            await running.all()
-        journal.sync()
-        return running.summary
+        with await asyncio.to_thread(Journal, job.output, job.errors, scanned) as opened:
+            return await run(job, client, journal=opened, pace=pace, progress=progress)
+    async with Sender(client, pace or Pace()) as sender:
+        running = _Run(job, sender, journal, progress)
+        await running.all()
+    journal.sync()
+    return running.summary
 
 
 class _Run:
     def __init__(self, job: Job, sender: Sender, journal: Journal, progress: Callable[[Summary], None]) -> None:
-        self.summary = Summary()
+        self.summary = Summary(total=journal.total, before=journal.succeeded + journal.failed)
         self._job = job
         self._sender = sender
         self._journal = journal

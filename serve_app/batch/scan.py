@@ -1,7 +1,7 @@
 """A batch's input read once before anything is sent: how many lines, which input it is, no custom_id twice.
 
-Memory does not grow with the number of lines: 64-bit hashes of the ids lie on disk, in PARTS unnamed files by their
-first byte, and each is sorted by itself. Two ids with the same hash are compared as they are before they are refused.
+Memory hardly grows with the number of lines: 64-bit hashes of the ids lie on disk, in PARTS unnamed files, and each is
+sorted by itself. Two ids with the same hash are compared as they are before they are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import IO
 
 from serve_app.batch.lines import InputError, names, read
 
-PARTS = 256
+PARTS = 64
+"""Each holds a 64th of the hashes, which take 40 bytes each in memory while it is sorted: 6 MiB at 10 million lines."""
 MOST_MODELS = 1000
 SHOWN = 5
 """Duplicates a message names."""
@@ -52,7 +53,7 @@ def scan(files: Sequence[Path]) -> Scan:
                 name, model = names(raw)
                 if name is not None:
                     hash = _hash(name)
-                    parts[hash[0]].write(hash)
+                    parts[hash[0] % PARTS].write(hash)
                 if model is not None and len(models) < MOST_MODELS:
                     models.add(model)
             suspects = {hash for part in parts for hash in _repeated(part)}
@@ -70,12 +71,11 @@ def _hash(name: str) -> bytes:
 def _repeated(part: IO[bytes]) -> Iterator[bytes]:
     part.seek(0)
     hashes = array("Q", part.read())
-    if len(set(hashes)) < len(hashes):
-        last = None
-        for hash in sorted(hashes):
-            if hash == last:
-                yield array("Q", [hash]).tobytes()
-            last = hash
+    last = None
+    for hash in sorted(hashes):
+        if hash == last:
+            yield array("Q", [hash]).tobytes()
+        last = hash
 
 
 def _duplicates(files: Sequence[Path], suspects: Collection[bytes]) -> list[str]:

@@ -10,7 +10,7 @@ from collections import deque
 from serve_app.batch.client import Answer, Client, NoAnswer
 from serve_app.batch.pace import Pace
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 """How often the service is asked for its load."""
 TRIES = 6
 """Of a request that fails in ways that may pass: 5xx, a broken connection."""

@@ -57,6 +57,7 @@ def _cpu_args(model: ModelConfig) -> dict[str, Any]:
         "enforce_eager": True,
         "distributed_executor_backend": "uni",
         "kv_cache_memory_bytes": plan.cpu_kv_cache_bytes(model),
+        "scheduler_cls": "serve_app.engine.scheduler.CpuScheduler",
         "worker_extension_cls": "serve_app.engine.cpu_worker.SeededChunks",
         # vLLM 0.32's CPU rotary kernel takes LFM2's head stride for its token stride: every position after
         # the first comes out wrong. The native implementation agrees with transformers.
@@ -66,9 +67,12 @@ def _cpu_args(model: ModelConfig) -> dict[str, Any]:
 
 def _gpu_args(model: ModelConfig, gpu_memory_bytes: int) -> dict[str, Any]:
     share = model.gpu_share
-    if share > 1:
-        return {"tensor_parallel_size": int(share), "distributed_executor_backend": "mp"}
     args: dict[str, Any] = {"distributed_executor_backend": "uni"}
+    # vLLM schedules what only embeds without asynchrony, as it does on request; our scheduler is for the rest.
+    if model.kind != "embedding" and model.engine_args.get("async_scheduling") is not False:
+        args["scheduler_cls"] = "serve_app.engine.scheduler.GpuScheduler"
+    if share > 1:
+        return args | {"tensor_parallel_size": int(share), "distributed_executor_backend": "mp"}
     if share < 1:
         # vLLM also refuses to start below this share of free memory, whatever the KV cache's absolute size.
         args["gpu_memory_utilization"] = round(share * plan.USABLE_SHARE, 3)

@@ -117,6 +117,7 @@ class ReplicaServer:
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=1,
         )

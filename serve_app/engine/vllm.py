@@ -1,7 +1,7 @@
 """vLLM's AsyncLLM and its OpenAI application in this process.
 
-The one module, with `media`, that imports vLLM. `build_app` and `init_app_state` are not a stable interface
-(they move between versions), and are the only way to vLLM's whole schema around an engine of one's own.
+With `media`, `scheduler` and `streaming` the modules that import vLLM. `build_app` and `init_app_state` are not a
+stable interface (they move between versions), and are the only way to vLLM's schema around an engine of one's own.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class VllmEngine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.app import build_app
+        from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         from serve_app.engine import media
 
@@ -60,7 +60,7 @@ class VllmEngine:
             engine_args.create_engine_config, usage_context=UsageContext.OPENAI_API_SERVER
         )
         gauge = _Gauge()
-        llm = AsyncLLM.from_vllm_config(
+        llm = _llm_class(model).from_vllm_config(
             vllm_config,
             usage_context=UsageContext.OPENAI_API_SERVER,
             stat_loggers=[gauge.logger],
@@ -74,6 +74,8 @@ class VllmEngine:
         except BaseException:
             llm.shutdown(timeout=STOP_TIMEOUT_S)
             raise
+        # Each chunk would otherwise look variables up in the environment, for a fifteenth of this process's time.
+        enable_envs_cache()
         app.state.server = _NoServer()
         app.router.default = _no_such_route
         return cls(llm, app, gauge, __version__)
@@ -136,6 +138,15 @@ class _NoServer:
 async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers what vLLM registers no route for, since it is not of the model's tasks."""
     await ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route").answer(send)
+
+
+def _llm_class(model: ModelConfig) -> Any:
+    """Ours where requests stream, unless the configuration says how many tokens a chunk holds."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from serve_app.engine.streaming import CoalescingLLM
+
+    return AsyncLLM if model.kind == "embedding" or "stream_interval" in model.engine_args else CoalescingLLM
 
 
 def _arguments(model: ModelConfig, images: Images) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 from serve_app.launching.environment import environment
 from serve_app.launching.log import ServiceLog
+from serve_app.launching.mps import Mps
 from serve_app.launching.processes import Family
 from serve_app.launching.settings import Settings
 
@@ -35,24 +36,28 @@ class Readiness:
 class Service:
     """A service on this machine: started, asked, stopped."""
 
-    def __init__(self, settings: Settings, folder: Path, cluster: str | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, cluster: str | None, mps: Mps | None = None) -> None:
         self.settings = settings
         self.log = ServiceLog(folder / "service.log")
-        self._folder = folder
-        self._cluster = cluster
-        self._id = uuid.uuid4().hex
-        self.family = Family(self._id)
+        self._mps = mps
+        launch_id = uuid.uuid4().hex
+        self._environment = environment(launch_id, folder) | {"RAY_ADDRESS": cluster or "local"}
+        self.family = Family(launch_id)
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns at once; `readiness` tells how far it is."""
+        """Returns at once; `readiness` tells how far it is. Raises CannotStart without the MPS it was to have."""
+        variables = self._environment
+        if self._mps is not None:
+            self._mps.start(variables)
+            variables = variables | self._mps.variables
         with self.log.path.open("wb") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "ray.serve.scripts", "run", str(self.settings.config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**environment(self._id, self._folder), "RAY_ADDRESS": self._cluster or "local"},
+                env=variables,
                 start_new_session=True,
             )
 
@@ -74,12 +79,13 @@ class Service:
     def stop(self) -> None:
         """Let `serve run` shut Serve and Ray down, for a bounded time."""
         self.family.members()
-        if self._child is None or self.ended:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._child.pid, signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(STOP_TIMEOUT_S)
+        if self._child is not None and not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(STOP_TIMEOUT_S)
+        if self._mps is not None:
+            self._mps.stop(self._environment)
 
     def sweep(self, patience_s: float) -> list[int]:
         """End whatever is left of it; returns the ids of those that would not."""
