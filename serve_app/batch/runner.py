@@ -25,6 +25,8 @@ PRIORITY = 10
 """vLLM's, of a batch's requests: a smaller one goes first, and requests without one have 0."""
 LOOK_S = 1.0
 """How often a run that waits for room looks for it by itself."""
+LINES_AT_ONCE = 1024
+"""Answered lines passed over before others on the event loop have their turn."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class _Run:
     async def all(self) -> None:
         try:
             for raw in read(self._job.inputs):
+                if raw.index % LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 if not self._journal.done(raw.index):
                     await self._until(lambda: len(self._tasks) < self._sender.allowed)
                     self._start(raw)
