@@ -12,6 +12,7 @@ import pytest
 from loadtests.load.client import Client
 from loadtests.load.record import Record
 from loadtests.load.scenarios import Request
+from loadtests.load.sse import Stream
 
 
 def chunk(text: str, finish: str | None = None, **more: object) -> bytes:
@@ -89,8 +90,10 @@ def test_the_first_token_is_text_not_the_role() -> None:
 
 
 def test_texts_that_come_together_have_no_gap() -> None:
-    record, gaps, _ = served(http(ROLE + chunk("a") * 20 + chunk("b", "stop") + DONE))
-    assert (gaps, record.worst_gap_s) == ([], None)
+    stream = Stream()
+    for text, at_s in [("a", 1.0), ("b", 1.0), ("c", 1.5), ("d", 1.5)]:
+        stream.line(chunk(text), at_s)
+    assert (stream.texts, stream.gaps) == (4, [0.5])
 
 
 def test_without_usage_the_texts_are_counted() -> None:
