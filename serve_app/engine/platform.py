@@ -7,14 +7,12 @@ from typing import Any
 from serve_app import plan
 from serve_app.config import ModelConfig
 
-CPU_ENVIRONMENT = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-}
+CPU_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """One unpinned thread an engine: bound threads spin on every core and give less throughput for small models."""
 
 COMMON_ENVIRONMENT = {
+    # Ray sets it to the actor's `num_cpus`; each small operation on the CPU then waits for threads to meet.
+    "OMP_NUM_THREADS": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",

@@ -58,12 +58,16 @@ class _SteadyDecode(Scheduler):
         return self._ask(request, num_new_tokens, *args, **kwargs)
 
     def _has_room(self, request: Request) -> bool:
-        """Whether its next token lies inside a block about which all is settled."""
+        """Whether its next token lies inside a block about which all is settled.
+
+        Of one that was preempted it is not known where its second prefill ended.
+        """
         computed = request.num_computed_tokens
         return (
             SETTLED_TOKENS <= computed % self._block < self._block - 1
             and computed >= request.num_prompt_tokens + SETTLED_TOKENS
             and request.status is RequestStatus.RUNNING
+            and not request.num_preemptions
         )
 
 
