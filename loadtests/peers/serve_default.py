@@ -64,11 +64,10 @@ def serve_default(name: str, source: Source, entry: Mapping[str, Any], port: int
     config = folder / "serve-default.yaml"
     options = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
     config.write_text(yaml.safe_dump(options, sort_keys=False))
-    files = folder / config.stem
-    files.mkdir(exist_ok=True)
+    # HAProxy's sockets lie in `folder` itself: below another folder their paths would be longer than it takes.
     return Peer(
         name,
         [sys.executable, "-m", "ray.serve.scripts", "run", str(config)],
         f"http://127.0.0.1:{port}",
-        environment("peer", files) | {"RAY_ADDRESS": "local"},
+        environment("peer", folder) | {"RAY_ADDRESS": "local"},
     )

@@ -22,6 +22,8 @@ MOST_PROBING_USERS = 16
 LEAST_REQUESTS = 40
 """Of a step: slow rates are offered for longer, up to LONGEST times as long."""
 LONGEST = 3.0
+BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
+"""Lines of `serve_app up` from which a start counts: the first of these that it said."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,11 @@ def startup_s(log: Path) -> float | None:
     said = log.read_text(errors="replace")
     moments = {
         sign: float(found[1])
-        for sign in ("deploying", "ready: ")
+        for sign in (*BEGINNINGS, "ready: ")
         if (found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE))
     }
-    return moments["ready: "] - moments["deploying"] if len(moments) == 2 else None
+    began = next((moments[sign] for sign in BEGINNINGS if sign in moments), None)
+    return moments["ready: "] - began if began is not None and "ready: " in moments else None
 
 
 def look(running: Running, model: str, title: str, at_s: float) -> Sample | None:

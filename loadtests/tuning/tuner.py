@@ -169,10 +169,6 @@ class Tuner:
         with self._serving(
             lambda port, folder: configured(name, self.source, entry, port, folder, count or 1)
         ) as bench:
-            if (found := measure.startup_s(bench.running.log)) is not None:
-                self.state.startup_s.append(found)
-                self.state.save()
-                self.progress.say(f"a replica is ready {found:.1f} s after it was ordered")
             if done:
                 first, warmup_s = done[0].rate, min(one.latency_s for one in done)
             else:
@@ -184,6 +180,9 @@ class Tuner:
             search = knee.Search(first, self.effort.most_rate, self.effort.tolerance, self.effort.repeats)
             measured = recalling(done, count, self._measured(bench, count, what, warmup_s))
             self.state.knees[_key(count)] = knee.find(measured, self.asked.slo, search)
+            if (startup := measure.startup_s(bench.running.log)) is not None:
+                self.state.startup_s.append(startup)
+                self.progress.say(f"a replica is ready {startup:.1f} s after it was ordered")
         self.state.save()
         found_knee = self.state.knees[_key(count)]
         self.progress.say(
