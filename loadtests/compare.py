@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     contenders = _chosen(args.contenders, list(suite.contenders), "contender")
     loads = [suite.loads[name] for name in _chosen(args.loads, list(suite.loads), "load")]
     results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
+    if args.extend and args.json and args.json.exists():
+        results = Results.read(args.json)
     names: dict[str, str] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loads", help="some of them, by comma")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write every sample here")
+    parser.add_argument("--extend", action="store_true", help="keep the samples that the --json file holds already")
     parser.add_argument("--plot", type=Path, help="draw the medians into this PNG")
     return parser
 
