@@ -5,7 +5,7 @@ On an H200 a decoding step of 128 sequences of LFM2-1.2B keeps the GPU busy for 
 
 - A step that holds a prefill cannot run as one CUDA graph, and costs the CPU about twice what a decoding step does.
   Under load each step would hold one, since some request has always just ended. `_PrefillsTogether` lets new
-  requests wait for each other for a few steps.
+  requests wait for each other for a few steps, unless one is more urgent than what runs.
 - In 3 of 4 decoding steps a sequence's new token goes into the middle of a block it has, and asking the allocator
   for room, which takes it a third of the step, changes nothing. `_SteadyDecode` does not ask.
 
@@ -87,7 +87,7 @@ class _PrefillsTogether(Scheduler):
             self._pause_state = PauseState.UNPAUSED
 
     def _hold(self, now: float) -> bool:
-        if not self.waiting or self._inflight_prefills or self._enough_wait():
+        if not self.waiting or self._inflight_prefills or self._enough_wait() or self._urgent_waits():
             self._holding_since = None
             return False
         if self._holding_since is None:
@@ -102,6 +102,11 @@ class _PrefillsTogether(Scheduler):
         if running < HOLD_FROM_RUNNING or len(self.waiting) >= HOLD_SHARE * running:
             return True
         return sum(request.num_tokens for request in self.waiting) >= HOLD_TOKENS
+
+    def _urgent_waits(self) -> bool:
+        """Whether the first in the queue goes before something that runs, as a person's request before a batch's."""
+        first = self.waiting.peek_request().priority
+        return any(first < request.priority for request in self.running)
 
 
 class CpuScheduler(_SteadyDecode):

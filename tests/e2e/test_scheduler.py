@@ -63,7 +63,14 @@ class Checked(ours.GpuScheduler):
 
 @pytest.fixture(scope="module")
 def scheduler() -> Callable[..., Any]:
-    args = EngineArgs(model=DEMO, max_num_seqs=64, max_num_batched_tokens=512, max_model_len=2048, enforce_eager=True)
+    args = EngineArgs(
+        model=DEMO,
+        max_num_seqs=64,
+        max_num_batched_tokens=512,
+        max_model_len=2048,
+        scheduling_policy="priority",
+        enforce_eager=True,
+    )
     config = args.create_engine_config()
     # vLLM's CPU build turns it off; the scheduler itself knows nothing of hardware.
     config.scheduler_config.async_scheduling = True
@@ -123,19 +130,22 @@ def run(scheduler: Any, arriving: deque[Request], a_step: int) -> list[int]:
             under_way.append((step, list(step.num_scheduled_tokens)))
             scheduled.append(step.total_num_scheduled_tokens)
         if len(under_way) == 2 or not scheduler.has_requests():
-            step, ids = under_way.popleft()
-            sampled = []
-            for id in ids:
-                request = scheduler.requests.get(id)
-                at_end = request is not None and not request.is_prefill_chunk
-                sampled.append([rng.randrange(10, 200)] if at_end else [])
-            output = ModelRunnerOutput(ids, {id: n for n, id in enumerate(ids)}, sampled)
-            for outputs in scheduler.update_from_output(step, output).values():
-                for one in outputs.outputs:
-                    lengths[one.request_id] = lengths.get(one.request_id, 0) + len(one.new_token_ids)
+            for one in complete(scheduler, *under_way.popleft(), rng):
+                lengths[one.request_id] = lengths.get(one.request_id, 0) + len(one.new_token_ids)
         assert len(scheduled) < 20_000
     scheduler.lengths = lengths
     return scheduled
+
+
+def complete(scheduler: Any, step: Any, ids: list[str], rng: random.Random) -> list[Any]:
+    """The outputs of a step in which the model answered something."""
+    sampled = []
+    for id in ids:
+        request = scheduler.requests.get(id)
+        at_end = request is not None and not request.is_prefill_chunk
+        sampled.append([rng.randrange(10, 200)] if at_end else [])
+    output = ModelRunnerOutput(ids, {id: n for n, id in enumerate(ids)}, sampled)
+    return [one for outputs in scheduler.update_from_output(step, output).values() for one in outputs.outputs]
 
 
 @pytest.mark.parametrize("blocks", [4000, 500, 150])
@@ -158,3 +168,29 @@ def test_requests_under_load_are_prefilled_together_and_none_waits_for_ever(sche
         assert one.lengths == {request.request_id: request.max_tokens for request in wanted}
         mixed[kind] = sum(tokens > one.max_num_running_reqs for tokens in steps)
     assert mixed[ours.GpuScheduler] < mixed[AsyncScheduler]
+
+
+def test_a_person_does_not_wait_for_others_to_be_prefilled_with_while_a_batch_runs(
+    scheduler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rng = scheduler(ours.GpuScheduler, 4000), random.Random(5)
+    *running, held = requests(41, 4)
+    for request in (*running, held):
+        request.priority, request.max_tokens = 10, 1000
+    (urgent,) = requests(1, 5)
+
+    def begun() -> set[str]:
+        step = one.schedule()
+        complete(one, step, list(step.num_scheduled_tokens), rng)
+        return {new.req_id for new in step.scheduled_new_reqs}
+
+    monkeypatch.setattr(ours, "HOLD_MOST_S", 0.0)
+    for request in running:
+        one.add_request(request)
+    while one.waiting or one._inflight_prefills:
+        begun()
+    monkeypatch.setattr(ours, "HOLD_MOST_S", 3600.0)
+    one.add_request(held)
+    assert not begun()
+    one.add_request(urgent)
+    assert urgent.request_id in begun()
