@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,13 +58,23 @@ def main(packed: bool) -> None:
             remove_placement_group(group)
 
     try:
-        body = {"model": "m", "prompt": "a", "max_tokens": 300}
         deadline = time.monotonic() + 60
+        grown = threading.Event()
+
+        def load() -> list[int]:
+            """Requests one after another, until the model has grown."""
+            body = {"model": "m", "prompt": "a", "max_tokens": 300}
+            statuses = []
+            while not grown.is_set():
+                statuses.append(http.post("/v1/completions", json=body).status_code)
+            return statuses
+
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            answers = [threads.submit(http.post, "/v1/completions", json=body) for _ in range(16)]
+            loads = [threads.submit(load) for _ in range(16)]
             while ready() < 4 and time.monotonic() < deadline:
                 time.sleep(0.2)
-            statuses = [answer.result().status_code for answer in answers]
+            grown.set()
+            statuses = [status for one in loads for status in one.result()]
         print(json.dumps({"ready": ready(), "statuses": statuses, "three_whole": three_whole()}))
     finally:
         ray.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -120,7 +121,15 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert bare(run(of)) != bare(run(replace(of, seed=1)))
 
 
-def test_ctrl_c_keeps_what_was_done() -> None:
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Also where these tests run in the background, and have inherited that Ctrl-C is not for them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_what_was_done(ctrl_c_interrupts: None) -> None:
     def interrupt(share: float) -> None:
         if share > 0.5:
             signal.raise_signal(signal.SIGINT)
