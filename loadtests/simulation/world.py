@@ -24,7 +24,7 @@ from serve_app.engine.simulation.batch import Sequence
 from serve_app.errors import ApiError
 from serve_app.replica import REPORT_PERIOD_S
 
-Progress = Callable[[float], None]
+Progress = Callable[[float], object]
 """Called now and then with the share of the traffic that has passed, 0 to 1."""
 
 

@@ -32,8 +32,9 @@ class Progress:
     @contextlib.contextmanager
     def during(self, what: str, seconds: float) -> Iterator[None]:
         """A bar for something that takes about so long; on a terminal only."""
+        total = max(1, round(seconds))
         with tqdm(
-            total=max(1, round(seconds)),
+            total=total,
             desc=what,
             unit="s",
             leave=False,
@@ -41,7 +42,7 @@ class Progress:
             bar_format="{desc} {bar} {n_fmt}/{total_fmt} s, {remaining} left{postfix}",
         ) as bar:
             stop = threading.Event()
-            ticker = threading.Thread(target=self._tick, args=(bar, stop), daemon=True)
+            ticker = threading.Thread(target=self._tick, args=(bar, total, stop), daemon=True)
             ticker.start()
             try:
                 yield
@@ -49,9 +50,9 @@ class Progress:
                 stop.set()
                 ticker.join()
 
-    def _tick(self, bar: tqdm[None], stop: threading.Event) -> None:
+    def _tick(self, bar: tqdm[None], total: int, stop: threading.Event) -> None:
         began = time.monotonic()
         while not stop.wait(PERIOD_S):
             bar.set_postfix_str(f"all of it: about {self.left_s / 60:.0f} min left", refresh=False)
-            bar.n = min(bar.total, round(time.monotonic() - began))
+            bar.n = min(total, round(time.monotonic() - began))
             bar.refresh()

@@ -41,9 +41,10 @@ class Progress:
         if self._bar is None:
             # Where nobody watches, a line every half minute says enough.
             pause_s = 0.1 if sys.stderr.isatty() else 30.0
-            self._bar = tqdm(
+            bar: tqdm[None] = tqdm(
                 total=summary.total, initial=summary.done, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
             )
+            self._bar = bar
             return
         tokens_per_s = summary.output_tokens / max(summary.seconds, 1e-9)
         self._bar.set_postfix_str(
