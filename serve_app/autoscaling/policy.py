@@ -23,7 +23,7 @@ __all__ = ["Decision", "Observation", "Policy"]
 STEP = 2.0
 """The most that a queue at every replica, or a TTFT above its target, multiplies the replicas by: both say that there
 are too few, not how many."""
-MARGIN = 0.15
+MARGIN = 0.1
 """A replica goes only if the others would have had this much room to spare, as a share of the need."""
 SLACK = 1e-6
 """A need this little above a whole number is rounding."""
