@@ -12,7 +12,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from serve_app.autoscaling.arrivals import Rate
+from serve_app.autoscaling.arrivals import BLUR_S, Rate
 from serve_app.replica import LOOK_BACK_S, RATES_OVER_S, ReplicaSignals
 
 TYPICAL_OVER_S = 60.0
@@ -118,7 +118,7 @@ class Estimator:
         self._growths: deque[tuple[float, float]] = deque()
         self._before: float | None = None
         self._replicas: int | None = None
-        self._settled_at = -math.inf
+        self._settled_at = self._whole_at = -math.inf
 
     def demand(self, seen: Observation, totals: Totals) -> Demand:
         since = 0.0 if self._before is None else seen.at_s - self._before
@@ -133,7 +133,7 @@ class Estimator:
         # What waits while replicas start, or have not had the time to take it, keeps these and orders no more.
         most = math.inf if complete else seen.target * self._slots
         arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
-        if settled:
+        if seen.at_s >= self._whole_at:
             self._arrivals.add(seen.at_s, arrivals_per_s)
         requests = self._arrivals.per_s * (self._service_s.value or 0.0)
         if not totals.replicas or self._service_s.value is None:
@@ -169,10 +169,15 @@ class Estimator:
         return totals.waiting + totals.held + grows_per_s * max(0.0, left_s)
 
     def _settled(self, seen: Observation) -> bool:
-        """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke."""
-        if self._replicas is not None and len(seen.replicas) > self._replicas:
-            self._settled_at = seen.at_s + RATES_OVER_S + LOOK_BACK_S
-        self._replicas = len(seen.replicas)
+        """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke.
+
+        One that has gone took along what it had accepted within that time: arrivals count again when it has passed.
+        """
+        before, self._replicas = self._replicas, len(seen.replicas)
+        if before is not None and before != self._replicas:
+            self._whole_at = seen.at_s + BLUR_S
+            if before < self._replicas:
+                self._settled_at = self._whole_at
         return seen.at_s >= self._settled_at
 
     def _growth(self, at_s: float, held: float) -> float:

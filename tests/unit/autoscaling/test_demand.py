@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -156,6 +156,20 @@ def test_a_jump_is_ordered_although_slots_are_free_and_the_delay_is_long() -> No
         signals = ReplicaSignals(running=4, arrivals_per_s=rate, service_s=SERVICE_S)
         targets.append(one.decide(Observation(STEP_S * i, (signals,), 1, 0)).replicas)
     assert targets == [1] * 40 + [5]
+
+
+def test_a_replica_that_leaves_takes_arrivals_along_that_were_none_the_less() -> None:
+    """Two a second each; when one is no longer seen, its two seconds of arrivals are missing for a while."""
+    estimator = Estimator(MAX_RUNNING, SLOTS)
+    one = ReplicaSignals(running=4, arrivals_per_s=2.0, service_s=SERVICE_S)
+    for i in range(40):
+        demand_of(estimator, Observation(STEP_S * i, (one, one, one), 3, 0))
+    found = [demand_of(estimator, Observation(20 + STEP_S * i, (one, one), 2, 0)) for i in range(6)]
+    later = [
+        demand_of(estimator, Observation(23 + STEP_S * i, (replace(one, arrivals_per_s=3.0),) * 2, 2, 0))
+        for i in range(20)
+    ]
+    assert found + later == pytest.approx([6.0 * SERVICE_S] * 26)
 
 
 def backlogs(startup_s: float | None, targets: list[int]) -> list[float]:
