@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve_app.batch.client import Client
-from serve_app.batch.journal import Journal
+from serve_app.batch.journal import SYNC_S, Journal
 from serve_app.batch.lines import ROUTES, BadLine, Raw, judge, read
 from serve_app.batch.pace import Pace
 from serve_app.batch.record import answered, refused
 from serve_app.batch.scan import scan
 from serve_app.batch.send import Sender
+from serve_app.batch.threads import in_thread
 
 PRIORITY = 10
 """vLLM's, of a batch's requests: a smaller one goes first, and requests without one have 0."""
@@ -91,12 +92,13 @@ async def run(
     """
     if journal is None:
         scanned = await asyncio.to_thread(scan, job.inputs)
-        with await asyncio.to_thread(Journal, job.output, job.errors, scanned) as opened:
+        with contextlib.ExitStack() as stack:
+            # Closed even if it is cancelled while it opens, which takes seconds where much is answered already.
+            opened = await in_thread(lambda: stack.enter_context(Journal(job.output, job.errors, scanned)))
             return await run(job, client, journal=opened, pace=pace, progress=progress)
     async with Sender(client, pace or Pace()) as sender:
         running = _Run(job, sender, journal, progress)
         await running.all()
-    journal.sync()
     return running.summary
 
 
@@ -110,9 +112,13 @@ class _Run:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
         self._began = time.monotonic()
 
     async def all(self) -> None:
+        """Returns when every line is answered and on the disk."""
+        syncing = asyncio.create_task(self._keep_synced())
+        syncing.add_done_callback(self._ended)
         try:
             for raw in read(self._job.inputs):
                 if raw.index % LINES_AT_ONCE == 0:
@@ -125,6 +131,18 @@ class _Run:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._over.set()
+            await asyncio.gather(syncing, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _keep_synced(self) -> None:
+        """Every SYNC_S and once more at the end; in a thread, since a disk may be busy, or far away."""
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_S):
+                    await self._over.wait()
+            await in_thread(self._journal.sync)
 
     def _start(self, raw: Raw) -> None:
         task = asyncio.create_task(self._one(raw))
