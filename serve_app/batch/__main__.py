@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
         scanned = scan(job.inputs)
         with Journal(job.output, job.errors, scanned) as journal:
-            if args.config:
+            summary = Summary.of(journal)
+            if summary.done == summary.total:
+                progress.say("every line is answered already")
+            elif args.config:
                 summary = _with_engines(args, job, scanned.models, journal, progress)
             else:
                 summary = _over_http(args, job, journal, progress)
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.stopped("interrupted; the same command goes on from here")
         return INTERRUPTED
     progress.finished(summary)
-    return 1 if summary.failed else 0
+    return 1 if summary.failed + summary.before_failed else 0
 
 
 def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: Progress) -> Summary:

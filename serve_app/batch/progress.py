@@ -84,7 +84,11 @@ class Progress:
             f"{summary.output_tokens / seconds:,.0f} tokens/s, {summary.succeeded / seconds:,.1f} lines/s"
         )
         lines.append(f"answers: {self._output}")
-        if summary.failed:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.errors.items()))
-            lines.append(f"errors:  {self._errors} ({kinds}); remove it and run again to try those lines again")
+        if summary.failed + summary.before_failed:
+            kinds = [f"{count:,} {kind}" for kind, count in sorted(summary.errors.items())]
+            if summary.before_failed:
+                kinds.append(f"{summary.before_failed:,} by earlier runs")
+            lines.append(
+                f"errors:  {self._errors} ({', '.join(kinds)}); remove it and run again to try those lines again"
+            )
         return lines

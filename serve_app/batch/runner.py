@@ -55,6 +55,8 @@ class Summary:
     """Lines of the input."""
     before: int = 0
     """Answered by earlier runs."""
+    before_failed: int = 0
+    """Of those, in the error file."""
     succeeded: int = 0
     """Answered by this run."""
     failed: int = 0
@@ -73,6 +75,11 @@ class Summary:
     def done(self) -> int:
         """Lines answered, by all runs."""
         return self.before + self.succeeded + self.failed
+
+    @classmethod
+    def of(cls, journal: Journal) -> Summary:
+        """Of a run that begins."""
+        return cls(total=journal.total, before=journal.succeeded + journal.failed, before_failed=journal.failed)
 
 
 async def run(
@@ -104,7 +111,7 @@ async def run(
 
 class _Run:
     def __init__(self, job: Job, sender: Sender, journal: Journal, progress: Callable[[Summary], None]) -> None:
-        self.summary = Summary(total=journal.total, before=journal.succeeded + journal.failed)
+        self.summary = Summary.of(journal)
         self._job = job
         self._sender = sender
         self._journal = journal

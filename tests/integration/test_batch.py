@@ -71,6 +71,8 @@ def test_every_line_is_answered_and_a_bad_one_costs_only_itself(simulated: Servi
     summary = json.loads(out)
     assert (summary["total"], summary["succeeded"], summary["failed"]) == (46, 43, 3)
     assert summary["output_tokens"] == 40 * 8 + 4 + 4
+    status, out, err = finished(start(Service("http://127.0.0.1:9"), input))
+    assert (status, "3 by earlier runs" in out) == (1, True), "it is complete: no service is needed to say so"
 
 
 def test_killed_at_random_moments_it_answers_each_line_once(simulated: Service, tmp_path: Path) -> None:
