@@ -51,6 +51,8 @@ class Journal:
         """Lines of the error file."""
         self.total = scan.lines
         """Lines of the input."""
+        self.models = scan.models
+        """Named by them."""
         self._fingerprint = scan.fingerprint
         self._done = bytearray((scan.lines + 7) // 8)
         if output.resolve() == errors.resolve():

@@ -43,14 +43,15 @@ class Progress:
             # Where nobody watches, a line every half minute says enough.
             pause_s = 0.1 if sys.stderr.isatty() else 30.0
             self._bar = tqdm(
-                total=summary.total, initial=summary.done, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
+                total=summary.total, initial=summary.before, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
             )
-            return
         tokens_per_s = summary.output_tokens / max(summary.seconds, 1e-9)
         self._bar.set_postfix_str(
             f"{tokens_per_s:,.0f} tokens/s, {summary.open} open, {summary.failed} failed", refresh=False
         )
         self._bar.update(summary.done - self._bar.n)
+        if summary.done == summary.total:
+            self._close()
 
     def finished(self, summary: Summary) -> None:
         """The run is complete."""

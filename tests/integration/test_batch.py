@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import random
@@ -15,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from serve_app.batch.client import HttpClient
+from serve_app.batch.pace import Load
 from tests.support.service import Service
 
 
@@ -137,3 +140,10 @@ def test_what_is_wrong_with_the_whole_is_said_before_anything_is_sent(
 def test_the_service_tells_what_its_replicas_hold(simulated: Service) -> None:
     load = httpx.get(f"{simulated.url}/load", timeout=10).json()
     assert load["pair"].keys() == {"running", "waiting", "interactive", "interactive_begun"}
+
+    async def seen(*models: str | None) -> list[Load | None]:
+        async with HttpClient(simulated.url) as client:
+            return [await client.load(model) for model in models]
+
+    one, unknown, everything = asyncio.run(seen("pair", "nobody", None))
+    assert one and everything and unknown == everything

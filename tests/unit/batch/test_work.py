@@ -71,6 +71,7 @@ async def test_answers_and_errors_become_files(store: Store, worker: Worker, eng
     await add_batch(store)
     (batch,) = await ended(store, worker, "batch_1")
     assert batch.status == "completed" and batch.request_counts == Counts(4, 2, 2)
+    assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
     assert (batch.usage.input_tokens, batch.usage.output_tokens) == (4, 6)
     assert ids_in(store, batch.output_file_id) == ["id-0", "id-2"]
     errors = [json.loads(line) for line in store.path(batch.error_file_id).read_bytes().splitlines()]
