@@ -116,8 +116,9 @@ async def run(
 
 def _apart(job: Job, journal: Journal) -> list[str | None]:
     """The models whose lines have a pace of their own; None stands for all other lines."""
-    served = sorted(model for model in journal.models if job.models is None or model in job.models)
-    return [None, *served[:MOST_LANES]] if len(served) > 1 else [*served[:1]] or [None]
+    named = journal.models if job.models is None else journal.models & job.models
+    served: list[str | None] = [*sorted(named)]
+    return [None, *served[:MOST_LANES]] if len(served) > 1 else served or [None]
 
 
 class _Lane:
@@ -171,7 +172,7 @@ class _Run:
             await in_thread(self._journal.sync)
 
     async def _through(self, lane: _Lane) -> None:
-        """A lane that is stopped leaves the others alone."""
+        """Returns early when the lane has stopped, which leaves the others alone."""
         passed = 0
         try:
             for raw in read(self._job.inputs):
@@ -183,8 +184,8 @@ class _Run:
                     await self._until(lane, lambda: len(lane.tasks) < lane.sender.allowed)
                     self._start(raw, lane)
             await self._until(lane, lambda: not lane.tasks)
-        except Stopped as reason:
-            lane.stopped = reason
+        except Stopped:
+            pass
         finally:
             for task in lane.tasks:
                 task.cancel()

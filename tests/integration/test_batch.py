@@ -118,6 +118,16 @@ def test_a_service_that_refuses_slows_it_and_loses_nothing(simulated: Service, t
     assert json.loads(out)["retries"] > 0 and len(lines(tmp_path / "out.jsonl")) == 60
 
 
+def test_one_that_is_stopped_says_how_to_go_on(simulated: Service, tmp_path: Path) -> None:
+    input = write(tmp_path / "in.jsonl", [request(str(number), "narrow") for number in range(200)])
+    process = start(simulated, input)
+    while not lines_of(tmp_path / "out.jsonl"):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    status, _, err = finished(process)
+    assert status == 130 and "goes on from here" in err and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("change", "reason"), [("twice", "must not come twice"), ("changed", "another input"), ("away", "/v1/models")]
 )
