@@ -157,10 +157,10 @@ async def test_a_batch_expires_also_while_its_output_is_being_opened(
 
     monkeypatch.setattr(runner, "Journal", SlowJournal)
     await add_file(store, input(map(str, range(3))))
-    expires_at = int(time.time()) + 1
+    expires_at = int(time.time()) + 2
     await add_batch(store, expires_at=expires_at)
     running = asyncio.create_task(ended(store, worker, "batch_1"))
-    await opening.wait()
+    await asyncio.wait_for(opening.wait(), 10)
     await asyncio.sleep(expires_at - time.time() + 0.1)
     go_on.set()
     (batch,) = await running
