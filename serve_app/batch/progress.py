@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Never
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ class Progress:
         self._errors = errors
         self._quiet = quiet
         self._json = as_json
-        self._bar: tqdm[Never] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._last = Summary()
         self._began = time.monotonic()
 
