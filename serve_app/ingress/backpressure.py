@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 from ray.serve._private.direct_ingress_http_util import ASGIDIReceiveProxy
 
 MESSAGES = 8
@@ -17,8 +18,10 @@ MESSAGES = 8
 
 
 def bound_queues() -> None:
-    """Of all requests of this process; the application must run on Serve's own event loop."""
-    ASGIDIReceiveProxy.queue = property(_queue)
+    """Of all requests of this process, where the application runs on Serve's own event loop: from another thread Serve
+    does not wait for room in the queue."""
+    if not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
+        ASGIDIReceiveProxy.queue = property(_queue)
 
 
 def _queue(proxy: ASGIDIReceiveProxy) -> asyncio.Queue:

@@ -8,11 +8,13 @@ import pytest
 from ray.serve._private.direct_ingress_http_util import ASGIDIReceiveProxy
 from starlette.types import Message
 
+from serve_app.ingress import backpressure
 from serve_app.ingress.backpressure import MESSAGES, bound_queues
 
 
 async def test_a_body_comes_no_faster_than_it_is_read_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ASGIDIReceiveProxy, "queue", ASGIDIReceiveProxy.queue)
+    monkeypatch.setattr(backpressure, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", False)
     bound_queues()
     pieces = [{"type": "http.request", "body": bytes([n]), "more_body": n < 99} for n in range(100)]
     coming: list[Message] = [*pieces, {"type": "http.disconnect"}]
