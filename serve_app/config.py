@@ -280,7 +280,8 @@ class Batch(Section):
     parallel_batches: AtLeastOne = 4
     """Batches worked through at the same time; the others wait in the order in which they came."""
     max_open: AtLeastOne = 8192
-    """Requests one batch holds in memory at most; how many it has open follows what the engines take."""
+    """Requests for one model that a batch holds in memory at most; how many it has open follows what the model's
+    engines take."""
     cpus: Annotated[float, Field(ge=0)] = 0.2
     """CPU cores Ray reserves for the process that does all this."""
 
