@@ -21,19 +21,24 @@ def ray_llm(setup: Setup, port: int, folder: Path, *, direct: bool) -> Peer:
         "engine_kwargs": {"max_num_seqs": setup.streams, **setup.engine_args, **setup.platform_args},
         "deployment_config": {"num_replicas": 1, "max_ongoing_requests": 2 * setup.streams},
     }
+    args: dict[str, Any] = {"llm_configs": [llm]}
     if not setup.gpu:
+        # What it asks Ray for by default does not fit on two cores; it is a reservation and limits nothing.
         llm["placement_group_config"] = {"bundles": [{"CPU": 0.5}]}
+        if not direct:
+            args["ingress_deployment_config"] = {"ray_actor_options": {"num_cpus": 0.25}}
     application = {
         "name": "peer",
         "route_prefix": "/",
         "import_path": "ray.serve.llm:build_openai_app",
-        "args": {"llm_configs": [llm]},
+        "args": args,
     }
     config = folder / f"ray-llm-{'direct' if direct else 'defaults'}.yaml"
     config.write_text(
         yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
     )
-    files = folder / config.stem
+    # A short name: HAProxy's socket lies below it, and the name of a socket has 97 characters at most.
+    files = folder / ("d" if direct else "p")
     files.mkdir(exist_ok=True)
     switch = "1" if direct else "0"
     # The same local cluster as this project's, but for the proxy: its default is Serve's Python one.
