@@ -66,7 +66,7 @@ def _ray() -> dict[str, str]:
         # The one port Ray Serve opens on every interface (replicas' own gRPC) asks for the cluster's token.
         "RAY_AUTH_MODE": "token",
         "RAY_DEDUP_LOGS": "0",
-        # Ray puts its workers at nice 15: everything else on the machine, clients included, would go before the engines.
+        # Ray's workers are at nice 15: everything else on the machine, clients included, would go before the engines.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
