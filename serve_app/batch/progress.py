@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ class Progress:
         self._errors = errors
         self._quiet = quiet
         self._json = as_json
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._last = Summary()
         self._began = time.monotonic()
 
@@ -41,10 +42,9 @@ class Progress:
         if self._bar is None:
             # Where nobody watches, a line every half minute says enough.
             pause_s = 0.1 if sys.stderr.isatty() else 30.0
-            bar: tqdm[None] = tqdm(
+            self._bar = tqdm(
                 total=summary.total, initial=summary.done, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
             )
-            self._bar = bar
             return
         tokens_per_s = summary.output_tokens / max(summary.seconds, 1e-9)
         self._bar.set_postfix_str(
