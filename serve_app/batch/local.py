@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from serve_app.batch.pace import MOST, QUEUED, START, Pace
+from serve_app.batch.pace import MOST, QUEUED_ALONE, START, Pace
 from serve_app.config import ServiceConfig
 from serve_app.launching.environment import offline
 from serve_app.launching.log import reason
@@ -92,7 +92,7 @@ class LocalEngines:
     def pace(self, most: int = MOST) -> Pace:
         """One that fills the engines from the first moment; their largest model's, since a file may be all its."""
         full = max(replica_bounds(model)[0] * model.max_running for model in self.config.models)
-        return Pace(max(START, int(full * (1 + QUEUED))), most)
+        return Pace(max(START, int(full * (1 + QUEUED_ALONE))), most, queued=QUEUED_ALONE)
 
     def stop(self) -> None:
         """End the engines, and the Ray cluster if it was started for them. Blocks; does nothing the second time."""

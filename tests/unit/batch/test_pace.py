@@ -59,6 +59,14 @@ def test_a_queue_beyond_what_keeps_the_engines_full_is_taken_back() -> None:
     assert pace.allowed(1.0) == 80
 
 
+def test_a_queue_may_be_as_long_as_its_owner_says() -> None:
+    pace = Pace(start=128, queued=1.0)
+    pace.seen(0.0, Load(running=64, waiting=64, others=0))
+    assert pace.allowed(0.0) == 128
+    pace.seen(1.0, Load(running=64, waiting=84, others=0))
+    assert pace.allowed(1.0) == 108
+
+
 def test_it_makes_way_for_others_and_comes_back() -> None:
     pace = Pace(start=80, share=1 / 8)
     pace.seen(0.0, Load(running=80, waiting=0, others=1))
