@@ -22,6 +22,9 @@ QUEUED = 0.25
 QUEUED_ALONE = 1.0
 """The same where nobody else could be made to wait. Requests that begin together end together, and as many should then
 be there: until answers have come back and new requests are rendered, steps would go half empty."""
+FADES = 0.9
+"""How much of the most that ran counts at the next look: requests that end together leave an engine empty for a moment,
+with as many waiting for its next step, and it is not less full for that."""
 HOLD_S = 10.0
 """How long others count as present after they were last seen."""
 
@@ -51,6 +54,7 @@ class Pace:
         self._share = share
         self._queued = queued
         self._doubling = True
+        self._ran = 0.0
         self._cut_at = float("-inf")
         self._paused_until = float("-inf")
         self._others_until = float("-inf")
@@ -85,7 +89,8 @@ class Pace:
         """A look at the service."""
         if load.others:
             self._others_until = now + HOLD_S
-        excess = load.waiting - max(2.0, self._queued * load.running)
+        self._ran = max(float(load.running), self._ran * FADES)
+        excess = load.waiting - max(2.0, self._queued * self._ran)
         if excess > 0 and not self.yielding(now):
             self._cut(max(self._limit - excess, self._limit * CUT))
 
