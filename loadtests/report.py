@@ -178,10 +178,13 @@ def _derived(state: State) -> str:
     derived = state.derived
     if derived is None:
         return "<p>Nothing was derived yet.</p>"
-    starts = ", ".join(f"{one:.1f}" for one in state.startup_s)
+    starts = ", ".join(f"{one:.1f}" for one in state.startup_s) + " s"
+    if state.together:
+        starts += f"; {state.together['replicas']:g} at once, as the traffic's jumps start them: "
+        starts += f"{state.together['startup_s']:.1f} s"
     facts = [
         ("capacity of a replica", f"{derived.capacity:.3g} requests/s", "the knee"),
-        ("start-up time", f"{derived.startup_s:.1f} s", f"measured from deployment to readiness: {starts} s"),
+        ("start-up time", f"{derived.startup_s:.1f} s", f"measured from deployment to readiness: {starts}"),
         ("reaction time", f"{derived.reaction_s:.1f} s", "start-up + up delay + 1 s for reports and a decision"),
         (
             "target utilisation",

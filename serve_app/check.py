@@ -217,7 +217,8 @@ def _scaling(settings: Autoscaling, max_running: int) -> str:
     parts = [
         f"autoscaling {_range(settings.min_replicas, settings.max_replicas)} replicas",
         f"aims at {' and '.join(aims)} a replica",
-        f"up when that is exceeded for {settings.upscale_delay_s:g} s, at once when there are more requests than slots",
+        f"up when that is exceeded for {settings.upscale_delay_s:g} s, at once when arrivals jump or there are more"
+        " requests than slots",
         f"down when fewer would have done for {settings.downscale_delay_s:g} s",
     ]
     parts += (

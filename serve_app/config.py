@@ -80,8 +80,11 @@ class Autoscaling(Section):
     """Output tokens a second one replica is meant to carry, head-room taken off; unless set, tokens do not count."""
     ttft_target_s: Positive | None = None
     """Grow while requests wait and the engines' mean time to first token is above this, seconds."""
+    startup_s: Positive | None = None
+    """How long replicas take to start, seconds; with it, what will wait by then asks for replicas too."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
-    """Demand must stay above the present replicas for this long, unless there are more requests than slots."""
+    """Demand must stay above the present replicas for this long, unless arrivals jump by more than chance or there are
+    more requests than slots."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
     """Demand must stay below the present replicas for this long."""
 
@@ -277,7 +280,8 @@ class Batch(Section):
     parallel_batches: AtLeastOne = 4
     """Batches worked through at the same time; the others wait in the order in which they came."""
     max_open: AtLeastOne = 8192
-    """Requests one batch holds in memory at most; how many it has open follows what the engines take."""
+    """Requests for one model that a batch holds in memory at most; how many it has open follows what the model's
+    engines take."""
     cpus: Annotated[float, Field(ge=0)] = 0.2
     """CPU cores Ray reserves for the process that does all this."""
 

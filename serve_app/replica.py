@@ -10,7 +10,7 @@ from typing import Any
 
 REPORT_PERIOD_S = 0.5
 """How often a replica says what it is doing."""
-LOOK_BACK_S = 2.0
+LOOK_BACK_S = 1.0
 """Autoscaling sees means over this long: a burst of a moment is none."""
 RATES_OVER_S = 2.0
 """What happens so many times a second is counted over this long."""

@@ -18,6 +18,7 @@ from loadtests.peers.setup import Setup
 from serve_app.launching.processes import LAUNCH_ID, Family
 
 START_TIMEOUT_S = 420.0
+READY_PERIOD_S = 0.25
 STOP_PATIENCE_S = 20.0
 CHECKED_TOKENS = 8
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -50,6 +51,8 @@ class Running:
         self.log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"
         self._family = Family(uuid.uuid4().hex)
         self._child: subprocess.Popen[bytes] | None = None
+        self.ready_s = 0.0
+        """From its start until it was ready."""
 
     def __enter__(self) -> Running:
         mark = {LAUNCH_ID: self._family.launch_id}
@@ -79,14 +82,15 @@ class Running:
 
     def _wait_ready(self) -> None:
         assert self._child is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
+        began = time.monotonic()
         while not self._ready():
             if self._child.poll() is not None:
                 raise DidNotServe(f"{self.peer.name} ended with {self._child.returncode}: {self._last_words()}")
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + START_TIMEOUT_S:
                 raise DidNotServe(f"{self.peer.name} was not ready after {START_TIMEOUT_S:g} s: {self._last_words()}")
             self._family.members()
-            time.sleep(0.5)
+            time.sleep(READY_PERIOD_S)
+        self.ready_s = time.monotonic() - began
 
     def _ready(self) -> bool:
         try:

@@ -153,6 +153,7 @@ def _pace(
     return [
         Number("autoscaling.target_load", target_load(open_requests, running), why_load),
         Number("autoscaling.tokens_per_s", tokens, why_tokens),
+        Number("autoscaling.startup_s", round(startup_s, 1), "measured, as many at once as the traffic's jumps start"),
         Number("autoscaling.upscale_delay_s", upscale_delay_s(latency_s, startup_s), why_up),
         Number("autoscaling.downscale_delay_s", downscale_delay_s(latency_s, startup_s), why_down),
     ]
@@ -214,12 +215,18 @@ def concurrency_at(steps: Sequence[Step], rate: float) -> float:
     """N at a rate: straight lines between the measured means, through the origin."""
     groups: dict[float, list[float]] = {}
     for one in steps:
-        groups.setdefault(one.rate, []).append(one.concurrency)
+        groups.setdefault(one.rate, []).append(open_requests(one))
     points = [(0.0, 0.0), *sorted((at, sum(found) / len(found)) for at, found in groups.items())]
     for (low, below), (high, above) in pairwise(points):
         if rate <= high:
             return below + (above - below) * (rate - low) / (high - low)
     return points[-1][1] * rate / points[-1][0]
+
+
+def open_requests(step: Step) -> float:
+    """N = rate x mean time of a request (Little's law): steadier than what was counted open during a step that is not
+    much longer than a request."""
+    return step.rate * step.latency_s
 
 
 def target_load(open_requests: float, max_running: int) -> float:
@@ -243,8 +250,9 @@ def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str
     """
     if _term(slo, "tpot") is None:
         return max_running, ""
-    wanted = math.ceil(at_knee.concurrency + 2 * math.sqrt(at_knee.concurrency))
-    why = f"{at_knee.concurrency:.3g} open at the knee + 2 standard deviations: more would break TPOT for all"
+    at_once = open_requests(at_knee)
+    wanted = math.ceil(at_once + 2 * math.sqrt(at_once))
+    why = f"{at_once:.3g} open at the knee + 2 standard deviations: more would break TPOT for all"
     return min(max_running, max(1, wanted)), why
 
 
@@ -260,6 +268,24 @@ def replica_bounds(
         backlog = traffic.steepest_rise(reaction_s) * reaction_s
         most = max(most, math.ceil((traffic.peak + backlog / max(startup_s, 1.0)) / capacity - 1e-9))
     return least, max(least, most)
+
+
+def ordered_at_once(
+    traffic: Traffic, spikes: Sequence[float], at_knee: Step, max_running: int, startup_s: float
+) -> int:
+    """The most replicas that a spike has the policy order at the same moment; 1 without spikes.
+
+    ceil((a W + b) / max_running) - ceil(r W / max_running), for a rate that jumps from r to a; b = (a - n max_running /
+    W) S finds no slot in the n replicas there are until the new ones are ready (`serve_app.autoscaling.demand`).
+    """
+    most = 1
+    for at_s in spikes:
+        busy = traffic.rate_at(at_s) * at_knee.latency_s
+        before = max(1, math.ceil(traffic.rate_at(at_s - 1e-6) * at_knee.latency_s / max_running))
+        excess = max(0.0, busy - before * max_running)
+        needed = math.ceil((busy + excess / at_knee.latency_s * startup_s) / max_running)
+        most = max(most, needed - before)
+    return most
 
 
 def ttft_target_s(term: Term) -> float:

@@ -110,20 +110,18 @@ def step_seconds(rate: float, seconds: float) -> float:
     return min(LONGEST * seconds, max(seconds, LEAST_REQUESTS / rate))
 
 
-def startup_s(log: Path) -> float | None:
-    """From the deployment of a service to its being ready, as `serve_app up` tells it; None where it does not.
+def startup_s(log: Path, ready_s: float) -> float:
+    """From the deployment of a service, as `serve_app up` tells it, to its replicas' being ready `ready_s` after the
+    command was given.
 
-    That is a replica's start by Ray Serve, its engine's, and the ingress's coming to know of it; the ingress's own
-    start runs beside it.
+    That is the replicas' start by Ray Serve, their engines', and the ingress's coming to know of them; the ingress's
+    own start runs beside it.
     """
     said = log.read_text(errors="replace")
-    moments = {
-        sign: float(found[1])
-        for sign in (*BEGINNINGS, "ready: ")
-        if (found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE))
-    }
-    began = next((moments[sign] for sign in BEGINNINGS if sign in moments), None)
-    return moments["ready: "] - began if began is not None and "ready: " in moments else None
+    for sign in BEGINNINGS:
+        if found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE):
+            return ready_s - float(found[1])
+    return ready_s
 
 
 def look(running: Running, model: str, title: str, at_s: float) -> Sample | None:

@@ -4,6 +4,7 @@
  "asked":    {what the command line asked for: a resumed run must ask the same},
  "about":    {machine, versions, date, commit},
  "startup_s": [seconds from ordering a replica to its being ready],
+ "together": {"replicas": as many as a jump of the traffic starts at once, "startup_s": until all are ready}, or null,
  "steps":    [one `step.Step` each: offered and achieved rate, concurrency, TTFT and TPOT percentiles, mean prompt and
               output tokens, outcomes, by replicas_per_gpu],
  "knees":    {"": `knee.Knee`, or by replicas_per_gpu},
@@ -42,6 +43,7 @@ class State:
     asked: dict[str, Any]
     about: dict[str, Any]
     startup_s: list[float] = field(default_factory=list)
+    together: dict[str, float] | None = None
     steps: list[Step] = field(default_factory=list)
     knees: dict[str, Knee] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class State:
             "asked": self.asked,
             "about": self.about,
             "startup_s": self.startup_s,
+            "together": self.together,
             "steps": [one.to_dict() for one in self.steps],
             "knees": {name: one.to_dict() for name, one in self.knees.items()},
             "skipped": self.skipped,
@@ -77,6 +80,7 @@ class State:
             data["asked"],
             data["about"],
             data["startup_s"],
+            data.get("together"),
             [Step.from_dict(one) for one in data["steps"]],
             {name: Knee.from_dict(one) for name, one in data["knees"].items()},
             data["skipped"],

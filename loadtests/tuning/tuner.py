@@ -83,6 +83,7 @@ class Tuner:
         for count in packings or (None,):
             if _key(count) not in self.state.knees:
                 self._find_knee(count)
+        self._start_together()
         if not packings and "packing" not in self.state.skipped:
             why = "the model runs on the CPU" if self.gpus else "there is no GPU here"
             if self.source.model.engine == "simulated":
@@ -108,7 +109,7 @@ class Tuner:
             max_replicas=self.most_replicas or self._room(share),
             within=self.target.within,
         )
-        startup = fmean(self.state.startup_s)
+        startup = self.state.together["startup_s"] if self.state.together else fmean(self.state.startup_s)
         found = derive.derive(each, steps, startup, self.asked.slo, self.traffic, limits)
         if count is not None:
             why = f"{whole.rate:.3g} requests/s on one GPU within the SLO, the most of {', '.join(self.state.knees)}"
@@ -180,14 +181,45 @@ class Tuner:
             search = knee.Search(first, self.effort.most_rate, self.effort.tolerance, self.effort.repeats)
             measured = recalling(done, count, self._measured(bench, count, what, warmup_s))
             self.state.knees[_key(count)] = knee.find(measured, self.asked.slo, search)
-            if (startup := measure.startup_s(bench.running.log)) is not None:
-                self.state.startup_s.append(startup)
-                self.progress.say(f"a replica is ready {startup:.1f} s after it was ordered")
+            startup = measure.startup_s(bench.running.log, bench.running.ready_s)
+            self.state.startup_s.append(startup)
+            self.progress.say(f"{what}: ready {startup:.1f} s after it was ordered")
         self.state.save()
         found_knee = self.state.knees[_key(count)]
         self.progress.say(
             f"knee of {what}: {found_knee.rate:.3g} requests/s ({found_knee.low:.3g} to {found_knee.high:.3g})"
         )
+
+    def _start_together(self) -> None:
+        """How long as many replicas take to start as a jump of the traffic orders at once: they get in each other's
+        way."""
+        count = self.best_packing()
+        share = count or 1
+        rate = self.state.knees[_key(count)].rate
+        at_knee = _of_one(
+            derive.nearest([one for one in self.state.steps if one.replicas_per_gpu == count], rate), share
+        )
+        replicas = min(
+            derive.ordered_at_once(
+                self.traffic,
+                prove.spikes(self.traffic, rate / share),
+                at_knee,
+                self.source.model.max_running,
+                fmean(self.state.startup_s),
+            ),
+            (self.most_replicas or self._room(share)) - 1,
+        )
+        if self.state.together or replicas <= share:
+            return
+        packed = {} if count is None else {"replicas_per_gpu": count}
+        entry = self.source.entry_with({"replicas": replicas, **packed})
+        with self._serving(
+            lambda port, folder: configured("together", self.source, entry, port, folder, replicas)
+        ) as bench:
+            startup = measure.startup_s(bench.running.log, bench.running.ready_s)
+        self.state.together = {"replicas": replicas, "startup_s": startup}
+        self.state.save()
+        self.progress.say(f"{replicas} replicas at once: ready {startup:.1f} s after they were ordered")
 
     def _measured(self, bench: Bench, count: int | None, what: str, warmup_s: float) -> knee.Measure:
         """Measures a rate, keeps the measurement and says what it was."""

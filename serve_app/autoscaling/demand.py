@@ -12,6 +12,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from serve_app.autoscaling.arrivals import BLUR_S, Rate
 from serve_app.replica import LOOK_BACK_S, RATES_OVER_S, ReplicaSignals
 
 TYPICAL_OVER_S = 60.0
@@ -85,6 +86,10 @@ class Demand:
     kv_usage: float
     """In caches of one replica's size."""
     output_tokens_per_s: float
+    backlog: float
+    """Requests that will wait by the time replicas are ready; 0 where their start-up time is not known."""
+    jumped: bool
+    """Arrivals have just become more by more than chance."""
     overflows: bool
     """There are more requests than slots."""
     settled: bool
@@ -98,10 +103,14 @@ class Demand:
 class Estimator:
     """Turns observations into demand; remembers what a request is like."""
 
-    def __init__(self, max_running: int, slots: float) -> None:
-        """`max_running` is one replica's, `slots` those of them that are meant to be busy."""
+    def __init__(self, max_running: int, slots: float, startup_s: float | None = None) -> None:
+        """`max_running` is one replica's, `slots` those of them that are meant to be busy; `startup_s` is how long
+        replicas take to start, where that is known."""
         self._max_running = max_running
         self._slots = slots
+        self._startup_s = startup_s
+        self._ordered_at: float | None = None
+        self._arrivals = Rate()
         self._service_s = _Typical()
         self._kv_usage = _Typical()
         self._output_tokens_per_s = _Typical()
@@ -109,7 +118,7 @@ class Estimator:
         self._growths: deque[tuple[float, float]] = deque()
         self._before: float | None = None
         self._replicas: int | None = None
-        self._settled_at = -math.inf
+        self._settled_at = self._whole_at = -math.inf
 
     def demand(self, seen: Observation, totals: Totals) -> Demand:
         since = 0.0 if self._before is None else seen.at_s - self._before
@@ -124,7 +133,9 @@ class Estimator:
         # What waits while replicas start, or have not had the time to take it, keeps these and orders no more.
         most = math.inf if complete else seen.target * self._slots
         arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
-        requests = arrivals_per_s * (self._service_s.value or 0.0)
+        if seen.at_s >= self._whole_at:
+            self._arrivals.add(seen.at_s, arrivals_per_s)
+        requests = self._arrivals.per_s * (self._service_s.value or 0.0)
         if not totals.replicas or self._service_s.value is None:
             requests = max(requests, min(totals.requests, most))
         waits = totals.waiting + totals.held > QUEUED * totals.requests
@@ -135,17 +146,38 @@ class Estimator:
             lasting=max(requests, min(totals.held + (0.0 if waits else totals.running), most)),
             kv_usage=max(totals.kv_usage, requests * (self._kv_usage.value or 0.0)),
             output_tokens_per_s=max(totals.output_tokens_per_s, requests * (self._output_tokens_per_s.value or 0.0)),
+            backlog=self._backlog(seen, totals, requests),
+            jumped=self._arrivals.jumped(seen.at_s),
             overflows=totals.requests > (1 + QUEUED) * self._max_running * totals.replicas,
             settled=settled,
             waits=waits,
             crowded=bool(queues) and all(queues) and complete,
         )
 
+    def _backlog(self, seen: Observation, totals: Totals, requests: float) -> float:
+        """What waits, and what of `requests` will have found no slot by the time replicas ordered now are ready, or
+        those ordered already."""
+        if self._startup_s is None:
+            return 0.0
+        if seen.target <= totals.replicas:
+            self._ordered_at = None
+        elif self._ordered_at is None:
+            self._ordered_at = seen.at_s
+        left_s = self._startup_s if self._ordered_at is None else self._ordered_at + self._startup_s - seen.at_s
+        excess = max(0.0, requests - self._max_running * totals.replicas)
+        grows_per_s = excess / self._service_s.value if self._service_s.value else 0.0
+        return totals.waiting + totals.held + grows_per_s * max(0.0, left_s)
+
     def _settled(self, seen: Observation) -> bool:
-        """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke."""
-        if self._replicas is not None and len(seen.replicas) > self._replicas:
-            self._settled_at = seen.at_s + RATES_OVER_S + LOOK_BACK_S
-        self._replicas = len(seen.replicas)
+        """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke.
+
+        One that has gone took along what it had accepted within that time: arrivals count again when it has passed.
+        """
+        before, self._replicas = self._replicas, len(seen.replicas)
+        if before is not None and before != self._replicas:
+            self._whole_at = seen.at_s + BLUR_S
+            if before < self._replicas:
+                self._settled_at = self._whole_at
         return seen.at_s >= self._settled_at
 
     def _growth(self, at_s: float, held: float) -> float:

@@ -1,9 +1,10 @@
 """How many replicas the demand asks for. No clock, no Ray: a simulator runs it as it is.
 
 Each observation gives a need, in replicas. Replicas come once a need for them has lasted `upscale_delay_s`, at once
-when there are more requests than slots. They go once no moment of `downscale_delay_s` needed them or kept them busy: so
-they come soon, go late, and never go within the down delay of having come. The windows are those of Kubernetes'
-stabilisation: up to the lowest of the needs seen lately, down to the highest.
+when arrivals have jumped by more than chance or there are more requests than slots. They go once no moment of
+`downscale_delay_s` needed them or kept them busy: so they come soon, go late, and never go within the down delay of
+having come. The windows are those of Kubernetes' stabilisation: up to the lowest of the needs seen lately, down to the
+highest.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Decision:
     reason: str
     """For people."""
     needs: dict[str, float]
-    """Replicas by what needs them: slots, kv_cache, tokens, queue, ttft."""
+    """Replicas by what needs them: slots, backlog, kv_cache, tokens, queue, ttft."""
 
 
 class Policy:
@@ -45,8 +46,9 @@ class Policy:
     def __init__(self, settings: Autoscaling, max_running: int) -> None:
         """`max_running` is one replica's."""
         self._settings = settings
+        self._max_running = max_running
         self._slots = settings.target_load * max_running
-        self._estimator = Estimator(max_running, self._slots)
+        self._estimator = Estimator(max_running, self._slots, settings.startup_s)
         self._sustained = _Extreme(operator.le, settings.upscale_delay_s)
         self._peak = _Extreme(operator.ge, settings.downscale_delay_s)
         self._began = False
@@ -57,7 +59,7 @@ class Policy:
         demand = self._estimator.demand(seen, totals)
         known = self._needs(demand, demand.requests)
         needs = self._needs(demand, demand.lasting) | self._vague_needs(totals, demand)
-        at_once = _whole(max(known.values())) if demand.overflows and demand.settled else 0
+        at_once = _whole(max(known.values())) if demand.settled and (demand.overflows or demand.jumped) else 0
         cause, most = max(needs.items(), key=operator.itemgetter(1))
         need = _whole(most)
         if silent := not seen.replicas and not seen.held and seen.target > 0:
@@ -79,6 +81,8 @@ class Policy:
         """Replicas by cause, before delays and bounds."""
         settings = self._settings
         needs = {"slots": requests / self._slots, "kv_cache": demand.kv_usage / settings.target_kv_usage}
+        if settings.startup_s is not None:
+            needs["backlog"] = (demand.requests + demand.backlog) / self._max_running if demand.backlog else 0.0
         if settings.tokens_per_s is not None:
             needs["tokens"] = demand.output_tokens_per_s / settings.tokens_per_s
         return needs
@@ -98,6 +102,7 @@ class Policy:
         settings = self._settings
         facts = {
             "slots": f"{demand.lasting:.1f} requests at {self._slots:.3g} a replica",
+            "backlog": f"{demand.backlog:.1f} requests will wait by the time replicas are ready",
             "kv_cache": f"the requests need {demand.kv_usage:.0%} of a replica's KV cache",
             "tokens": f"{demand.output_tokens_per_s:.0f} tokens/s at {settings.tokens_per_s or 0:.0f} a replica",
             "queue": f"{totals.waiting + totals.held:.1f} requests wait, at every replica",

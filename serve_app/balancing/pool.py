@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from serve_app.balancing.bag import Bag
 from serve_app.balancing.pick import first_uncrowded, least_loaded_of_two
 from serve_app.balancing.ring import Ring
 from serve_app.errors import ApiError
@@ -92,8 +93,21 @@ class Replica:
         return self.serves(now) and now >= self.full_until and self.occupied < self.info.capacity
 
 
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A request that waits, and what it gets."""
+
+    avoid: frozenset[str]
+    key: Key | None
+    granted: asyncio.Future[Replica]
+
+
 class ReplicaPool:
-    """The replicas of one model; hands out the one that suits a request best and waits when there is none."""
+    """The replicas of one model; hands out the one that suits a request best and waits when there is none.
+
+    Requests that wait are served in the order in which they came, by whoever makes room: each is given its replica, so
+    that none is woken for nothing, and room for one costs the same however many replicas are full and requests wait.
+    """
 
     def __init__(
         self,
@@ -111,10 +125,12 @@ class ReplicaPool:
         self._rng = rng or random.Random()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
+        self._room: Bag[Replica] = Bag()
+        """Those that accept one more request."""
         self._ring = Ring()
         self.placed: dict[Placed, int] = {"home": 0, "second": 0, "spilled": 0, "none": 0}
         """Requests handed out so far."""
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._waiters: dict[_Waiter, None] = {}
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -145,7 +161,9 @@ class ReplicaPool:
         self._candidates = tuple(replicas.values())
         if self._affinity:
             self._ring.update(replicas)
-        self._wake(len(self._waiters))
+        now = self._clock()
+        self._room = Bag(replica for replica in self._candidates if replica.accepts(now))
+        self._serve_waiters()
 
     async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None) -> Replica:
         """A replica with room for one more request, which it counts from now; `release` it afterwards.
@@ -154,15 +172,12 @@ class ReplicaPool:
         same replica while it is there, has room and is not much more loaded than others. Raises ApiError 503 when no
         replica comes up in time, 429 when all stay full or too many requests wait already.
         """
-        replica = None if self._waiters else self._pick(avoid, key)
-        if replica is None:
-            replica = await self._wait(avoid, key)
-        replica.in_flight += 1
-        return replica
+        replica = None if self._waiters else self._take(avoid, key)
+        return replica or await self._wait(avoid, key)
 
     def release(self, replica: Replica) -> None:
         replica.in_flight -= 1
-        self._wake(1)
+        self._reconsider(replica)
 
     def succeeded(self, replica: Replica) -> None:
         """It answered: whatever it did before is forgiven."""
@@ -173,29 +188,39 @@ class ReplicaPool:
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
         replica.breaks += 1
         replica.shunned_until = self._clock() + pause
-        self._wake_after(pause)
+        self._leave_out(replica, pause)
 
     def full(self, replica: Replica) -> None:
         """It said it is full, which this process did not know."""
         replica.full_until = self._clock() + FULL_FOR_S
-        self._wake_after(FULL_FOR_S)
+        self._leave_out(replica, FULL_FOR_S)
+
+    def _take(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
+        """A replica with room, which counts the request from now."""
+        replica = self._pick(avoid, key)
+        if replica is not None:
+            replica.in_flight += 1
+            if replica.occupied >= replica.info.capacity:
+                self._room.discard(replica)
+        return replica
 
     def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
-        now = self._clock()
-
         def usable(replica: Replica) -> bool:
-            return replica.id not in avoid and replica.accepts(now)
+            return replica.id not in avoid
 
-        other = least_loaded_of_two(self._candidates, lambda replica: replica.pressure, usable, self._rng)
+        other = least_loaded_of_two(self._room, lambda replica: replica.pressure, usable, self._rng)
         if other is None:
             return None
         if key is None or not self.affine:
             self.placed["none"] += 1
             return other
+
+        # A cached prefix saves less than a wait for a place in the batch costs, where there is one elsewhere.
+        def fits(replica: Replica) -> bool:
+            return replica in self._room and usable(replica) and (other.queues or not replica.queues)
+
         preferred = [self._replicas[self._ring.home(hash)] for hash in key]
         slack = max(1.0, PATIENCE * other.info.max_running)
-        # A cached prefix saves less than a wait for a place in the batch costs, where there is one elsewhere.
-        fits = (lambda replica: usable(replica) and not replica.queues) if not other.queues else usable
         chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack) or other
         self.placed["home" if chosen is preferred[0] else "second" if chosen is preferred[1] else "spilled"] += 1
         return chosen
@@ -208,37 +233,49 @@ class ReplicaPool:
         if len(self._waiters) >= self._limits.max_waiting:
             raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
         began = self._clock()
-        while True:
-            limit = self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
-            left = began + limit - self._clock()
-            if left <= 0:
-                raise self._timed_out(limit)
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters[waiter] = None
-            try:
-                async with asyncio.timeout(left):
-                    await waiter
-            except TimeoutError:
-                continue
-            except asyncio.CancelledError:
-                self._wake(1)
-                raise
-            finally:
-                self._waiters.pop(waiter, None)
-            if (replica := self._pick(avoid, key)) is not None:
-                self._wake(1)
-                return replica
+        waiter = _Waiter(avoid, key, asyncio.get_running_loop().create_future())
+        self._waiters[waiter] = None
+        # Those before it may be waiting because they avoid the replicas that have room.
+        self._serve_waiters()
+        try:
+            # Which of the two holds may change meanwhile, with the replicas.
+            for limit in sorted((self._limits.wait_timeout_s, self._limits.start_timeout_s)):
+                await asyncio.wait((waiter.granted,), timeout=began + limit - self._clock())
+                if waiter.granted.done():
+                    return waiter.granted.result()
+                if self._limit_s() <= limit:
+                    break
+        except asyncio.CancelledError:
+            if waiter.granted.done():
+                self.release(waiter.granted.result())
+            raise
+        finally:
+            self._waiters.pop(waiter, None)
+        raise self._timed_out(self._limit_s())
 
-    def _wake_after(self, pause_s: float) -> None:
-        asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._wake, 1)
+    def _limit_s(self) -> float:
+        return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
 
-    def _wake(self, count: int) -> None:
+    def _serve_waiters(self) -> None:
+        served = []
         for waiter in self._waiters:
-            if count <= 0:
-                return
-            if not waiter.done():
-                waiter.set_result(None)
-                count -= 1
+            if not self._room:
+                break
+            if (replica := self._take(waiter.avoid, waiter.key)) is not None:
+                waiter.granted.set_result(replica)
+                served.append(waiter)
+        for waiter in served:
+            del self._waiters[waiter]
+
+    def _leave_out(self, replica: Replica, pause_s: float) -> None:
+        self._room.discard(replica)
+        asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._reconsider, replica)
+
+    def _reconsider(self, replica: Replica) -> None:
+        """It may have room now."""
+        if self._replicas.get(replica.id) is replica and replica.accepts(self._clock()):
+            self._room.add(replica)
+            self._serve_waiters()
 
     def _timed_out(self, limit: float) -> ApiError:
         if self._serving():

@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
         scanned = scan(job.inputs)
         with Journal(job.output, job.errors, scanned) as journal:
-            if args.config:
+            summary = Summary.of(journal)
+            if summary.done == summary.total:
+                progress.say("every line is answered already")
+            elif args.config:
                 summary = _with_engines(args, job, scanned.models, journal, progress)
             else:
                 summary = _over_http(args, job, journal, progress)
@@ -48,15 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.stopped("interrupted; the same command goes on from here")
         return INTERRUPTED
     progress.finished(summary)
-    return 1 if summary.failed else 0
+    return 1 if summary.failed + summary.before_failed else 0
 
 
 def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: Progress) -> Summary:
     async def work() -> Summary:
         async with HttpClient(args.base_url, args.api_key) as client:
             served = replace(job, models=await client.models())
-            pace = Pace(most=args.concurrency)
-            return await run(served, client, journal=journal, pace=pace, progress=progress.update)
+            return await run(served, client, lambda _: Pace(most=args.concurrency), journal, progress.update)
 
     return asyncio.run(work())
 
@@ -71,8 +73,8 @@ def _with_engines(
     engines = LocalEngines(config.model_copy(update={"models": asked or config.models[:1]}), progress.say)
 
     async def work() -> Summary:
-        pace = engines.pace(args.concurrency)
-        return await run(served, engines.client(), journal=journal, pace=pace, progress=progress.update)
+        client = engines.client()
+        return await run(served, client, lambda name: engines.pace(name, args.concurrency), journal, progress.update)
 
     engines.start()
     try:
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--config", type=Path, help="a configuration, whose engines are started and stopped")
     where.add_argument("--base-url", help="a running service, such as http://127.0.0.1:8000")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="its key (OPENAI_API_KEY)")
-    parser.add_argument("--concurrency", type=int, default=MOST, help="the most requests open at once")
+    parser.add_argument("--concurrency", type=int, default=MOST, help="the most requests of a model open at once")
     parser.add_argument("--priority", type=int, default=PRIORITY, help="of lines without one; others' requests have 0")
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="the summary as a JSON object on stdout")

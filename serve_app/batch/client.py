@@ -42,8 +42,9 @@ class Client(Protocol):
         """POST a JSON body to a route (`/v1/...`). Raises NoAnswer."""
         ...
 
-    async def load(self) -> Load | None:
-        """What the service holds now; None where it does not tell."""
+    async def load(self, model: str | None) -> Load | None:
+        """What the service holds of a model now, or of all; None where it does not tell. Others' requests are those for
+        any model: they may share a machine."""
         ...
 
 
@@ -65,7 +66,7 @@ class HttpClient:
         self._headers = {BATCH_HEADER.decode(): "1"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._begun: int | None = None
+        self._begun: dict[str | None, int] = {}
 
     async def __aenter__(self) -> HttpClient:
         self._session = aiohttp.ClientSession(
@@ -95,18 +96,21 @@ class HttpClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswer(str(error) or type(error).__name__, sent=True) from error
 
-    async def load(self) -> Load | None:
-        """What this project's service says at /load; None from another's."""
+    async def load(self, model: str | None) -> Load | None:
+        """What this project's service says at /load; None from another's. All models where it does not know the name,
+        which may be an alias."""
         with contextlib.suppress(NoAnswer, msgspec.DecodeError):
             status, body = await self._get("/load")
             if status == 200:
-                models = msgspec.json.decode(body, type=dict[str, ModelLoad]).values()
-                begun = sum(model.interactive_begun for model in models)
-                before, self._begun = begun if self._begun is None else self._begun, begun
+                loads = msgspec.json.decode(body, type=dict[str, ModelLoad])
+                everyone = loads.values()
+                own = [loads[model]] if model in loads else everyone
+                begun = sum(load.interactive_begun for load in everyone)
+                before, self._begun[model] = self._begun.get(model, begun), begun
                 return Load(
-                    running=sum(model.running for model in models),
-                    waiting=sum(model.waiting for model in models),
-                    others=sum(model.interactive for model in models) + max(0, begun - before),
+                    running=sum(load.running for load in own),
+                    waiting=sum(load.waiting for load in own),
+                    others=sum(load.interactive for load in everyone) + max(0, begun - before),
                 )
         return None
 

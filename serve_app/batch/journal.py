@@ -3,9 +3,9 @@
 Every line of either carries, in its `id`, which input it answers and which line of it, so a run that was killed goes on
 from the two files alone. Lines are appended whole; what a killed run left of a last line is cut off.
 
-Durability: a line is the kernel's as soon as `add` returns, so nothing is lost when this process is killed. The files
-are synced to disk every SYNC_S and at the end: a machine that loses its power may lose the lines of the last second,
-which are then sent again.
+Durability: a line is the kernel's as soon as `add` returns, so nothing is lost when this process is killed. Whoever
+adds calls `sync` every SYNC_S and at the end: a machine that loses its power may lose the lines since, which are then
+sent again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +51,10 @@ class Journal:
         """Lines of the error file."""
         self.total = scan.lines
         """Lines of the input."""
+        self.models = scan.models
+        """Named by them."""
         self._fingerprint = scan.fingerprint
         self._done = bytearray((scan.lines + 7) // 8)
-        self._synced = time.monotonic()
         if output.resolve() == errors.resolve():
             raise JournalError(f"{output} cannot hold both answers and errors: give --errors another name")
         self._output = _Appended(output)
@@ -88,14 +88,11 @@ class Journal:
             self.failed += 1
         else:
             self.succeeded += 1
-        if time.monotonic() - self._synced > SYNC_S:
-            self.sync()
 
     def sync(self) -> None:
-        """Wait until the disk has it all."""
+        """Wait until the disk has what was added before. Blocks; lines may be added meanwhile, from another thread."""
         self._output.sync()
         self._errors.sync()
-        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Let another run have the files."""

@@ -89,9 +89,10 @@ class LocalEngines:
         forwarder = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
         return PoolClient(self._engines.catalogue, forwarder, Metrics())
 
-    def pace(self, most: int = MOST) -> Pace:
-        """One that fills the engines from the first moment; their largest model's, since a file may be all its."""
-        full = max(replica_bounds(model)[0] * model.max_running for model in self.config.models)
+    def pace(self, named: str | None = None, most: int = MOST) -> Pace:
+        """One that fills a model's engines from the first moment; without a name the largest model's."""
+        models = [model for model in self.config.models if named in model.names] or self.config.models
+        full = max(replica_bounds(model)[0] * model.max_running for model in models)
         return Pace(max(START, int(full * (1 + QUEUED_ALONE))), most, queued=QUEUED_ALONE)
 
     def stop(self) -> None:

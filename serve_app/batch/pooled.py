@@ -31,7 +31,7 @@ class PoolClient:
         self._metrics = metrics
         self._open: Counter[str] = Counter()
         self._pools: dict[str, ReplicaPool] = {}
-        self._begun: dict[str, int] = {}
+        self._begun: dict[str | None, dict[str, int]] = {}
 
     @property
     def open(self) -> Mapping[str, int]:
@@ -59,16 +59,21 @@ class PoolClient:
             raise NoAnswer(str(error), sent=True) from error
         return Answer(answer.status, b"".join(answer.pieces))
 
-    async def load(self) -> Load | None:
-        """What the replicas of the models this batch uses last reported."""
-        replicas = [replica for pool in self._pools.values() for replica in pool.replicas]
-        begun = {replica.id: replica.load.interactive_begun for replica in replicas}
-        new = sum(max(0, count - self._begun.get(id, count)) for id, count in begun.items())
-        self._begun = begun
+    async def load(self, model: str | None) -> Load | None:
+        """What the replicas of a model last reported, or of all that this batch uses; others, of all that it uses. None
+        where there is no such model."""
+        everyone = [replica for pool in self._pools.values() for replica in pool.replicas]
+        try:
+            own = self._catalogue.pool(model).replicas if model else everyone
+        except ApiError:
+            return None
+        begun = {replica.id: replica.load.interactive_begun for replica in everyone}
+        before, self._begun[model] = self._begun.get(model, {}), begun
+        new = sum(max(0, count - before.get(id, count)) for id, count in begun.items())
         return Load(
-            running=sum(replica.load.running for replica in replicas),
-            waiting=sum(replica.load.waiting for replica in replicas),
-            others=new + sum(replica.load.interactive for replica in replicas),
+            running=sum(replica.load.running for replica in own),
+            waiting=sum(replica.load.waiting for replica in own),
+            others=new + sum(replica.load.interactive for replica in everyone),
         )
 
 

@@ -43,14 +43,15 @@ class Progress:
             # Where nobody watches, a line every half minute says enough.
             pause_s = 0.1 if sys.stderr.isatty() else 30.0
             self._bar = tqdm(
-                total=summary.total, initial=summary.done, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
+                total=summary.total, initial=summary.before, bar_format=BAR, mininterval=pause_s, dynamic_ncols=True
             )
-            return
         tokens_per_s = summary.output_tokens / max(summary.seconds, 1e-9)
         self._bar.set_postfix_str(
             f"{tokens_per_s:,.0f} tokens/s, {summary.open} open, {summary.failed} failed", refresh=False
         )
         self._bar.update(summary.done - self._bar.n)
+        if summary.done == summary.total:
+            self._close()
 
     def finished(self, summary: Summary) -> None:
         """The run is complete."""
@@ -84,7 +85,11 @@ class Progress:
             f"{summary.output_tokens / seconds:,.0f} tokens/s, {summary.succeeded / seconds:,.1f} lines/s"
         )
         lines.append(f"answers: {self._output}")
-        if summary.failed:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.errors.items()))
-            lines.append(f"errors:  {self._errors} ({kinds}); remove it and run again to try those lines again")
+        if summary.failed + summary.before_failed:
+            kinds = [f"{count:,} {kind}" for kind, count in sorted(summary.errors.items())]
+            if summary.before_failed:
+                kinds.append(f"{summary.before_failed:,} by earlier runs")
+            lines.append(
+                f"errors:  {self._errors} ({', '.join(kinds)}); remove it and run again to try those lines again"
+            )
         return lines

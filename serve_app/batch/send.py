@@ -30,13 +30,15 @@ class Stopped(Exception):
 class Sender:
     """One client's open requests, bounded by a pace. An async context manager."""
 
-    def __init__(self, client: Client, pace: Pace) -> None:
+    def __init__(self, client: Client, pace: Pace, model: str | None = None) -> None:
+        """`model` names the one that all of them are for, if they are."""
         self.open = 0
         """Requests under way."""
         self.retries = 0
         """Requests sent again."""
         self._client = client
         self._pace = pace
+        self._model = model
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._failing_since: float | None = None
 
@@ -117,7 +119,7 @@ class Sender:
 
     async def _look(self) -> None:
         while True:
-            if (load := await self._client.load()) is not None:
+            if (load := await self._client.load(self._model)) is not None:
                 self._pace.seen(time.monotonic(), load)
             self._wake()
             await asyncio.sleep(self._pace.paused_s(time.monotonic()) or LOOK_S)

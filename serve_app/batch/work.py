@@ -91,7 +91,7 @@ class Work:
             self._before, _ = await asyncio.to_thread(tally, job.output, job.errors)
             self._failed = 0
             try:
-                self.summary = await run(job, self.client, pace=Pace(most=self._max_open), progress=self._see)
+                self.summary = await run(job, self.client, self._pace, progress=self._see)
                 return None if self.summary.total else Problem(code="empty_file", message="the input has no lines")
             except InputError as error:
                 return Problem(code="invalid_input", message=str(error))
@@ -99,6 +99,9 @@ class Work:
                 self.summary = Summary()
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
+
+    def _pace(self, model: str | None) -> Pace:
+        return Pace(most=self._max_open)
 
     def _job(self) -> Job:
         folder = self._store.work(self._batch)
@@ -171,7 +174,8 @@ def _finalizing(batch: Batch) -> Batch:
         return batch
     now = int(time.time())
     expired = now if now >= batch.expires_at and batch.status != "cancelling" else None
-    return replace(batch, status="finalizing", finalizing_at=now, expired_at=expired)
+    begun = batch.in_progress_at or (None if expired or batch.status == "cancelling" else now)
+    return replace(batch, status="finalizing", in_progress_at=begun, finalizing_at=now, expired_at=expired)
 
 
 def _ended(batch: Batch, counts: Counts, usage: Usage, files: list[File]) -> Batch:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from serve_app.balancing.pool import ReplicaPool
 from serve_app.errors import ApiError
+from serve_app.ingress.forward import DROPPED_RESPONSE_HEADERS
 from serve_app.replica import TOKEN_HEADER
 
 POOL = "/v1/batches"
@@ -21,7 +22,6 @@ POOL = "/v1/batches"
 PATHS = ("/v1/files", "/v1/files/{rest:path}", "/v1/batches", "/v1/batches/{rest:path}")
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 KEPT_REQUEST_HEADERS = ("content-type", "accept", "range", "x-request-id")
-DROPPED_RESPONSE_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server"})
 FORM_BYTES = 2**20
 """What a multipart body may hold beside its file."""
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
@@ -61,8 +61,10 @@ class BatchApi:
             raise ApiError(503, message, code="batch_api_not_ready", retry_after_s=5) from None
         finally:
             self._pool.release(replica)
-        kept = {name: value for name, value in answer.headers.items() if name.lower() not in DROPPED_RESPONSE_HEADERS}
-        return StreamingResponse(_pieces(answer), answer.status, kept)
+        response = StreamingResponse(_pieces(answer), answer.status)
+        headers_back = ((name.lower(), value) for name, value in answer.raw_headers)
+        response.raw_headers = [one for one in headers_back if one[0] not in DROPPED_RESPONSE_HEADERS]
+        return response
 
 
 class _Bounded:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from serve_app.autoscaling import held
 from serve_app.balancing.pool import Limits, ReplicaPool
 from serve_app.config import ServiceConfig
+from serve_app.ingress.backpressure import bound_queues
 from serve_app.ingress.batches import POOL, BatchApi
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.engines import Engines, listen
@@ -45,6 +46,7 @@ class IngressReplica:
         self._config = config
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
             logger.warning(SLOW_PROXY)
+        bound_queues()
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._engines = Engines(config.models, engines, limits)
         self._batches: ReplicaPool | None = None

@@ -21,7 +21,8 @@ from serve_app.replica import BATCH_HEADER, DEAD, DIED, REFUSED_HEADER, TOKEN_HE
 _KEPT_REQUEST_HEADERS = frozenset(
     {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate", BATCH_HEADER}
 )
-_DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
+DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
+"""Of one connection alone, or set anew by the server towards the client."""
 
 
 class Forwarder:
@@ -78,7 +79,7 @@ class Forwarder:
             if refusal := header(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
             seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
-            kept = [one for one in answer.headers if one[0] not in _DROPPED_RESPONSE_HEADERS]
+            kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
             await send({"type": "http.response.start", "status": answer.status, "headers": kept})
             while chunk := await answer.read():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import random
@@ -15,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from serve_app.batch.client import HttpClient
+from serve_app.batch.pace import Load
 from tests.support.service import Service
 
 
@@ -71,6 +74,8 @@ def test_every_line_is_answered_and_a_bad_one_costs_only_itself(simulated: Servi
     summary = json.loads(out)
     assert (summary["total"], summary["succeeded"], summary["failed"]) == (46, 43, 3)
     assert summary["output_tokens"] == 40 * 8 + 4 + 4
+    status, out, err = finished(start(Service("http://127.0.0.1:9"), input))
+    assert (status, "3 by earlier runs" in out) == (1, True), "it is complete: no service is needed to say so"
 
 
 def test_killed_at_random_moments_it_answers_each_line_once(simulated: Service, tmp_path: Path) -> None:
@@ -113,6 +118,16 @@ def test_a_service_that_refuses_slows_it_and_loses_nothing(simulated: Service, t
     assert json.loads(out)["retries"] > 0 and len(lines(tmp_path / "out.jsonl")) == 60
 
 
+def test_one_that_is_stopped_says_how_to_go_on(simulated: Service, tmp_path: Path) -> None:
+    input = write(tmp_path / "in.jsonl", [request(str(number), "narrow") for number in range(200)])
+    process = start(simulated, input)
+    while not lines_of(tmp_path / "out.jsonl"):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    status, _, err = finished(process)
+    assert status == 130 and "goes on from here" in err and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("change", "reason"), [("twice", "must not come twice"), ("changed", "another input"), ("away", "/v1/models")]
 )
@@ -135,3 +150,10 @@ def test_what_is_wrong_with_the_whole_is_said_before_anything_is_sent(
 def test_the_service_tells_what_its_replicas_hold(simulated: Service) -> None:
     load = httpx.get(f"{simulated.url}/load", timeout=10).json()
     assert load["pair"].keys() == {"running", "waiting", "interactive", "interactive_begun"}
+
+    async def seen(*models: str | None) -> list[Load | None]:
+        async with HttpClient(simulated.url) as client:
+            return [await client.load(model) for model in models]
+
+    one, unknown, everything = asyncio.run(seen("pair", "nobody", None))
+    assert one and everything and unknown == everything

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -67,6 +68,41 @@ def test_a_batch_outlives_the_process_that_runs_it(client: openai.OpenAI, batch_
     batch = end(client, batch)
     assert batch.status == "completed" and batch.request_counts.completed == 400
     assert contents(client, batch.output_file_id).keys() == {str(number) for number in range(400)}
+
+
+def test_an_upload_comes_no_faster_than_it_is_stored(
+    client: openai.OpenAI, simulated: Service, batch_directory: Path
+) -> None:
+    """While its process stands still, so does the client: none of the processes between them keeps the upload."""
+    sent = 0
+
+    def form() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+        for _ in range(128):
+            yield bytes(2**20)
+            sent += 2**20
+        yield b"\r\n--b--\r\n"
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    pid = holder(batch_directory / "batch.sqlite3")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            upload = thread.submit(httpx.post, f"{simulated.url}/v1/files", content=form(), headers=headers, timeout=60)
+            until(lambda: sent > 0)
+            before = 0
+            while before < sent:
+                before = sent
+                time.sleep(1)
+            os.kill(pid, signal.SIGCONT)
+            file = upload.result().json()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert before < 64 * 2**20
+    assert file["bytes"] == 128 * 2**20
+    assert client.files.delete(file["id"]).deleted
 
 
 @pytest.mark.parametrize(("model", "fewest", "most"), [("scaled", 1, 2), ("sleepy", 0, 1)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -147,3 +147,59 @@ def test_what_a_request_is_like_is_not_forgotten_while_idle() -> None:
     for hour in range(1, 100):
         demand_of(estimator, Observation(3600.0 * hour, (ReplicaSignals(),), 1, 0))
     assert demand_of(estimator, Observation(360_001.0, (ReplicaSignals(arrivals_per_s=3),), 1, 0)) == pytest.approx(6)
+
+
+def test_a_jump_is_ordered_although_slots_are_free_and_the_delay_is_long() -> None:
+    one = Policy(Autoscaling(max_replicas=9, target_load=0.7, upscale_delay_s=60), MAX_RUNNING)
+    targets = []
+    for i, rate in enumerate([1.0] * 40 + [8.0]):
+        signals = ReplicaSignals(running=4, arrivals_per_s=rate, service_s=SERVICE_S)
+        targets.append(one.decide(Observation(STEP_S * i, (signals,), 1, 0)).replicas)
+    assert targets == [1] * 40 + [5]
+
+
+def test_a_replica_that_leaves_takes_arrivals_along_that_were_none_the_less() -> None:
+    """Two a second each; when one is no longer seen, its two seconds of arrivals are missing for a while."""
+    estimator = Estimator(MAX_RUNNING, SLOTS)
+    one = ReplicaSignals(running=4, arrivals_per_s=2.0, service_s=SERVICE_S)
+    for i in range(40):
+        demand_of(estimator, Observation(STEP_S * i, (one, one, one), 3, 0))
+    found = [demand_of(estimator, Observation(20 + STEP_S * i, (one, one), 2, 0)) for i in range(6)]
+    later = [
+        demand_of(estimator, Observation(23 + STEP_S * i, (replace(one, arrivals_per_s=3.0),) * 2, 2, 0))
+        for i in range(20)
+    ]
+    assert found + later == pytest.approx([6.0 * SERVICE_S] * 26)
+
+
+def backlogs(startup_s: float | None, targets: list[int]) -> list[float]:
+    """Of one full replica, half a second apart, while 5 requests of 4 s arrive a second and so many are wanted."""
+    estimator = Estimator(MAX_RUNNING, SLOTS, startup_s)
+    signals = ReplicaSignals(running=MAX_RUNNING, waiting=3, arrivals_per_s=5, service_s=SERVICE_S)
+    found = []
+    for i, target in enumerate([1, *targets]):
+        seen = Observation(STEP_S * i, (signals,), target, held=1)
+        found.append(estimator.demand(seen, Totals.of(seen)).backlog)
+    return found[1:]
+
+
+def test_what_will_wait_is_what_waits_and_what_finds_no_slot_meanwhile() -> None:
+    # Of the 20 in progress by what arrives, 10 have no slot: 2.5 a second.
+    assert backlogs(8.0, [1, 1]) == [pytest.approx(4 + 2.5 * 8)] * 2
+
+
+def test_replicas_that_were_ordered_are_soon_there() -> None:
+    assert backlogs(2.0, [1, 3, 3, 3, 3, 3, 3]) == pytest.approx([9, 9, 7.75, 6.5, 5.25, 4, 4])
+
+
+def test_without_a_start_up_time_nothing_is_foretold() -> None:
+    assert backlogs(None, [1, 3]) == [0, 0]
+
+
+def test_a_backlog_orders_replicas_that_work_it_off() -> None:
+    signals = ReplicaSignals(running=MAX_RUNNING, waiting=2, arrivals_per_s=5, service_s=SERVICE_S)
+    for startup_s, replicas in ((None, 3), (8.0, 5)):
+        one = Policy(Autoscaling(max_replicas=9, target_load=0.7, startup_s=startup_s), MAX_RUNNING)
+        *_, decision = [one.decide(Observation(at_s, (signals,), 1, 0)) for at_s in (0.0, 0.5)]
+        assert decision.replicas == replicas
+    assert "22.0 requests will wait" in decision.reason

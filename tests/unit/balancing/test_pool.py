@@ -89,6 +89,97 @@ async def test_a_request_waits_for_room_in_order_of_arrival() -> None:
     assert order == [0, 1, 2] and pool.waiting == 0
 
 
+async def test_room_for_one_is_given_to_the_first_and_costs_the_same_however_many_wait() -> None:
+    draws = 0
+
+    class Counting(random.Random):
+        def random(self) -> float:
+            nonlocal draws
+            draws += 1
+            return super().random()
+
+    full = [published(str(number), capacity=1, in_flight=1) for number in range(1000)]
+    pool = ReplicaPool("m", Limits(1000, 5, 5), Counting())
+    pool.update(full)
+    waiting = [asyncio.create_task(pool.acquire(key=(number, number))) for number in range(1000)]
+    await asyncio.sleep(0)
+    draws = 0
+    for number in (7, 3):
+        pool.update([*full[:number], published(str(number), capacity=1), *full[number + 1 :]])
+    pool.release(await waiting[0])
+    await asyncio.sleep(0)
+    assert [(await task).id for task in waiting[:3]] == ["7", "3", "7"]
+    assert pool.waiting == 997 and draws < 10
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert pool.waiting == 0
+
+
+async def test_room_for_several_is_shared_out_in_order_of_arrival() -> None:
+    pool = pool_of(published("a", capacity=3, in_flight=3))
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(4)]
+    await asyncio.sleep(0)
+    pool.update([published("a", capacity=3)])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting] == [True, True, True, False]
+    pool.release(await waiting[1])
+    assert (await waiting[3]).in_flight == 3
+
+
+async def test_one_that_avoids_what_has_room_holds_up_nobody_and_keeps_its_place() -> None:
+    pool = pool_of(published("a", capacity=1, in_flight=1), published("b", capacity=1, in_flight=1))
+    picky = asyncio.create_task(pool.acquire(frozenset({"a"})))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    pool.update([published("a", capacity=1), published("b", capacity=1, in_flight=1)])
+    replica = await asyncio.wait_for(other, 1)
+    pool.release(replica)
+    late = await asyncio.wait_for(pool.acquire(), 1)
+    assert (replica.id, late.id) == ("a", "a")
+    last = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    pool.update([published("a", capacity=1, in_flight=1), published("b", capacity=1)])
+    assert (await asyncio.wait_for(picky, 1)).id == "b" and not last.done()
+    last.cancel()
+
+
+async def test_a_replica_that_has_left_gives_nobody_room() -> None:
+    pool = pool_of(published("a", capacity=1))
+    replica = await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    pool.update([published("b", capacity=1, in_flight=1)])
+    pool.release(replica)
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    pool.update([published("b", capacity=1)])
+    assert (await waiting).id == "b"
+
+
+async def test_a_replica_left_alone_for_a_while_is_given_to_those_who_wait_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "FULL_FOR_S", 0.02)
+    pool = pool_of(published("a"))
+    replica = await pool.acquire()
+    pool.full(replica)
+    pool.release(replica)
+    assert (await asyncio.wait_for(pool.acquire(), 1)) is replica
+
+
+async def test_which_limit_holds_is_seen_when_it_ends() -> None:
+    pool = pool_of(wait_s=0.01, start_s=0.2)
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0.05)
+    pool.update([published("a", capacity=1, in_flight=1)])
+    with pytest.raises(ApiError) as full:
+        await waiting
+    assert full.value.status == 429 and pool.waiting == 0
+
+
 async def test_a_request_that_gives_up_leaves_its_turn_to_the_next() -> None:
     pool = pool_of(published("a", capacity=1))
     first = await pool.acquire()

@@ -50,15 +50,19 @@ async def http(store: Store) -> AsyncIterator[httpx.AsyncClient]:
 
 @dataclass
 class Engine:
-    """Answers completions with their prompt, once it is let go."""
+    """Answers completions with their prompt, once it is let go; those for a free model at once."""
 
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    free: set[str] = field(default_factory=set)
     prompts: list[str] = field(default_factory=list)
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.prompts.append(body["prompt"])
-        await self.go.wait()
+        if body["model"] not in self.free:
+            await self.go.wait()
+        if body["prompt"] == "forbidden":
+            return JSONResponse({"error": {"message": "no"}}, 401)
         if body["prompt"] == "bad":
             return JSONResponse({"error": {"message": "no", "code": "bad_prompt"}}, 400)
         usage = {"prompt_tokens": 2, "completion_tokens": 3}
@@ -72,13 +76,16 @@ def engine() -> Engine:
 
 @pytest.fixture
 async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
-    """Makes clients of the one replica that is the engine."""
+    """Makes clients of the engine, which is the one replica of the models `m` and `n`."""
     app = answering([Route("/v1/completions", engine.complete, methods=["POST"])])
     server = ReplicaServer(app, token="t", capacity=64, failure=lambda: None)
-    info = ReplicaInfo("m", await server.start("127.0.0.1"), "t", 64, 64, 4096, 0)
-    pool = ReplicaPool("m", Limits(1000, 5, 5))
-    pool.update([Published("r", info, ReplicaLoad())])
-    catalogue = Catalogue([Served(ModelConfig.model_validate({"id": "m", "engine": "simulated"}), pool)])
+    url = await server.start("127.0.0.1")
+    served = []
+    for model in ("m", "n"):
+        pool = ReplicaPool(model, Limits(1000, 5, 5))
+        pool.update([Published(model, ReplicaInfo(model, url, "t", 64, 64, 4096, 0), ReplicaLoad())])
+        served.append(Served(ModelConfig.model_validate({"id": model, "engine": "simulated"}), pool))
+    catalogue = Catalogue(served)
     yield partial(PoolClient, catalogue, Forwarder(Upstream(2, 30)), Metrics())
     engine.go.set()
     await server.stop()

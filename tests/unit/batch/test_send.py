@@ -31,7 +31,7 @@ class Scripted:
             raise outcome
         return outcome
 
-    async def load(self) -> Load | None:
+    async def load(self, model: str | None) -> Load | None:
         return None
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from serve_app import config
+from serve_app.batch import runner
 from serve_app.batch.batches import cancelling
+from serve_app.batch.journal import Journal
 from serve_app.batch.objects import FINAL, Batch, Counts
 from serve_app.batch.pooled import PoolClient
+from serve_app.batch.scan import Scan
 from serve_app.batch.store import Store, output_ids
 from serve_app.batch.worker import Worker
 from tests.unit.batch.conftest import Engine, add_batch, add_file
@@ -66,6 +71,7 @@ async def test_answers_and_errors_become_files(store: Store, worker: Worker, eng
     await add_batch(store)
     (batch,) = await ended(store, worker, "batch_1")
     assert batch.status == "completed" and batch.request_counts == Counts(4, 2, 2)
+    assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
     assert (batch.usage.input_tokens, batch.usage.output_tokens) == (4, 6)
     assert ids_in(store, batch.output_file_id) == ["id-0", "id-2"]
     errors = [json.loads(line) for line in store.path(batch.error_file_id).read_bytes().splitlines()]
@@ -134,6 +140,31 @@ async def test_an_expired_batch_names_what_was_left(store: Store, worker: Worker
     assert batch.status == "expired" and batch.request_counts == Counts(12, 0, 12)
     lines = store.path(batch.error_file_id).read_bytes().splitlines()
     assert {json.loads(line)["error"]["code"] for line in lines} == {"batch_expired"}
+
+
+async def test_a_batch_expires_also_while_its_output_is_being_opened(
+    store: Store, worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing of that is left behind which would keep it from naming what was left."""
+    opening, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class SlowJournal(Journal):
+        def __init__(self, output: Path, errors: Path, scan: Scan) -> None:
+            super().__init__(output, errors, scan)
+            loop.call_soon_threadsafe(opening.set)
+            go_on.wait()
+
+    monkeypatch.setattr(runner, "Journal", SlowJournal)
+    await add_file(store, input(map(str, range(3))))
+    expires_at = int(time.time()) + 2
+    await add_batch(store, expires_at=expires_at)
+    running = asyncio.create_task(ended(store, worker, "batch_1"))
+    await asyncio.wait_for(opening.wait(), 10)
+    await asyncio.sleep(expires_at - time.time() + 0.1)
+    go_on.set()
+    (batch,) = await running
+    assert batch.status == "expired" and batch.request_counts == Counts(3, 0, 3)
 
 
 @pytest.mark.parametrize("moved", [False, True])

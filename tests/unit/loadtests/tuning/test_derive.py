@@ -92,6 +92,20 @@ def test_open_requests_follow_the_measurements_by_straight_lines() -> None:
     assert derive.concurrency_at(steps(), 10.0) == pytest.approx(20.0)
 
 
+def test_a_jump_starts_what_it_needs_and_what_waits_meanwhile() -> None:
+    """Requests take 2 s at the knee; a replica runs 10, so carries 5 a second."""
+    shape, at_knee = traffic.parse("spike:base=4,peak=20,at=60,for=60,duration=300"), steps()[2]
+    # 40 in progress; without waiting those are four replicas, of which one is there.
+    assert derive.ordered_at_once(shape, [60.0], at_knee, 10, 0.0) == 3
+    # 15 a second find no slot for 4 s: 60 more.
+    assert derive.ordered_at_once(shape, [60.0], at_knee, 10, 4.0) == 9
+    assert derive.ordered_at_once(shape, [], at_knee, 10, 4.0) == 1
+
+
+def test_the_policy_is_told_the_startup_time() -> None:
+    assert derived("steady:rate=10,duration=300").value("autoscaling.startup_s") == 6.0
+
+
 def test_survives_its_own_file() -> None:
     found = derived("steady:rate=10,duration=300")
     assert derive.Derived.from_dict(found.to_dict()) == found

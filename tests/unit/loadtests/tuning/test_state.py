@@ -73,7 +73,7 @@ def tuned(path: Path) -> State:
     """A state with everything in it, as a run leaves it."""
     shape = traffic.parse(SHAPE)
     replica = Replica(4.0)
-    state = State(path, ASKED, ABOUT, [6.2])
+    state = State(path, ASKED, ABOUT, [6.2], {"replicas": 3, "startup_s": 9.4})
     for rate in (1.0, 2.0, 4.0, 5.0):
         state.steps.append(replica.measure(rate, 0))
     state.knees[""] = knee.estimate(state.steps, SLO)
@@ -122,7 +122,7 @@ def test_the_report_holds_its_figures_and_needs_nothing_else(tmp_path: Path) -> 
         assert one.key in text
     for one in state.replays["tuned"]["checks"]:
         assert one["value"] in text
-    for word in ("abc123", "2026-01-01", "no GPU here", "Poisson"):
+    for word in ("abc123", "2026-01-01", "no GPU here", "Poisson", "3 at once", "9.4 s"):
         assert word in text
     assert "{{" not in text
     assert "<script" not in text and "<link" not in text and 'src="' not in text

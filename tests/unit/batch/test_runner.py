@@ -1,0 +1,153 @@
+"""A run: its lanes, and the disk beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serve_app.balancing.pool import Published
+from serve_app.batch import runner
+from serve_app.batch.journal import Journal, JournalError
+from serve_app.batch.pace import Load, Pace
+from serve_app.batch.pooled import PoolClient
+from serve_app.batch.runner import Job, Summary, run
+from serve_app.batch.send import Stopped
+from serve_app.replica import ReplicaLoad
+from tests.support.batches import lines
+from tests.unit.batch.conftest import Engine
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    input = tmp_path / "in.jsonl"
+    input.write_bytes(lines(({"model": "m", "prompt": "a"} for _ in range(20)), "/v1/completions"))
+    return Job((input,), tmp_path / "out.jsonl", tmp_path / "errors.jsonl")
+
+
+def two_models(input: Path, first: str = "a") -> None:
+    """Many lines of `m`, then some of `n`, then some of neither."""
+    bodies = [{"model": "m", "prompt": first}] * 200 + [{"model": "n", "prompt": "b"}] * 20 + [{"model": "unknown"}]
+    input.write_bytes(lines(bodies, "/v1/completions") + b"{\n")
+
+
+def answered(job: Job) -> Counter[str]:
+    """Prompts, which come back as the answers."""
+    records = map(json.loads, job.output.read_text().splitlines())
+    return Counter(record["response"]["body"]["choices"][0]["text"] for record in records)
+
+
+async def test_a_model_that_is_full_holds_up_no_other(
+    job: Job, client: Callable[[], PoolClient], engine: Engine
+) -> None:
+    two_models(job.inputs[0])
+    engine.free.add("n")
+    others_done = asyncio.Event()
+
+    def see(summary: Summary) -> None:
+        assert summary.open <= 2 * 8
+        if summary.done == 22:
+            others_done.set()
+
+    running = asyncio.create_task(run(job, client(), lambda model: Pace(start=8, most=8), progress=see))
+    await asyncio.wait_for(others_done.wait(), 10)
+    assert answered(job) == {"b": 20}
+    engine.go.set()
+    summary = await running
+    assert (summary.succeeded, summary.failed) == (220, 2) and answered(job) == {"a": 200, "b": 20}
+    errors = [json.loads(line)["error"]["line"] for line in job.errors.read_text().splitlines()]
+    assert sorted(errors) == [221, 222]
+
+
+async def test_a_model_that_stops_is_told_of_when_the_others_are_done(
+    job: Job, client: Callable[[], PoolClient], engine: Engine
+) -> None:
+    two_models(job.inputs[0], first="forbidden")
+    engine.go.set()
+    with pytest.raises(Stopped, match="API key"):
+        await run(job, client())
+    assert answered(job) == {"b": 20} and len(job.errors.read_text().splitlines()) == 2
+
+
+async def test_each_model_is_told_its_own_queue_and_the_others_of_all(
+    job: Job, client: Callable[[], PoolClient], engine: Engine
+) -> None:
+    two_models(job.inputs[0])
+    engine.go.set()
+    used = client()
+    await run(job, used)
+    for pool, load in zip(
+        used._pools.values(), (ReplicaLoad(running=5, waiting=9), ReplicaLoad(1, 2, interactive=3)), strict=True
+    ):
+        pool.update([Published(one.id, one.info, load) for one in pool.replicas])
+    seen = {model: await used.load(model) for model in ("m", "n", None)}
+    assert seen == {"m": Load(5, 9, 3), "n": Load(1, 2, 3), None: Load(6, 11, 3)}
+    assert await used.load("unknown") is None
+
+
+async def test_a_disk_that_takes_its_time_holds_up_nothing_but_the_end(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(journal: Journal) -> None:
+        loop.call_soon_threadsafe(syncing.set)
+        go_on.wait()
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    monkeypatch.setattr(runner, "SYNC_S", 0.0)
+    done = asyncio.Event()
+    running = asyncio.create_task(run(job, client(), progress=lambda seen: done.set() if seen.done == 20 else None))
+    await syncing.wait()
+    engine.go.set()
+    await asyncio.wait_for(done.wait(), 10)
+    assert not running.done()
+    go_on.set()
+    assert (await running).succeeded == 20
+
+
+async def test_what_the_disk_refuses_ends_the_run(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end too, when all lines are written."""
+
+    def broken(journal: Journal) -> None:
+        raise JournalError("the disk is broken")
+
+    monkeypatch.setattr(Journal, "sync", broken)
+    engine.go.set()
+    for sync_s in (0.0, 60.0):
+        monkeypatch.setattr(runner, "SYNC_S", sync_s)
+        with pytest.raises(JournalError, match="broken"):
+            await run(job, client())
+
+
+async def test_a_run_that_is_cancelled_closes_its_files_after_the_disk_is_done_with_them(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, syncing, go_on = Journal.sync, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(journal: Journal) -> None:
+        loop.call_soon_threadsafe(syncing.set)
+        go_on.wait()
+        sync(journal)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    monkeypatch.setattr(runner, "SYNC_S", 0.0)
+    running = asyncio.create_task(run(job, client()))
+    await syncing.wait()
+    running.cancel()
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    engine.go.set()
+    assert (await run(job, client())).total == 20
