@@ -33,6 +33,8 @@ SUITES: dict[str, Callable[[str], Setup]] = {
 }
 SIMULATED_RUNNING = 32
 """Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
+SAMPLING: dict[str, Any] = {"temperature": 0, "repetition_penalty": 1.0}
+"""Of every request, since this project fills in what a model's publisher recommends and vLLM's `LLM` does not."""
 TIMEOUT_S = 1800.0
 Figures = dict[str, Any]
 
@@ -125,8 +127,8 @@ def _prompts(file: Path, setup: Setup, args: argparse.Namespace, seed: int) -> P
                 "model": setup.model,
                 "messages": [{"role": "user", "content": content}],
                 "max_tokens": args.output_tokens,
-                "temperature": 0,
                 "ignore_eos": True,
+                **SAMPLING,
             }
             line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
             lines.write(json.dumps(line) + "\n")

@@ -14,8 +14,8 @@ def main(prompts: Path, warm_up: int, config: Path) -> None:
     """Prints what it measured as a JSON object, last."""
     began = time.monotonic()
     bodies = [json.loads(line)["body"] for line in prompts.read_text().splitlines()]
-    params = [{"temperature": 0, "max_tokens": body["max_tokens"], "ignore_eos": True} for body in bodies]
-    conversations = [body["messages"] for body in bodies]
+    conversations = [body.pop("messages") for body in bodies]
+    params = [{name: body[name] for name in body if name != "model"} for body in bodies]
     with LLM(config) as llm:
         llm.chat(conversations[:warm_up], params[:warm_up], use_tqdm=False)
         ready = time.monotonic()

@@ -15,8 +15,8 @@ def main(prompts: Path, warm_up: int, engine_args: dict[str, Any]) -> None:
     from vllm import LLM, SamplingParams
 
     bodies = [json.loads(line)["body"] for line in prompts.read_text().splitlines()]
-    params = [SamplingParams(temperature=0, max_tokens=body["max_tokens"], ignore_eos=True) for body in bodies]
-    conversations = [body["messages"] for body in bodies]
+    conversations = [body.pop("messages") for body in bodies]
+    params = [SamplingParams(**{name: body[name] for name in body if name != "model"}) for body in bodies]
     llm = LLM(**engine_args)
     llm.chat(conversations[:warm_up], params[:warm_up], use_tqdm=False)
     ready = time.monotonic()

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from serve_app.batch.pace import MOST, QUEUED, START, Pace
+from serve_app.batch.pace import MOST, QUEUED_ALONE, START, Pace
 from serve_app.config import ServiceConfig
 from serve_app.launching.environment import offline
 from serve_app.launching.log import reason
@@ -93,7 +93,7 @@ class LocalEngines:
         """One that fills a model's engines from the first moment; without a name the largest model's."""
         models = [model for model in self.config.models if named in model.names] or self.config.models
         full = max(replica_bounds(model)[0] * model.max_running for model in models)
-        return Pace(max(START, int(full * (1 + QUEUED))), most)
+        return Pace(max(START, int(full * (1 + QUEUED_ALONE))), most, queued=QUEUED_ALONE)
 
     def stop(self) -> None:
         """End the engines, and the Ray cluster if it was started for them. Blocks; does nothing the second time."""

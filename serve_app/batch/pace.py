@@ -3,8 +3,8 @@
 - While it is served it grows: by one for every answer at first (doubling each round), and after the service first
   refused or queued by one a round.
 - A refusal (429, 503) cuts it by a third, once a round, and stops new requests for as long as Retry-After says.
-- Where the service tells its queue, what waits in it beyond QUEUED of what runs is taken back: engines are full with
-  a few requests waiting, and more only makes everyone wait.
+- Where the service tells its queue, what waits in it beyond a share of what runs is taken back: engines are full with
+  some requests waiting, and more only makes everyone wait.
 - While others use the service it holds no more than `share` of what it would: batch requests yield to those of people.
 """
 
@@ -19,6 +19,12 @@ ROUND_S = 1.0
 """A service that is full refuses many requests at once: together they count as one refusal."""
 QUEUED = 0.25
 """Waiting requests, as a share of those that run, that keep an engine full until the next look at its queue."""
+QUEUED_ALONE = 1.0
+"""The same where nobody else could be made to wait. Requests that begin together end together, and as many should then
+be there: until answers have come back and new requests are rendered, steps would go half empty."""
+FADES = 0.9
+"""How much of the most that ran counts at the next look: requests that end together leave an engine empty for a moment,
+with as many waiting for its next step, and it is not less full for that."""
 HOLD_S = 10.0
 """How long others count as present after they were last seen."""
 
@@ -38,12 +44,17 @@ class Load:
 class Pace:
     """The bound on open requests."""
 
-    def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 16) -> None:
-        """`share`: of the bound, what is left to the batch while others use the service (at least one request)."""
+    def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 16, queued: float = QUEUED) -> None:
+        """`share`: of the bound, what is left to the batch while others use the service (at least one request).
+
+        `queued`: of the requests that run, how many more may wait.
+        """
         self._limit = float(min(start, most))
         self._most = most
         self._share = share
+        self._queued = queued
         self._doubling = True
+        self._ran = 0.0
         self._cut_at = float("-inf")
         self._paused_until = float("-inf")
         self._others_until = float("-inf")
@@ -78,7 +89,8 @@ class Pace:
         """A look at the service."""
         if load.others:
             self._others_until = now + HOLD_S
-        excess = load.waiting - max(2.0, QUEUED * load.running)
+        self._ran = max(float(load.running), self._ran * FADES)
+        excess = load.waiting - max(2.0, self._queued * self._ran)
         if excess > 0 and not self.yielding(now):
             self._cut(max(self._limit - excess, self._limit * CUT))
 

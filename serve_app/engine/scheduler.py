@@ -1,7 +1,7 @@
 """vLLM's scheduler with less work for Python: what bounds the engine of a small model.
 
 On an H200 a decoding step of 128 sequences of LFM2-1.2B keeps the GPU busy for 1.3 ms and the engine's Python for 8
-(py-spy and torch's profiler; `loadtests/results/README.md`). Two things make that less:
+(py-spy and torch's profiler; `loadtests/results/README.md`). Three things make that less:
 
 - A step that holds a prefill cannot run as one CUDA graph, and costs the CPU about twice what a decoding step does.
   Under load each step would hold one, since some request has always just ended. `_PrefillsTogether` lets new
@@ -9,6 +9,8 @@ On an H200 a decoding step of 128 sequences of LFM2-1.2B keeps the GPU busy for 
 - In two of three decoding steps, with blocks of 16 tokens, a sequence's new token goes into the middle of a block it
   has, and asking the allocator for room, which takes a third of the step, changes nothing. `_SteadyDecode` does not
   ask.
+- The tokens of an answer that is not streamed interest nobody before it is complete, but each step would carry them
+  from the engine's process to the server's. `_WholeAnswers` keeps them for a while.
 
 The scheduler is not a stable interface of vLLM; this module follows 0.32's.
 """
@@ -18,10 +20,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
 HOLD_MOST_S = 0.03
@@ -32,6 +37,9 @@ HOLD_SHARE = 1 / 8
 """Requests waiting, as a share of those running, that are enough: each is a place in the batch that stands idle."""
 HOLD_TOKENS = 2048
 """Prompt tokens waiting that are enough: their prefill is long beside what a graph would have saved."""
+
+KEPT_MOST = 32
+"""Tokens of one answer that wait for those to come: few enough for the server's count of tokens to be a rate."""
 
 SETTLED_TOKENS = 4
 """How far from where a block begins the allocator is done with the one before.
@@ -108,9 +116,60 @@ class _PrefillsTogether(Scheduler):
         return any(first < request.priority for request in self.running)
 
 
-class CpuScheduler(_SteadyDecode):
+class _WholeAnswers(Scheduler):
+    """Hands over an answer that is not streamed in few parts: its first token, which is measured, and then many."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept: dict[str, list[int]] = {}
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        for of_client in outputs.values():
+            of_client.outputs = [one for one in of_client.outputs if not self._keep(one)]
+        return outputs
+
+    def finish_requests(self, *args: Any, **kwargs: Any) -> list[Request]:
+        finished = super().finish_requests(*args, **kwargs)
+        for request in finished:
+            self._kept.pop(request.request_id, None)
+        return finished
+
+    def _keep(self, output: EngineCoreOutput) -> bool:
+        """Whether its tokens wait for those to come; it carries those that waited otherwise."""
+        kept = self._kept.get(output.request_id)
+        if kept is None:
+            request = self.requests.get(output.request_id)
+            if request is not None and not output.finished and _whole(request.sampling_params, output):
+                self._kept[output.request_id] = []
+            return False
+        kept += output.new_token_ids
+        if not (output.finished or output.events or len(kept) >= KEPT_MOST):
+            return True
+        output.new_token_ids = kept
+        if output.finished:
+            del self._kept[output.request_id]
+        else:
+            self._kept[output.request_id] = []
+        return False
+
+
+def _whole(params: SamplingParams | None, first: EngineCoreOutput) -> bool:
+    """Whether the server needs nothing sooner: it has no stop string to look for, and nothing comes with each token."""
+    return (
+        params is not None
+        and params.output_kind is RequestOutputKind.FINAL_ONLY
+        and not params.stop
+        and params.logprobs is None
+        and first.new_sampling_mask is None
+    )
+
+
+class CpuScheduler(_WholeAnswers, _SteadyDecode):
     """For vLLM's CPU build, where a prefill costs no graph."""
 
 
-class GpuScheduler(_PrefillsTogether, _SteadyDecode, AsyncScheduler):
+class GpuScheduler(_WholeAnswers, _PrefillsTogether, _SteadyDecode, AsyncScheduler):
     """For GPUs, with asynchronous scheduling."""

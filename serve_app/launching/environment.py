@@ -66,6 +66,8 @@ def _ray() -> dict[str, str]:
         # The one port Ray Serve opens on every interface (replicas' own gRPC) asks for the cluster's token.
         "RAY_AUTH_MODE": "token",
         "RAY_DEDUP_LOGS": "0",
+        # Ray's workers are at nice 15: everything else on the machine, clients included, would go before the engines.
+        "RAY_worker_niceness": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
         "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",

@@ -25,6 +25,7 @@ def test_llm_answers_in_order_with_images_and_says_what_it_refuses(tmp_path: Pat
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert "Ask me about LFM2" in seen["one"]
+    assert seen["niceness"] == 0, "this process goes before its engines"
     assert seen["colours"] == ["red", "blue", "green"] and seen["path"] == "blue"
     assert len(seen["many"]) == 100 and all("Ask me about LFM2" in text for text in seen["many"][::2])
     assert seen["prompts"] == ["LFM2 is", "Ray is"] and all(seen["texts"])
@@ -33,7 +34,7 @@ def test_llm_answers_in_order_with_images_and_says_what_it_refuses(tmp_path: Pat
 
 
 QUICK_START = """
-import json, pathlib, tempfile
+import json, os, pathlib, psutil, tempfile
 from PIL import Image
 from serve_app import LLM, SamplingParams
 
@@ -56,6 +57,7 @@ def first(text):
 
 with LLM("configs/demo.yaml", quiet=True) as llm:
     seen = {"one": llm.chat(hello, greedy)[0].outputs[0].text}
+    seen["niceness"] = max(one.nice() for one in psutil.Process().children(recursive=True)) - os.nice(0)
     pictures = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue", "green")]
     seen["colours"] = [first(o.outputs[0].text) for o in llm.chat([about(one) for one in pictures], greedy)]
     with tempfile.TemporaryDirectory() as folder:

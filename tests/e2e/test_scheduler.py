@@ -9,19 +9,20 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from vllm.engine.arg_utils import EngineArgs
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, MambaSpec
 from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
+from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 import serve_app.demo
@@ -194,3 +195,35 @@ def test_a_person_does_not_wait_for_others_to_be_prefilled_with_while_a_batch_ru
     assert not begun()
     one.add_request(urgent)
     assert urgent.request_id in begun()
+
+
+@pytest.mark.parametrize("blocks", [4000, 150])
+def test_an_answer_that_is_not_streamed_comes_in_few_parts_with_every_token(
+    scheduler: Callable[..., Any], blocks: int
+) -> None:
+    wanted = requests(100, 6)
+    whole, streamed, stopped, given_up = wanted[::4], wanted[1::4], wanted[2::4], wanted[3::4]
+    for request in (*whole, *stopped, *given_up):
+        request.sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
+    for request in stopped:
+        request.sampling_params.stop = ["a word that only the server can look for"]
+    for request in given_up:
+        request.max_tokens = 1000
+    one, rng = scheduler(ours.GpuScheduler, blocks), random.Random(6)
+    parts: dict[str, list[list[int]]] = {request.request_id: [] for request in wanted}
+    preemptions = 0
+    for request in wanted:
+        one.add_request(request)
+    while one.has_requests():
+        step = one.schedule()
+        preemptions += len(step.preempted_req_ids or ())
+        for output in complete(one, step, list(step.num_scheduled_tokens), rng):
+            parts[output.request_id].append(output.new_token_ids)
+        if all(request.is_finished() for request in (*whole, *streamed, *stopped)):
+            one.finish_requests([request.request_id for request in given_up], RequestStatus.FINISHED_ABORTED)
+    for request in (*whole, *streamed, *stopped):
+        assert [*chain(*parts[request.request_id])] == list(request.output_token_ids)
+    assert all(len(part) == 1 for request in (*streamed, *stopped) for part in parts[request.request_id])
+    counts = sum(len(parts[request.request_id]) for request in whole)
+    assert counts <= sum(2 + request.max_tokens // ours.KEPT_MOST for request in whole) + preemptions
+    assert not one._kept
