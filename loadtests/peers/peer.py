@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from loadtests.peers.setup import Setup
+from serve_app.launching.log import ServiceLog
 from serve_app.launching.processes import LAUNCH_ID, Family
 
 START_TIMEOUT_S = 420.0
@@ -83,7 +84,11 @@ class Running:
     def _wait_ready(self) -> None:
         assert self._child is not None
         began = time.monotonic()
+        log = ServiceLog(self.log)
         while not self._ready():
+            log.news()
+            if log.failed:
+                raise DidNotServe(f"{self.peer.name}: Ray Serve gave up on it: {self._last_words()}")
             if self._child.poll() is not None:
                 raise DidNotServe(f"{self.peer.name} ended with {self._child.returncode}: {self._last_words()}")
             if time.monotonic() > began + START_TIMEOUT_S:

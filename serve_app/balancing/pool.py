@@ -24,7 +24,7 @@ EJECTED_MOST_S = 60.0
 TIMER_SLACK_S = 0.01
 """uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
-"""How long a replica that refused as full is taken for full, unless it reports again before."""
+"""How long a replica that refused as full is taken for full."""
 PATIENCE = 1 / 64
 """Requests a replica may hold beyond the bound and still be preferred for its cache, as a share of `max_running`:
 4 of 256 hardly lengthen a decoding step. At least one, since the last report may count a request that has ended."""

@@ -30,6 +30,11 @@ class Handler(BaseHTTPRequestHandler):
 sum(range(3_000_000))
 HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
+GIVEN_UP = """
+import time
+print("(ServeController pid=1) ERROR 2026-01-01 Failed to update the deployments ['m']: no room", flush=True)
+time.sleep(60)
+"""
 
 
 def peer(tokens: int = 8, text: str = "Hello world", server: str = SERVER) -> Peer:
@@ -52,6 +57,7 @@ def test_runs_and_leaves_nothing(tmp_path: Path) -> None:
         (peer(tokens=7), "gave 7 tokens for 8"),
         (peer(text="nonsense"), "answered 'nonsense'"),
         (peer(server="raise SystemExit('no GPU here')"), "no GPU here"),
+        (peer(server=GIVEN_UP), r"(?s)Ray Serve gave up on it.*no room"),
     ],
 )
 def test_one_that_serves_wrongly_is_not_measured(tmp_path: Path, contender: Peer, complaint: str) -> None:
