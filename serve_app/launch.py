@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mps", action="store_true", help="let engines packed on a GPU use it at the same moment")
     args = parser.parse_args(argv)
     _on_signals(_raise_stop)
-    folder = Path(tempfile.mkdtemp(prefix="serve-app-"))
+    # Not wherever TMPDIR points: HAProxy's sockets lie below it, whose names have 97 characters at most.
+    folder = Path(tempfile.mkdtemp(prefix="serve-app-", dir="/tmp"))
     try:
         service = _prepared(args.config, args.port, args.mps, folder)
     except settings.CannotStart as error:
