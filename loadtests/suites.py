@@ -78,7 +78,11 @@ def cpu_text() -> Suite:
         question="Hello",
         answer="Ask me about LFM2 on Ray Serve",
     )
-    loads = {"chat-1": chat(1, 64, 64), "chat-32": chat(32, 64, 64), "prefix": shared_prefix(8, 8, 512, 32, 32)}
+    loads = {
+        "chat-1": chat(1, 64, 64),
+        "chat-32": chat(32, 64, 64, rounds=20),
+        "prefix": shared_prefix(8, 8, 512, 32, 32),
+    }
     return Suite(setup, {"ours-1": packed(1, 1), "ours-2": packed(2, 1)} | others(), loads, SLO)
 
 
