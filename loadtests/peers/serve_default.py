@@ -34,9 +34,10 @@ class Engine:
         return self._engine.app
 
 
-def build(args: ServiceConfig) -> serve.Application:
+def build(args: dict[str, Any]) -> serve.Application:
     """The first model, alone."""
-    model = args.models[0]
+    service = ServiceConfig.model_validate(args)
+    model = service.models[0]
     bounds = model.autoscaling or Autoscaling(max_replicas=model.replicas or 1)
     deployment = serve.deployment(
         serve.ingress()(Engine),
@@ -50,7 +51,7 @@ def build(args: ServiceConfig) -> serve.Application:
             "target_ongoing_requests": bounds.target_load * model.max_running,
         },
     )
-    return deployment.bind(model, args.images)
+    return deployment.bind(model, service.images)
 
 
 def serve_default(name: str, source: Source, entry: Mapping[str, Any], port: int, folder: Path) -> Peer:

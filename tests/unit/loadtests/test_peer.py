@@ -10,6 +10,7 @@ import pytest
 
 from loadtests.peers.ours import ours
 from loadtests.peers.peer import DidNotServe, Peer, Running
+from loadtests.peers.serve_default import build
 from loadtests.peers.setup import Setup
 from loadtests.suites import SUITES
 from serve_app.launching.environment import free_ports
@@ -72,3 +73,9 @@ def test_our_own_configuration_is_right(tmp_path: Path, replicas: int) -> None:
     setup = SUITES["gpu-text"]("").setup
     contender = ours(setup, 8000, tmp_path, replicas, ingresses=2)
     assert main(["check", contender.command[4]]) == 0
+
+
+def test_serves_own_policy_gets_the_application_that_its_file_describes() -> None:
+    args = {"models": [{"id": "m", "engine": "simulated", "max_running": 10, "autoscaling": {"max_replicas": 3}}]}
+    scaling = build(args)._bound_deployment._deployment_config.autoscaling_config
+    assert scaling is not None and (scaling.max_replicas, scaling.target_ongoing_requests) == (3, 7)
