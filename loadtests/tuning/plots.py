@@ -171,7 +171,7 @@ def _load(axis: Any, one: Replayed, traffic: Traffic, slo: Slo) -> None:
     axis.step(edges, [len(group) / width for group in groups], where="post", color=BLUE, lw=1, label="offered")
     good = [sum(map(slo.within, group)) / width for group in groups]
     axis.fill_between(edges, good, step="post", color=GREEN, alpha=0.35, linewidth=0, label="within the SLO")
-    axis.set_ylim(0, None, auto=None)
+    _from_zero(axis)
 
 
 def _replicas(axis: Any, one: Replayed, traffic: Traffic) -> None:
@@ -192,7 +192,7 @@ def _replicas(axis: Any, one: Replayed, traffic: Traffic) -> None:
         ls=":",
         label="oracle",
     )
-    axis.set_ylim(0, None, auto=None)
+    _from_zero(axis)
 
 
 def _times(
@@ -210,14 +210,14 @@ def _times(
     if name == "ttft":
         axis.set_yscale("log")
     else:
-        axis.set_ylim(0, None, auto=None)
+        _from_zero(axis)
 
 
 def _queue(axis: Any, one: Replayed) -> None:
     axis.step(
         [each.at_s for each in one.samples], [each.queued for each in one.samples], where="post", color=ORANGE, lw=1
     )
-    axis.set_ylim(0, None, auto=None)
+    _from_zero(axis)
 
 
 def _errors(axis: Any, one: Replayed, traffic: Traffic) -> None:
@@ -225,7 +225,7 @@ def _errors(axis: Any, one: Replayed, traffic: Traffic) -> None:
         bad = [each for each in one.records if each.outcome == outcome]
         edges, groups = _bins(bad, traffic, lambda r: r.ended_s)
         axis.step(edges, [len(group) / edges[1] for group in groups], where="post", color=color, lw=1, label=outcome)
-    axis.set_ylim(0, max(1.0, axis.get_ylim()[1]), auto=None)
+    _from_zero(axis, max(1.0, axis.get_ylim()[1]))
 
 
 def _bins(
@@ -238,3 +238,8 @@ def _bins(
     for one in records:
         groups[min(count - 1, max(0, int(at(one) // width)))].append(one)
     return [i * width for i in range(count)], groups
+
+
+def _from_zero(axis: Any, top: float | None = None) -> None:
+    """The y axis begins at 0; what a neighbour that shares it draws later may still lengthen it."""
+    axis.set_ylim(0, top, auto=None)

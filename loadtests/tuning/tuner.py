@@ -100,18 +100,16 @@ class Tuner:
     def derive(self) -> derive.Derived:
         """The numbers, from what was measured."""
         count = self.best_packing()
-        share = count or 1
-        steps = [_of_one(one, share) for one in self.state.steps if one.replicas_per_gpu == count]
-        whole = self.state.knees[_key(count)]
-        each = replace(whole, rate=whole.rate / share, low=whole.low / share, high=whole.high / share)
+        each, steps = self._one_replica()
         limits = derive.Limits(
             max_running=self.source.model.max_running,
-            max_replicas=self.most_replicas or self._room(share),
+            max_replicas=self._most(),
             within=self.target.within,
         )
         startup = self.state.together["startup_s"] if self.state.together else fmean(self.state.startup_s)
         found = derive.derive(each, steps, startup, self.asked.slo, self.traffic, limits)
         if count is not None:
+            whole = self.state.knees[_key(count)]
             why = f"{whole.rate:.3g} requests/s on one GPU within the SLO, the most of {', '.join(self.state.knees)}"
             found = replace(found, numbers=(derive.Number("replicas_per_gpu", count, why), *found.numbers))
         self.state.derived = found
@@ -193,23 +191,19 @@ class Tuner:
     def _start_together(self) -> None:
         """How long as many replicas take to start as a jump of the traffic orders at once: they get in each other's
         way."""
+        if self.state.together:
+            return
         count = self.best_packing()
-        share = count or 1
-        rate = self.state.knees[_key(count)].rate
-        at_knee = _of_one(
-            derive.nearest([one for one in self.state.steps if one.replicas_per_gpu == count], rate), share
+        each, steps = self._one_replica()
+        ordered = derive.ordered_at_once(
+            self.traffic,
+            prove.spikes(self.traffic, each.rate),
+            derive.nearest(steps, each.rate),
+            self.source.model.max_running,
+            fmean(self.state.startup_s),
         )
-        replicas = min(
-            derive.ordered_at_once(
-                self.traffic,
-                prove.spikes(self.traffic, rate / share),
-                at_knee,
-                self.source.model.max_running,
-                fmean(self.state.startup_s),
-            ),
-            (self.most_replicas or self._room(share)) - 1,
-        )
-        if self.state.together or replicas <= share:
+        replicas = min(ordered, self._most() - 1)
+        if replicas <= (count or 1):
             return
         packed = {} if count is None else {"replicas_per_gpu": count}
         entry = self.source.entry_with({"replicas": replicas, **packed})
@@ -302,6 +296,18 @@ class Tuner:
         model = self.source.model
         on_gpu = bool(self.gpus) and model.engine == "vllm" and 0 < model.gpu_share <= 1
         return PACKINGS if on_gpu else ()
+
+    def _one_replica(self) -> tuple[knee.Knee, list[Step]]:
+        """The knee in the best packing and the steps it was found from, as one replica of it saw them on average."""
+        count = self.best_packing()
+        share = count or 1
+        whole = self.state.knees[_key(count)]
+        each = replace(whole, rate=whole.rate / share, low=whole.low / share, high=whole.high / share)
+        return each, [_of_one(one, share) for one in self.state.steps if one.replicas_per_gpu == count]
+
+    def _most(self) -> int:
+        """Replicas that may be asked for in the best packing."""
+        return self.most_replicas or self._room(self.best_packing() or 1)
 
     def _room(self, per_gpu: int) -> int:
         """Replicas of this model that the machine has room for: on its GPUs, or beside all else on its cores."""

@@ -183,7 +183,7 @@ class Estimator:
     def _growth(self, at_s: float, held: float) -> float:
         """Requests a second by which what is held grows, or shrinks as replicas take it, who report it as arrivals.
 
-        They do so for the time that rates look back, and once more as long through the means over LOOK_BACK_S.
+        They do so for the time that rates look back, and for longer through the means over LOOK_BACK_S.
         """
         self._held.append((at_s, held))
         while self._held[0][0] < at_s - RATES_OVER_S:
