@@ -135,7 +135,9 @@ class Estimator:
         arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
         if seen.at_s >= self._whole_at:
             self._arrivals.add(seen.at_s, arrivals_per_s)
-        requests = self._arrivals.per_s * (self._service_s.value or 0.0)
+        # A rare request needs its replica while it is there, not for as long as a rate remembers it.
+        idle = not totals.requests and not arrivals_per_s
+        requests = 0.0 if idle else self._arrivals.per_s * (self._service_s.value or 0.0)
         if not totals.replicas or self._service_s.value is None:
             requests = max(requests, min(totals.requests, most))
         waits = totals.waiting + totals.held > QUEUED * totals.requests

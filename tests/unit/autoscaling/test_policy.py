@@ -211,6 +211,15 @@ def test_to_zero_after_the_down_delay_and_back_at_once() -> None:
     assert set(model.run([1], 20)) == {1}
 
 
+def test_a_lone_request_keeps_the_last_replica_for_the_down_delay_only() -> None:
+    one = policy(min_replicas=0, downscale_delay_s=3)
+    for at in range(10):
+        there = at < 2
+        signals = ReplicaSignals(running=there, arrivals_per_s=there / 2, service_s=0.5 * there)
+        decision = one.decide(Observation(at, (signals,), 1, 0))
+        assert decision.replicas == (at < 5)
+
+
 def test_any_use_keeps_the_last_replica() -> None:
     model = Model(policy(min_replicas=0, upscale_delay_s=0, downscale_delay_s=20))
     assert set(model.run([0.01], 60)) == {1}
