@@ -10,20 +10,37 @@ from __future__ import annotations
 from typing import Any
 
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import OutputProcessor
 
 TOKENS_BY_STREAMS = ((64, 4), (32, 2))
 """From so many open requests of an engine on, so many tokens a chunk. The first token is always sent at once."""
 
 
 def tokens_per_chunk(streams: int) -> int:
-    """For a request that begins while so many are open."""
+    """While so many requests are open."""
     return next((tokens for least, tokens in TOKENS_BY_STREAMS if streams >= least), 1)
 
 
 class CoalescingLLM(AsyncLLM):
-    """Chooses vLLM's `stream_interval` anew for each request, in place of one number for the engine."""
+    """Chooses vLLM's `stream_interval` whenever a request begins, not once for the engine."""
 
     async def add_request(self, *args: Any, **kwargs: Any) -> Any:
-        open_requests = self.output_processor.get_num_unfinished_requests()
-        self.output_processor.stream_interval = tokens_per_chunk(open_requests)
+        streams = self.output_processor.get_num_unfinished_requests() + 1
+        set_interval(self.output_processor, tokens_per_chunk(streams))
         return await super().add_request(*args, **kwargs)
+
+
+def set_interval(processor: OutputProcessor, tokens: int) -> None:
+    """From now on a chunk holds at least so many tokens; those of requests that are open do not become shorter.
+
+    In a burst the first to begin see few others, and are told when there are more.
+    """
+    before, processor.stream_interval = processor.stream_interval, tokens
+    if tokens <= before:
+        return
+    for state in processor.request_states.values():
+        if state.stream_interval < tokens and state.detokenizer is not None:
+            if state.stream_interval == 1:
+                # Each token was sent as it came, and not counted.
+                state.sent_tokens_offset = state.detokenizer.num_output_tokens()
+            state.stream_interval = tokens
