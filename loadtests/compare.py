@@ -19,6 +19,7 @@ from pathlib import Path
 from loadtests.figures import Results, about
 from loadtests.load.bench import BenchFailed, Sample, measure, rust_client
 from loadtests.load.workload import Load
+from loadtests.peers import prefix_cache
 from loadtests.peers.peer import DidNotServe, Running
 from loadtests.plot import draw
 from loadtests.suites import SUITES, Suite
@@ -78,11 +79,12 @@ def _sample(running: Running, suite: Suite, load: Load, round: int) -> Sample:
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)
-    before = running.cpu_seconds()
+    before, cached = running.cpu_seconds(), prefix_cache.read(url)
     sample = measure(url, model, source, load, suite.slo, seed=round)
     spent = running.cpu_seconds() - before
     tokens = sample.tokens_per_s / sample.requests_per_s * (load.requests - sample.errors)
-    return replace(sample, server_cpu_s_per_1k=1000 * spent / tokens)
+    share = prefix_cache.read(url).share_since(cached)
+    return replace(sample, server_cpu_s_per_1k=1000 * spent / tokens, cached=share)
 
 
 def _chosen(wanted: str | None, known: list[str], what: str) -> list[str]:

@@ -26,6 +26,7 @@ COLUMNS = {
     "tpot_p99_ms": ("TPOT p99 ms", "{:.2f}"),
     "goodput_per_s": ("goodput req/s", "{:.1f}"),
     "server_cpu_s_per_1k": ("server CPU-s/1k tok", "{:.3f}"),
+    "cached": ("prompt cached", "{:.0%}"),
     "client_cores": ("client cores", "{:.2f}"),
     "errors": ("errors", "{:.0f}"),
 }
@@ -45,15 +46,15 @@ class Results:
     def add(self, load: str, contender: str, round: int, sample: Sample) -> None:
         self.samples.append({"load": load, "contender": contender, "round": round, **sample.to_dict()})
 
-    def medians(self) -> dict[str, dict[str, dict[str, float]]]:
+    def medians(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Per load and contender, in the order first measured, the median of each figure over the rounds."""
-        table: dict[str, dict[str, dict[str, float]]] = {}
+        table: dict[str, dict[str, dict[str, float | None]]] = {}
         for load in _in_order(one["load"] for one in self.samples):
             of_load = [one for one in self.samples if one["load"] == load]
             for contender in _in_order(one["contender"] for one in of_load):
                 rows = [one for one in of_load if one["contender"] == contender]
                 table.setdefault(load, {})[contender] = {
-                    one.name: median(row[one.name] for row in rows) for one in fields(Sample)
+                    one.name: _median(row.get(one.name) for row in rows) for one in fields(Sample)
                 }
         return table
 
@@ -65,7 +66,9 @@ class Results:
             lines += ["", _row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
             base = rows.get(baseline)
             for contender, row in rows.items():
-                cells = [form.format(row[key]) for key, (_, form) in COLUMNS.items()]
+                cells = [
+                    "-" if (value := row[key]) is None else form.format(value) for key, (_, form) in COLUMNS.items()
+                ]
                 ratios = [_ratio(row[key], base[key] if base else None) for key in ("tokens_per_s", "ttft_p50_ms")]
                 lines.append(_row([contender, *cells, *ratios]))
         lines += ["", *(f"Not measured: {name}: {why.strip()[-400:]}" for name, why in self.failed.items())]
@@ -97,6 +100,11 @@ def about(client: str, rounds: int) -> dict[str, Any]:
     }
 
 
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that were measured."""
+    return median(found) if (found := [value for value in values if value is not None]) else None
+
+
 def _in_order(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
@@ -105,8 +113,8 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ratio(value: float, base: float | None) -> str:
-    return f"{value / base:.2f}" if base else "-"
+def _ratio(value: float | None, base: float | None) -> str:
+    return f"{value / base:.2f}" if value is not None and base else "-"
 
 
 def _output(*command: str) -> str | None:

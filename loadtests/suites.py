@@ -59,9 +59,9 @@ def gpu_others() -> dict[str, Build]:
     }
 
 
-def packed(replicas: int, ingresses: int, mps: bool = False) -> Build:
+def packed(replicas: int, ingresses: int, mps: bool = False, affinity: bool = True) -> Build:
     """This project with so many replicas on one GPU."""
-    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses, mps)
+    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses, mps, affinity)
 
 
 def cpu_text() -> Suite:
@@ -81,9 +81,10 @@ def cpu_text() -> Suite:
     loads = {
         "chat-1": chat(1, 64, 64),
         "chat-32": chat(32, 64, 64, rounds=20),
-        "prefix": shared_prefix(8, 8, 512, 32, 32),
+        "prefix": shared_prefix(8, 64, 512, 32, 32, rounds=40),
     }
-    return Suite(setup, {"ours-1": packed(1, 1), "ours-2": packed(2, 1)} | others(), loads, SLO)
+    mine = {"ours-1": packed(1, 1), "ours-2": packed(2, 1), "ours-2-plain": packed(2, 1, affinity=False)}
+    return Suite(setup, mine | others(), loads, SLO)
 
 
 def cpu_vision() -> Suite:
@@ -138,7 +139,8 @@ def gpu_vision(source: str) -> Suite:
 
 def _gpu_ours() -> dict[str, Build]:
     builds = {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
-    return builds | {f"ours-{n}-mps": packed(n, 4, mps=True) for n in (4, 8)}
+    builds |= {f"ours-{n}-mps": packed(n, 4, mps=True) for n in (4, 8)}
+    return builds | {"ours-4-mps-plain": packed(4, 4, mps=True, affinity=False)}
 
 
 def _gpu_setup(model: str, source: str) -> Setup:

@@ -40,6 +40,8 @@ class Sample:
     """CPU cores the load client kept busy; near 1 for the one-threaded Python client, it is the bottleneck."""
     server_cpu_s_per_1k: float = 0.0
     """CPU-seconds of all the contender's processes per 1,000 output tokens."""
+    cached: float | None = None
+    """Share of the prompts' tokens that prefix caches had; None where the contender does not tell."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

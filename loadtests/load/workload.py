@@ -52,12 +52,12 @@ def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15
     return replace(like, name=f"open loop {prompt}/{output}, {per_s}/s", open_loop=True)
 
 
-def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int) -> Load:
+def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int, rounds: int = 5) -> Load:
     """Prompts that begin, in `groups` groups, with the same `prefix` tokens."""
     lengths = {"prefix-len": prefix, "suffix-len": suffix, "num-prefixes": groups, "output-len": output}
     options = [word for key, value in lengths.items() for word in (f"--prefix-repetition-{key}", str(value))]
     name = f"{groups} prefixes of {prefix} x{streams}"
-    return Load(name, streams, ("--dataset-name", "prefix_repetition", *options))
+    return Load(name, streams, ("--dataset-name", "prefix_repetition", *options), rounds=rounds)
 
 
 def image(streams: int, side: int, prompt: int, output: int) -> Load:

@@ -17,16 +17,20 @@ HEAD_ROOM = 1.25
 """Two random choices do not spread streams quite evenly: room each replica has above its even part."""
 
 
-def ours(setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False) -> Peer:
+def ours(
+    setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False, affinity: bool = True
+) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
     args = service_args(setup, replicas, ingresses)
+    args["models"][0]["affinity"] = affinity
+    also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
     config = folder / f"ours-{replicas}.yaml"
     config.write_text(
         yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
     )
     return Peer(
-        f"this project, {replicas} replica{'s' if replicas > 1 else ''}{', MPS' if mps else ''}",
+        ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also]),
         [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
         f"http://127.0.0.1:{port}",
         ready_path="/ready",

@@ -102,7 +102,8 @@ def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: 
     if (ttft := _term(slo, "ttft")) is not None:
         served = max(one.achieved_rate for one in steps)
         alone_s = min(steps, key=lambda one: one.rate).ttft_ms["p50"] / 1000
-        why = f"{served:.3g} requests/s at saturation x (TTFT limit {ttft.limit_s:g} s - {alone_s:.2g} s unqueued)"
+        rate = f"{served:.3g} requests/s {'at saturation' if knee.bounded else 'or more, saturation was not reached,'}"
+        why = f"{rate} x (TTFT limit {ttft.limit_s:g} s - {alone_s:.2g} s unqueued)"
         numbers.append(Number("max_queued", max_queued(served, ttft.limit_s, alone_s), why))
     return numbers
 

@@ -7,6 +7,7 @@ that two services can run side by side, and nothing listens beyond this machine 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shlex
@@ -19,8 +20,10 @@ from serve_app.launching.processes import LAUNCH_ID
 
 LONGEST_STREAM_S = 3600
 """HAProxy cuts what is still open this long after a reload."""
-INGRESS_PORTS = range(20_000, 32_000, 1_000)
-"""Where the ranges for ingress replicas begin: below the ports Linux gives to outgoing connections."""
+THOUSANDS = range(20_000, 32_000, 1_000)
+"""Ports below those Linux gives to outgoing connections, among which Ray's processes take theirs as they start."""
+INGRESS_PORTS, SERVE_PORTS, OTHER_PORTS = range(500), range(500, 750), range(750, 1_000)
+"""Of each thousand, what is for ingress replicas, for the rest of Ray Serve, for `free_ports`."""
 LOOPBACK_HAPROXY = r"""#!/bin/sh
 # Serve's template binds metrics and statistics to every interface: keep them on this machine.
 for word in "$@"; do
@@ -35,9 +38,10 @@ def environment(launch_id: str, folder: Path) -> dict[str, str]:
     here = os.environ
     folders = [str(Path(sys.executable).parent), here.get("PATH", "")]
     modules = [os.getcwd(), here.get("PYTHONPATH", "")]
+    fallback, metrics, stats = free_ports(3, SERVE_PORTS)
     return {
-        **_ray(),
-        **_haproxy(folder),
+        **_ray(fallback),
+        **_haproxy(folder, metrics, stats),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -52,14 +56,18 @@ def environment(launch_id: str, folder: Path) -> dict[str, str]:
 
 def offline() -> None:
     """Set, in this process, what a Ray cluster needs that serves this process alone. Before Ray is imported."""
-    wanted = {**_ray(), "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_USAGE_STATS_ENABLED": "0", "VLLM_NO_USAGE_STATS": "1"}
+    wanted = {
+        **_ray(*free_ports(1, SERVE_PORTS)),
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 
 
-def _ray() -> dict[str, str]:
-    fallback = free_ports(1)[0]
-    ingress = random.choice(INGRESS_PORTS)
+def _ray(fallback: int) -> dict[str, str]:
+    ingress = random.choice(THOUSANDS)
     return {
         # Ray's switch for machines without clusters: the node's address is 127.0.0.1, and all of Ray binds to it.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -72,14 +80,13 @@ def _ray() -> dict[str, str]:
         # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
         "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress + INGRESS_PORTS.step - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress + INGRESS_PORTS[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress + INGRESS_PORTS[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
 
 
-def _haproxy(folder: Path) -> dict[str, str]:
-    metrics, stats = free_ports(2)
+def _haproxy(folder: Path, metrics: int, stats: int) -> dict[str, str]:
     settings: dict[str, object] = {
         "CONFIG_FILE_LOC": folder / "haproxy.cfg",
         "SOCKET_PATH": folder / "admin.sock",
@@ -95,16 +102,21 @@ def _haproxy(folder: Path) -> dict[str, str]:
     return {f"RAY_SERVE_HAPROXY_{name}": str(value) for name, value in settings.items()}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at this moment."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+def free_ports(count: int, among: range = OTHER_PORTS) -> list[int]:
+    """Ports nobody listens on, and that nobody is given unasked before they are used."""
+    ports = [thousand + port for thousand in THOUSANDS for port in among]
+    random.shuffle(ports)
+    return list(itertools.islice(filter(_free, ports), count))
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def loopback_haproxy(binary: str, folder: Path) -> Path:

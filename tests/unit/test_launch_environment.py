@@ -1,5 +1,7 @@
 """The environment in which Ray and Serve start."""
 
+import contextlib
+import socket
 import subprocess
 from pathlib import Path
 
@@ -19,7 +21,11 @@ listen stats
 def test_two_launches_share_no_port_and_no_path(tmp_path: Path) -> None:
     for name in "12":
         (tmp_path / name).mkdir()
-    one, two = environment("1", tmp_path / "1"), environment("2", tmp_path / "2")
+    one = environment("1", tmp_path / "1")
+    with contextlib.ExitStack() as stack:
+        for port in (one[name] for name in one if name.startswith("RAY_SERVE_HAPROXY_") and name.endswith("_PORT")):
+            stack.enter_context(socket.create_server(("127.0.0.1", int(port))))
+        two = environment("2", tmp_path / "2")
     names = [
         name for name in one if name.startswith("RAY_SERVE_HAPROXY_") and name.endswith(("_PORT", "_PATH", "_LOC"))
     ]
