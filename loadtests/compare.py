@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
     if args.extend and args.json and args.json.exists():
         results = Results.read(args.json)
+        results.failed = {name: why for name, why in results.failed.items() if name not in contenders}
     names: dict[str, str] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -104,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loads", help="some of them, by comma")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write every sample here")
-    parser.add_argument("--extend", action="store_true", help="keep the samples that the --json file holds already")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="keep the samples that the --json file holds already, and try again what failed",
+    )
     parser.add_argument("--plot", type=Path, help="draw the medians into this PNG")
     return parser
 
