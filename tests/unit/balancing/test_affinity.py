@@ -96,6 +96,20 @@ async def test_a_small_replica_keeps_its_key_although_a_report_lags() -> None:
     assert (await once(pool)).id == home
 
 
+async def test_full_of_streams_most_keys_stay_at_home_and_no_replica_is_far_above_the_others() -> None:
+    pool, rng = pool_of(*NAMES[:4], capacity=160), random.Random(5)
+    keys = [(rng.getrandbits(64), rng.getrandbits(64)) for _ in range(64)]
+    streams = [await pool.acquire(key=rng.choice(keys)) for _ in range(128)]
+    busiest = 0.0
+    for _ in range(5000):
+        stream = rng.randrange(len(streams))
+        pool.release(streams[stream])
+        streams[stream] = await pool.acquire(key=rng.choice(keys))
+        busiest += max(replica.occupied for replica in pool.replicas) / 5000
+    assert pool.placed["home"] / sum(pool.placed.values()) > 0.7
+    assert busiest < 1.25 * 128 / 4
+
+
 async def test_who_waits_keeps_its_key() -> None:
     pool = pool_of("a", "b", capacity=1)
     home = (await once(pool)).id

@@ -104,7 +104,7 @@ async def test_another_replica_answers_instead(forward: Callable, replicas: Repl
         "hangs up": await replicas.add("bad", b""),
         **{reason: await replicas.add("bad", refusal(reason)) for reason in ("draining", "dead", "died")},
     }[first]
-    for _ in range(8):
+    for _ in range(64):
         sent, pool = await forward(bad, good)
         assert body(sent) == b"{}"
         ejected = {replica.id for replica in pool.replicas if replica.breaks}
