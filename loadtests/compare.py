@@ -80,7 +80,7 @@ def _sample(running: Running, suite: Suite, load: Load, round: int) -> Sample:
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)
-    before, cached = running.cpu_seconds(), prefix_cache.read(url)
+    cached, before = prefix_cache.read(url), running.cpu_seconds()
     sample = measure(url, model, source, load, suite.slo, seed=round)
     spent = running.cpu_seconds() - before
     tokens = sample.tokens_per_s / sample.requests_per_s * (load.requests - sample.errors)

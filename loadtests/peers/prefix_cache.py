@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
 from typing import NamedTuple
 
-METRICS = {"vllm:prefix_cache_hits_total": "hits", "vllm:prefix_cache_queries_total": "queries"}
+from prometheus_client.parser import text_string_to_metric_families
+
+HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
 
 
 class PrefixCache(NamedTuple):
@@ -26,15 +27,11 @@ def read(url: str) -> PrefixCache:
     try:
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             return parse(answer.read().decode())
-    except OSError:
+    except (OSError, ValueError):
         return PrefixCache(0.0, 0.0)
 
 
 def parse(page: str) -> PrefixCache:
-    """Sums over all engines of a page in Prometheus' text format."""
-    sums = dict.fromkeys(METRICS.values(), 0.0)
-    for line in page.splitlines():
-        name, _, rest = line.partition("{")
-        if name in METRICS:
-            sums[METRICS[name]] += float(rest.rpartition("} ")[2].split()[0])
-    return PrefixCache(**sums)
+    """Sums over all engines of a page in Prometheus' text format; raises ValueError for any other."""
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return PrefixCache(*(sum(one.value for one in samples if one.name == name) for name in (HITS, QUERIES)))

@@ -36,7 +36,7 @@ class Engine:
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The first model, alone."""
-    service = ServiceConfig.model_validate(args)
+    service = ServiceConfig.parse(args)
     model = service.models[0]
     bounds = model.autoscaling or Autoscaling(max_replicas=model.replicas or 1)
     deployment = serve.deployment(
