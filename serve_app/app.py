@@ -2,14 +2,17 @@
 
 import re
 
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from serve_app.batch.deployment import BatchReplica
 from serve_app.config import Images, ModelConfig, ServiceConfig
+from serve_app.config_errors import ConfigError, Problem
 from serve_app.engine.deployment import EngineReplica
 from serve_app.ingress.batches import POOL
 from serve_app.ingress.deployment import IngressReplica
+from serve_app.keys import WrittenOut
 from serve_app.replica import LOOK_BACK_S, REPORT_PERIOD_S
 
 HEALTH_PERIOD_S = 1.0
@@ -21,9 +24,21 @@ NO_LIMIT = 1_000_000
 
 
 def build(args: ServiceConfig) -> serve.Application:
-    """The whole service: one deployment per model, the batch deployment if it is on, and the ingress before them."""
+    """The whole service: one deployment per model, the batch deployment if it is on, and the ingress before them.
+
+    Raises ConfigError for API keys that Ray has written to its logs on the way here.
+    """
+    refuse_logged_keys(args)
     engines = {model.id: engine(model, args.images) for model in args.models}
     return ingress(args, engines, batch(args, engines))
+
+
+def refuse_logged_keys(config: ServiceConfig) -> None:
+    """Ray Serve logs the arguments of the task in which it builds an application from a file, and stores them."""
+    written_out = [index for index, key in enumerate(config.ingress.api_keys) if isinstance(key, WrittenOut)]
+    if written_out and ray.is_initialized() and ray.get_runtime_context().get_task_id() is not None:
+        text = "is written out, and Ray has it in its logs now: choose another, and put its sha256:HEX, env: or file:"
+        raise ConfigError(Problem(("ingress", "api_keys", index), text) for index in written_out)
 
 
 def engine(model: ModelConfig, images: Images) -> serve.Application:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from serve_app import foreign, plan
+from serve_app import foreign, keys, plan
 from serve_app.config import Autoscaling, ConfigError, ServiceConfig
 from serve_app.config_file import Application, ConfigFile, load
 from serve_app.packing import ASSUMED_GPU_GIB, GIB
@@ -102,11 +102,10 @@ def as_json(file: ConfigFile, gpu_memory_gib: float | None) -> str:
 
 
 def full(file: ConfigFile) -> str:
-    """This service's applications with every default; keys of clients are not repeated."""
+    """This service's applications with every default; keys of clients are their digests."""
     applications = []
     for application in file.applications:
         args = application.config.model_dump(mode="json")
-        args["ingress"]["api_keys"] = [_masked(key) for key in args["ingress"]["api_keys"]]
         names = {"name": application.name, "route_prefix": application.route_prefix}
         applications.append(names | {"import_path": "serve_app.app:build", "args": args})
     whole = {"http_options": file.http_options, "applications": applications}
@@ -122,9 +121,25 @@ def warnings(file: ConfigFile, checked: list[Checked]) -> list[str]:
     for one in checked:
         if host not in LOOPBACK and not one.application.config.ingress.api_keys:
             found.append(f"anyone who reaches {host} may use the service: ingress.api_keys is empty")
+        found += _about_keys(one.application.config)
         found += one.plan.warnings
     if (timeout := file.http_options.get("request_timeout_s")) is not None:
         found.append(f"http_options.request_timeout_s cuts every answer that takes longer than {timeout} s")
+    return found
+
+
+def _about_keys(config: ServiceConfig) -> list[str]:
+    """Keys that only `up` takes, and those that are not on this machine."""
+    found = []
+    for index, entry in enumerate(config.ingress.api_keys):
+        place = f"ingress.api_keys[{index}]"
+        if isinstance(entry, keys.WrittenOut):
+            found.append(f"{place} is written out: `up` deploys its digest, but other ways Ray logs it; write {entry}")
+        else:
+            try:
+                keys.digests(entry)
+            except ValueError as error:
+                found.append(f"{place}: {error} here; the service does not start where that is so")
     return found
 
 
@@ -240,10 +255,6 @@ def _table(rows: list[tuple[str, ...]]) -> str:
         )
         for row in rows
     )
-
-
-def _masked(key: str) -> str:
-    return key if key.startswith("env:") else "***"
 
 
 def _positive(text: str) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from serve_app import catalog, engine_args
+from serve_app import catalog, engine_args, keys
 from serve_app.config_errors import FOREIGN_KEYS, ConfigError, Path, explain
 from serve_app.packing import Packing, PerGpu, choose, share
 
@@ -256,9 +257,10 @@ class Ingress(Section):
     """Ingress processes."""
     cpus: Annotated[float, Field(ge=0)] = 0.5
     """CPU cores Ray reserves for one of them."""
-    api_keys: tuple[str, ...] = ()
-    """Keys clients may present as `Authorization: Bearer KEY`; none means open. `env:NAME` reads a variable
-    of the ingress process, comma-separated."""
+    api_keys: tuple[Annotated[str, AfterValidator(keys.sealed)], ...] = ()
+    """Keys clients may present as `Authorization: Bearer KEY`; none means open. `sha256:HEX` is the digest of one,
+    `env:NAME` a variable of the ingress process, comma-separated, `file:PATH` a file on its node, one a line. A key
+    written out works with `up` alone, which deploys its digest."""
     max_body_mib: Positive = 32.0
     """Larger request bodies are refused with 413."""
     max_waiting: NotNegative = 1024

@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+from serve_app.config_file import IMPORT_PATH
+from serve_app.keys import sealed
+
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -34,13 +37,15 @@ class Settings:
 
 
 def prepare(config: Path, port: int | None, folder: Path) -> Settings:
-    """Read the configuration; where `port` or its silence about the host changes it, a copy goes to `folder`."""
+    """Read the configuration; where `port`, its silence about the host or a key written out changes it, a copy goes
+    to `folder`."""
     data = _read(config)
+    open_keys = _seal_keys(data)
     before = data.get("http_options") or {}
     after = {"host": LOOPBACK, "port": 8000, **before}
     if port is not None:
         after["port"] = port
-    if after != before:
+    if after != before or open_keys:
         config = folder / config.name
         config.write_text(yaml.safe_dump({**data, "http_options": after}, sort_keys=False))
     return Settings(config, str(after["host"]), int(after["port"]))
@@ -85,6 +90,18 @@ def nearby_cluster() -> str | None:
     except (OSError, ValueError):
         return None
     return address
+
+
+def _seal_keys(data: dict[str, Any]) -> bool:
+    """Put the digest of each API key that is written out in its place: Ray logs what it deploys. Whether any was."""
+    found = False
+    for application in data["applications"]:
+        if application.get("import_path") == IMPORT_PATH:
+            ingress = (application.get("args") or {}).get("ingress") or {}
+            entries = ingress.get("api_keys") or []
+            ingress["api_keys"] = [str(sealed(entry)) for entry in entries]
+            found = found or ingress["api_keys"] != entries
+    return found
 
 
 def _read(config: Path) -> dict[str, Any]:

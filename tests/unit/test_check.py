@@ -13,6 +13,7 @@ import yaml
 from serve_app import __main__, check, foreign
 from serve_app.config_errors import ConfigError
 from serve_app.config_file import load
+from serve_app.keys import digest_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -154,11 +155,19 @@ def test_full_is_a_configuration_without_its_secrets(
     assert check.main([str(keyed), "--full"]) == 0
     text = capsys.readouterr().out
     assert "secret" not in text
-    assert "env:KEYS" in text
+    assert "env:KEYS" in text and digest_of("secret") in text
     assert "downscale_delay_s" in text or "max_queued" in text
     again = tmp_path / "again.yaml"
     again.write_text(text)
     check.check_file(again)
+
+
+def test_keys_are_told_about_and_never_shown(keyed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, digest = check.check_file(keyed), digest_of("secret")
+    assert "ingress.api_keys[0] is written out" in text and f"write {digest}" in text
+    assert "ingress.api_keys[1]: the environment variable KEYS is empty or not set" in text
+    check.main([str(keyed), "--json"])
+    assert "secret" not in text + capsys.readouterr().out
 
 
 def test_check_imports_neither_ray_nor_vllm_nor_torch() -> None:

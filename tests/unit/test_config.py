@@ -16,6 +16,7 @@ from serve_app.app import build
 from serve_app.config import ModelConfig, ServiceConfig
 from serve_app.config_errors import ConfigError
 from serve_app.config_file import SERVE_SECTIONS, load
+from serve_app.keys import WrittenOut
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -253,8 +254,37 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert len(told_of(args)) == 4
 
 
-def test_values_of_keys_are_not_repeated() -> None:
-    assert "sk-1" not in str(told_of({"models": [{"id": "a"}], "ingress": {"api_keys": "sk-1"}}))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "sk-1",
+        {"sk-1": 1},
+        ["", "sk-1"],
+        [" sk-1"],
+        ["sk-1\n"],
+        ["sk-1é"],
+        ["sha256:sk-1"],
+        [{"sk-1": "sk-1"}],
+        [["sk-1"]],
+    ],
+)
+def test_values_of_keys_are_not_repeated(wrong: Any) -> None:
+    (told,) = told_of({"models": [{"id": "a"}], "ingress": {"api_keys": wrong}})
+    assert told.startswith("ingress.api_keys") and "sk-1" not in told
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\t", "env:", "env: ", "file:", "sha256:"])
+def test_a_key_that_is_nothing_would_open_the_service(nothing: str) -> None:
+    (told,) = told_of({"models": [{"id": "a"}], "ingress": {"api_keys": ["good", nothing]}})
+    assert told.startswith("ingress.api_keys[1]: ")
+
+
+def test_a_configuration_holds_no_key() -> None:
+    config = ServiceConfig.parse({"models": [{"id": "a"}], "ingress": {"api_keys": ["sk-1", "env:A", "file:/b"]}})
+    assert b"sk-1" not in pickle.dumps(config) and "sk-1" not in f"{config!r} {config.model_dump()}"
+    assert config.ingress.api_keys[1:] == ("env:A", "file:/b")
+    again = pickle.loads(pickle.dumps(config))
+    assert isinstance(again.ingress.api_keys[0], WrittenOut)
 
 
 def test_ray_serves_way_to_the_configuration_tells_the_same() -> None:

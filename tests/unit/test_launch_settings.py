@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serve_app.keys import digest_of
 from serve_app.launching import settings
 from serve_app.launching.settings import CannotStart, Settings, prepare
 
@@ -40,6 +41,15 @@ def test_another_port_goes_into_a_copy(tmp_path: Path, folder: Path) -> None:
         "applications": [{"name": "a"}],
     }
     assert path.read_text() == HERE
+
+
+def test_keys_written_out_are_deployed_as_digests(tmp_path: Path, folder: Path) -> None:
+    application = "{import_path: 'serve_app.app:build', args: {ingress: {api_keys: [sk-1, 'env:KEYS']}}}"
+    here = HERE.replace("{name: a}", application)
+    wanted = prepare(config(tmp_path, here), None, folder)
+    assert wanted.config.parent == folder and "sk-1" not in wanted.config.read_text()
+    deployed = yaml.safe_load(wanted.config.read_text())["applications"][0]["args"]["ingress"]["api_keys"]
+    assert deployed == [digest_of("sk-1"), "env:KEYS"]
 
 
 @pytest.mark.parametrize("options", ["", "http_options:\n", "http_options: {port: 8000}\n"])

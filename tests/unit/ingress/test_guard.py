@@ -31,7 +31,10 @@ def test_anything_else_is_401(headers: dict[str, str]) -> None:
     assert refused.value.status == 401
 
 
-def test_an_empty_variable_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("empty", [None, "", " , "])
+def test_an_empty_variable_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
     monkeypatch.delenv("KEYS", raising=False)
-    with pytest.raises(ValueError, match="KEYS"):
-        Guard(["env:KEYS"])
+    if empty is not None:
+        monkeypatch.setenv("KEYS", empty)
+    with pytest.raises(ValueError, match=r"ingress\.api_keys: the environment variable KEYS is empty"):
+        Guard(["one", "env:KEYS"])
