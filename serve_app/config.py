@@ -162,7 +162,9 @@ class ModelConfig(Section):
     max_running: AtLeastOne = 256
     """Sequences one replica decodes at the same time (vLLM's max_num_seqs)."""
     max_queued: NotNegative = 256
-    """Requests one replica holds beyond `max_running` before it refuses."""
+    """Sequences one replica holds beyond `max_running` before it refuses."""
+    max_sequences: AtLeastOne | None = None
+    """Sequences one request may be, `n` for each of its prompts; half of `max_running` unless set."""
     affinity: bool = True
     """Send requests with a common prefix or session to the same replica, where load allows."""
     drain_timeout_s: Positive = 600.0
@@ -200,6 +202,11 @@ class ModelConfig(Section):
             raise ValueError("replicas fixes the number that autoscaling would choose: keep one")
         if self.simulated is not None and self.engine != "simulated":
             raise ValueError("simulated has no effect without `engine: simulated`")
+        if self.most_sequences > self.capacity:
+            raise ValueError(
+                f"max_sequences ({self.max_sequences}) is above what a replica holds: max_running + max_queued is "
+                f"{self.capacity}"
+            )
         return self
 
     @property
@@ -231,8 +238,14 @@ class ModelConfig(Section):
 
     @property
     def capacity(self) -> int:
-        """Requests one replica holds at most, running and queued."""
+        """Sequences one replica holds at most, running and queued."""
         return self.max_running + self.max_queued
+
+    @property
+    def most_sequences(self) -> int:
+        """Sequences one request may be. An embedding's are short, and come by the list: all that a replica holds."""
+        half = self.capacity if self.kind == "embedding" else max(1, self.max_running // 2)
+        return self.max_sequences or half
 
 
 class Images(Section):
@@ -264,7 +277,7 @@ class Ingress(Section):
     max_body_mib: Positive = 32.0
     """Larger request bodies are refused with 413."""
     max_waiting: NotNegative = 1024
-    """Requests one ingress process holds while all replicas of their model are full; more get 429."""
+    """Sequences one ingress process holds while all replicas of their model are full; more get 429."""
     wait_timeout_s: Positive = 30.0
     """How long such a request waits before it gets 429."""
     start_timeout_s: Positive = 60.0
@@ -282,8 +295,8 @@ class Batch(Section):
     parallel_batches: AtLeastOne = 4
     """Batches worked through at the same time; the others wait in the order in which they came."""
     max_open: AtLeastOne = 8192
-    """Requests for one model that a batch holds in memory at most; how many it has open follows what the model's
-    engines take."""
+    """Sequences for one model that a batch has open at most; how many it has open follows what the model's engines
+    take."""
     cpus: Annotated[float, Field(ge=0)] = 0.2
     """CPU cores Ray reserves for the process that does all this."""
 

@@ -17,6 +17,8 @@ RATES_OVER_S = 2.0
 
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
+SEQUENCES_HEADER = b"x-sequences"
+"""How many sequences the request is, where it is more than one."""
 BATCH_HEADER = b"x-batch"
 """Marks a request as batch work, which makes way for people's."""
 REFUSED_HEADER = b"x-replica-refused"
@@ -36,7 +38,7 @@ class ReplicaInfo:
     token: str
     """Secret every request to that server must carry."""
     capacity: int
-    """Requests it holds at most, running and queued."""
+    """Sequences it holds at most, running and queued."""
     max_running: int
     """Sequences it decodes at the same time."""
     max_model_len: int
@@ -61,15 +63,15 @@ class ReplicaLoad:
     running: int = 0
     """Sequences in the batch."""
     waiting: int = 0
-    """Requests accepted but not yet in the batch."""
+    """Sequences accepted but not yet in the batch."""
     kv_usage: float = 0.0
     """Share of the KV cache in use, 0 to 1."""
     in_flight: int = 0
-    """HTTP requests open at the replica's server."""
+    """Sequences of the requests open at the replica's server."""
     interactive: int = 0
     """Those of them that are not batch work."""
     interactive_begun: int = 0
-    """Such requests so far, ended ones included."""
+    """Such sequences so far, ended ones included."""
     draining: bool = False
     """Finishing what it has; offer it nothing."""
 
@@ -82,7 +84,7 @@ class ReplicaLoad:
 
     @property
     def demand(self) -> int:
-        """Requests that occupy it, whichever side counts more of them."""
+        """Sequences that occupy it, whichever side counts more of them."""
         return max(self.in_flight, self.running + self.waiting)
 
 
@@ -93,7 +95,7 @@ class ReplicaSignals:
     running: float = 0.0
     """Sequences in the batch."""
     waiting: float = 0.0
-    """Requests accepted but not yet in the batch."""
+    """Sequences accepted but not yet in the batch."""
     kv_usage: float = 0.0
     """Share of the KV cache in use, 0 to 1."""
     output_tokens_per_s: float = 0.0
@@ -101,9 +103,9 @@ class ReplicaSignals:
     ttft_s: float = 0.0
     """Mean time to first token, as the engine sees it, of those that got theirs last; 0 before the first."""
     arrivals_per_s: float = 0.0
-    """Requests accepted a second."""
+    """Sequences accepted a second."""
     service_s: float = 0.0
-    """Mean time in the batch, queueing not counted, of the requests that ended last; 0 before the first."""
+    """Mean time in the batch, queueing not counted, of the sequences that ended last; 0 before the first."""
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)

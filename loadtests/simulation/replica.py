@@ -32,6 +32,7 @@ class SimulatedReplica:
             created=0,
         )
         self.in_flight = 0
+        """Sequences, of which each of its requests is one."""
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._batch = Batch(timing, model.max_running, model.max_queued)
@@ -72,7 +73,9 @@ class SimulatedReplica:
     def load(self) -> ReplicaLoad:
         """What it says to be picked by."""
         batch = self._batch
-        return ReplicaLoad(batch.running, batch.waiting, batch.kv_usage, self.in_flight, self.draining)
+        return ReplicaLoad(
+            batch.running, batch.waiting, batch.kv_usage, in_flight=self.in_flight, draining=self.draining
+        )
 
     def sample(self) -> None:
         """Note its signals; to be called every REPORT_PERIOD_S."""

@@ -1,5 +1,7 @@
 """What is asked of a model, from what its replicas report: requests in progress, tokens a second, KV cache.
 
+Counted are sequences, here and in the policy: a request for n answers is n of what is called a request.
+
 Requests that queue say that there are too few replicas, not how many are missing: they pile up for as long as the
 missing ones take to start. By Little's law the requests that would be in progress if nobody waited are the arrivals a
 second times the seconds one is in an engine's batch. That is known a moment after load has changed, and queues do not

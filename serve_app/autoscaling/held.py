@@ -28,7 +28,7 @@ logger = logging.getLogger("ray.serve")
 
 
 async def report(source: str, counts: Callable[[], Mapping[str, int]]) -> None:
-    """Keep the policy informed of `counts()`, requests by model id, until cancelled. For replicas of Ray Serve.
+    """Keep the policy informed of `counts()`, sequences by model id, until cancelled. For replicas of Ray Serve.
 
     `source` says what holds them (ingress, batch). A process writes while it holds any, at most every `LOOK_S`, and
     when it has come to hold none; otherwise this costs it one call of `counts` every `LOOK_S`.
@@ -71,7 +71,7 @@ class Tally:
         return [key for key, (_, since) in self._facts.items() if now - since > EXPIRES_S]
 
     def held(self, now: float, app: str, model: str) -> int:
-        """Requests for the model, over all processes that are alive."""
+        """Sequences for the model, over all processes that are alive."""
         return sum(
             fact["held"].get(model, 0)
             for fact, since in self._facts.values()

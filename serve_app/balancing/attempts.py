@@ -30,15 +30,16 @@ async def carry(
     attempt: Callable[[Replica], Awaitable[None]],
     key: Key | None = None,
     retried: Callable[[], None] = lambda: None,
+    sequences: int = 1,
 ) -> None:
-    """Let `attempt` answer the request from one replica, then another while it raises Refused.
+    """Let `attempt` answer the request, of so many sequences, from one replica, then another while it raises Refused.
 
     Raises ApiError when there is none to answer it, and BrokenOff as `attempt` does.
     """
     failed: set[str] = set()
     deaths = 0
     for _ in range(_MOST_TRIES):
-        replica = await pool.acquire(frozenset(failed), key)
+        replica = await pool.acquire(frozenset(failed), key, sequences)
         try:
             await attempt(replica)
             pool.succeeded(replica)
@@ -54,7 +55,7 @@ async def carry(
             pool.eject(replica)
             raise
         finally:
-            pool.release(replica)
+            pool.release(replica, sequences)
         if deaths >= _MOST_DEATHS:
             break
         retried()

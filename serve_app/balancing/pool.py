@@ -26,8 +26,8 @@ TIMER_SLACK_S = 0.01
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full."""
 PATIENCE = 1 / 64
-"""Requests a replica may hold beyond the bound and still be preferred for its cache, as a share of `max_running`:
-4 of 256 hardly lengthen a decoding step. At least one, since the last report may count a request that has ended."""
+"""Sequences a replica may hold beyond the bound and still be preferred for its cache, as a share of `max_running`:
+4 of 256 hardly lengthen a decoding step. At least one, since the last report may count one that has ended."""
 
 Key = tuple[int, int]
 """What a request shares with others, as two 64-bit hashes: of where it belongs, and of where it goes when that is
@@ -47,7 +47,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how many requests wait for a replica in this process."""
+    """How long and how many sequences wait for a replica in this process."""
 
     max_waiting: int
     wait_timeout_s: float
@@ -74,13 +74,18 @@ class Replica:
 
     @property
     def occupied(self) -> int:
-        """Requests it holds: this process's own, and what it last reported beyond those."""
+        """Sequences it holds: this process's own, and what it last reported beyond those."""
         return self.in_flight + self.elsewhere
 
     @property
     def queues(self) -> bool:
-        """Whether one more request would wait for a place in its batch."""
+        """Whether one more sequence would wait for a place in its batch."""
         return self.occupied >= self.info.max_running
+
+    @property
+    def free(self) -> int:
+        """Sequences it would still take; below 0 where a request of many waits at its door for the others to end."""
+        return self.info.capacity - self.occupied
 
     @property
     def pressure(self) -> float:
@@ -90,7 +95,7 @@ class Replica:
         return now >= self.shunned_until and not self.load.draining
 
     def accepts(self, now: float) -> bool:
-        return self.serves(now) and now >= self.full_until and self.occupied < self.info.capacity
+        return self.serves(now) and now >= self.full_until and self.free > 0
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +104,7 @@ class _Waiter:
 
     avoid: frozenset[str]
     key: Key | None
+    sequences: int
     granted: asyncio.Future[Replica]
 
 
@@ -107,6 +113,9 @@ class ReplicaPool:
 
     Requests that wait are served in the order in which they came, by whoever makes room: each is given its replica, so
     that none is woken for nothing, and room for one costs the same however many replicas are full and requests wait.
+
+    What is counted are sequences: a request may be many. One that is more than any replica has free goes where there is
+    room for some of it: that replica's door lets nobody else in until the whole of it fits.
     """
 
     def __init__(
@@ -126,11 +135,12 @@ class ReplicaPool:
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
         self._room: Bag[Replica] = Bag()
-        """Those that accept one more request."""
+        """Those that have room for a sequence."""
         self._ring = Ring()
         self.placed: dict[Placed, int] = {"home": 0, "second": 0, "spilled": 0, "none": 0}
         """Requests handed out so far."""
         self._waiters: dict[_Waiter, None] = {}
+        self._waiting = 0
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -138,8 +148,8 @@ class ReplicaPool:
 
     @property
     def waiting(self) -> int:
-        """Requests held here until a replica has room."""
-        return len(self._waiters)
+        """Sequences of the requests held here until a replica has room."""
+        return self._waiting
 
     @property
     def affine(self) -> bool:
@@ -165,18 +175,19 @@ class ReplicaPool:
         self._room = Bag(replica for replica in self._candidates if replica.accepts(now))
         self._serve_waiters()
 
-    async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None) -> Replica:
-        """A replica with room for one more request, which it counts from now; `release` it afterwards.
+    async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None, sequences: int = 1) -> Replica:
+        """A replica with room for one more request, of so many sequences, which it counts from now; `release` it
+        afterwards.
 
         `avoid` holds the ids of replicas that have already failed this request. Requests with the same `key` get the
         same replica while it is there, has room and is not much more loaded than others. Raises ApiError 503 when no
         replica comes up in time, 429 when all stay full or too many requests wait already.
         """
-        replica = None if self._waiters else self._take(avoid, key)
-        return replica or await self._wait(avoid, key)
+        replica = None if self._waiters else self._take(avoid, key, sequences)
+        return replica or await self._wait(avoid, key, sequences)
 
-    def release(self, replica: Replica) -> None:
-        replica.in_flight -= 1
+    def release(self, replica: Replica, sequences: int = 1) -> None:
+        replica.in_flight -= sequences
         self._reconsider(replica)
 
     def succeeded(self, replica: Replica) -> None:
@@ -195,18 +206,20 @@ class ReplicaPool:
         replica.full_until = self._clock() + FULL_FOR_S
         self._leave_out(replica, FULL_FOR_S)
 
-    def _take(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
+    def _take(self, avoid: frozenset[str], key: Key | None, sequences: int) -> Replica | None:
         """A replica with room, which counts the request from now."""
-        replica = self._pick(avoid, key)
+        replica = self._pick(avoid, key, sequences)
+        if replica is None and sequences > 1:
+            replica = self._pick(avoid, key, 1)
         if replica is not None:
-            replica.in_flight += 1
-            if replica.occupied >= replica.info.capacity:
+            replica.in_flight += sequences
+            if replica.free <= 0:
                 self._room.discard(replica)
         return replica
 
-    def _pick(self, avoid: frozenset[str], key: Key | None) -> Replica | None:
+    def _pick(self, avoid: frozenset[str], key: Key | None, room: int) -> Replica | None:
         def usable(replica: Replica) -> bool:
-            return replica.id not in avoid
+            return replica.id not in avoid and replica.free >= room
 
         other = least_loaded_of_two(self._room, lambda replica: replica.pressure, usable, self._rng)
         if other is None:
@@ -229,12 +242,13 @@ class ReplicaPool:
         now = self._clock()
         return any(replica.serves(now) for replica in self._candidates)
 
-    async def _wait(self, avoid: frozenset[str], key: Key | None) -> Replica:
-        if len(self._waiters) >= self._limits.max_waiting:
-            raise self._overloaded(f"{len(self._waiters)} requests for {self.model!r} wait already")
+    async def _wait(self, avoid: frozenset[str], key: Key | None, sequences: int) -> Replica:
+        if self._waiting >= self._limits.max_waiting:
+            raise self._overloaded(f"{self._waiting} sequences for {self.model!r} wait already")
         began = self._clock()
-        waiter = _Waiter(avoid, key, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(avoid, key, sequences, asyncio.get_running_loop().create_future())
         self._waiters[waiter] = None
+        self._waiting += sequences
         # Those before it may be waiting because they avoid the replicas that have room.
         self._serve_waiters()
         try:
@@ -247,25 +261,30 @@ class ReplicaPool:
                     break
         except asyncio.CancelledError:
             if waiter.granted.done():
-                self.release(waiter.granted.result())
+                self.release(waiter.granted.result(), sequences)
             raise
         finally:
-            self._waiters.pop(waiter, None)
+            if waiter in self._waiters:
+                self._leave(waiter)
         raise self._timed_out(self._limit_s())
 
     def _limit_s(self) -> float:
         return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
+
+    def _leave(self, waiter: _Waiter) -> None:
+        del self._waiters[waiter]
+        self._waiting -= waiter.sequences
 
     def _serve_waiters(self) -> None:
         served = []
         for waiter in self._waiters:
             if not self._room:
                 break
-            if (replica := self._take(waiter.avoid, waiter.key)) is not None:
+            if (replica := self._take(waiter.avoid, waiter.key, waiter.sequences)) is not None:
                 waiter.granted.set_result(replica)
                 served.append(waiter)
         for waiter in served:
-            del self._waiters[waiter]
+            self._leave(waiter)
 
     def _leave_out(self, replica: Replica, pause_s: float) -> None:
         self._room.discard(replica)

@@ -1,7 +1,7 @@
-"""How many requests of a batch to keep open. Pure: the caller tells the time and what it saw.
+"""How many sequences of a batch to keep open. Pure: the caller tells the time and what it saw.
 
-- While it is served it grows: by one for every answer at first (doubling each round), and after the service first
-  refused or queued by one a round.
+- While it is served it grows: by one for every sequence answered at first (doubling each round), and after the service
+  first refused or queued by one a round.
 - A refusal (429, 503) cuts it by a third, once a round, and stops new requests for as long as Retry-After says.
 - Where the service tells its queue, what waits in it beyond a share of what runs is taken back: engines are full with
   some requests waiting, and more only makes everyone wait.
@@ -34,20 +34,20 @@ class Load:
     """What the service holds at a moment, all of its replicas together."""
 
     running: int
-    """Requests in the engines' batches, this batch's own included."""
+    """Sequences in the engines' batches, this batch's own included."""
     waiting: int
-    """Requests accepted but not yet in a batch, this batch's own included."""
+    """Sequences accepted but not yet in a batch, this batch's own included."""
     others: int
-    """Requests of others, open now or answered since the last look."""
+    """Sequences of others, open now or answered since the last look."""
 
 
 class Pace:
-    """The bound on open requests."""
+    """The bound on open sequences."""
 
     def __init__(self, start: int = START, most: int = MOST, share: float = 1 / 16, queued: float = QUEUED) -> None:
         """`share`: of the bound, what is left to the batch while others use the service (at least one request).
 
-        `queued`: of the requests that run, how many more may wait.
+        `queued`: of the sequences that run, how many more may wait.
         """
         self._limit = float(min(start, most))
         self._most = most
@@ -60,7 +60,7 @@ class Pace:
         self._others_until = float("-inf")
 
     def allowed(self, now: float) -> int:
-        """How many requests may be open; 0 during a pause."""
+        """How many sequences may be open; 0 during a pause."""
         if now < self._paused_until:
             return 0
         return max(1, int(self._limit * self._share if self.yielding(now) else self._limit))
@@ -73,10 +73,10 @@ class Pace:
         """How long no request may be sent."""
         return max(0.0, self._paused_until - now)
 
-    def served(self, now: float, open: int) -> None:
-        """An answer came, with so many requests open; fewer than allowed say nothing about more."""
+    def served(self, now: float, open: int, sequences: int = 1) -> None:
+        """An answer of so many sequences came, with so many open; fewer than allowed say nothing about more."""
         if open >= self.allowed(now) and not self.yielding(now):
-            self._limit = min(self._most, self._limit + (1.0 if self._doubling else 1 / self._limit))
+            self._limit = min(self._most, self._limit + (sequences if self._doubling else sequences / self._limit))
 
     def refused(self, now: float, retry_after_s: float | None) -> None:
         """The service answered that it is full or not ready."""

@@ -12,6 +12,7 @@ from serve_app.balancing.pool import ReplicaPool
 from serve_app.batch.client import Answer, NoAnswer
 from serve_app.batch.pace import Load
 from serve_app.errors import ApiError
+from serve_app.ingress import sequences
 from serve_app.ingress.affinity import affinity_key
 from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.forward import Forwarder
@@ -29,13 +30,15 @@ class PoolClient:
         self._catalogue = catalogue
         self._forward = forwarder
         self._metrics = metrics
+        self.requests = 0
+        """Under way or waiting for a replica."""
         self._open: Counter[str] = Counter()
         self._pools: dict[str, ReplicaPool] = {}
         self._begun: dict[str | None, dict[str, int]] = {}
 
     @property
     def open(self) -> Mapping[str, int]:
-        """Requests under way or waiting for a replica, by model id."""
+        """Sequences under way or waiting for a replica, by model id."""
         return self._open
 
     async def send(self, url: str, body: bytes) -> Answer:
@@ -44,15 +47,18 @@ class PoolClient:
         answer = _Collected()
         try:
             head = read_head(scope, body)
-            pool = self._catalogue.pool(head.model)
+            served = self._catalogue.served(head.model)
+            pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
             key = affinity_key(scope, head) if pool.affine else None
             self._pools[pool.model] = pool
-            self._open[pool.model] += 1
+            self._open[pool.model] += size
+            self.requests += 1
             try:
                 with Observation(self._metrics, pool.model, url) as seen:
-                    await self._forward(scope, _never, answer.send, body, pool, seen, key)
+                    await self._forward(scope, _never, answer.send, body, pool, seen, key, size)
             finally:
-                self._open[pool.model] -= 1
+                self._open[pool.model] -= size
+                self.requests -= 1
         except ApiError as error:
             return Answer(error.status, error.body, error.retry_after_s)
         except ConnectionError as error:
@@ -64,7 +70,7 @@ class PoolClient:
         where there is no such model."""
         everyone = [replica for pool in self._pools.values() for replica in pool.replicas]
         try:
-            own = self._catalogue.pool(model).replicas if model else everyone
+            own = self._catalogue.served(model).pool.replicas if model else everyone
         except ApiError:
             return None
         begun = {replica.id: replica.load.interactive_begun for replica in everyone}

@@ -68,7 +68,7 @@ class Summary:
     errors: dict[str, int] = field(default_factory=dict)
     """Failed lines by kind."""
     open: int = 0
-    """Requests open now."""
+    """Sequences open now."""
     retries: int = 0
     seconds: float = 0.0
     """Wall time so far."""

@@ -1,4 +1,4 @@
-"""Requests sent at a pace, and again where a failure may pass."""
+"""Requests sent at a pace, which counts their sequences, and again where a failure may pass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import deque
 
 from serve_app.batch.client import Answer, Client, NoAnswer
 from serve_app.batch.pace import Pace
+from serve_app.ingress import sequences
 
 LOOK_S = 0.5
 """How often the service is asked for its load."""
@@ -33,13 +34,13 @@ class Sender:
     def __init__(self, client: Client, pace: Pace, model: str | None = None) -> None:
         """`model` names the one that all of them are for, if they are."""
         self.open = 0
-        """Requests under way."""
+        """Sequences under way."""
         self.retries = 0
         """Requests sent again."""
         self._client = client
         self._pace = pace
         self._model = model
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
         self._failing_since: float | None = None
 
     async def __aenter__(self) -> Sender:
@@ -52,7 +53,7 @@ class Sender:
 
     @property
     def allowed(self) -> int:
-        """Requests that may be open now."""
+        """Sequences that may be open now."""
         return self._pace.allowed(time.monotonic())
 
     async def ask(self, url: str, body: bytes) -> Answer | NoAnswer:
@@ -61,11 +62,12 @@ class Sender:
         A service that is full, or cannot be reached, costs no try: it has not begun with the request.
         """
         tries, backoff_s = 0, BACKOFF_FIRST_S
+        size = sequences.count(body)
         while True:
-            outcome = await self._sent(url, body)
+            outcome = await self._sent(url, body, size)
             if isinstance(outcome, Answer) and outcome.status not in (FULL, NOT_READY, *TRANSIENT):
                 self._failing_since = None
-                self._pace.served(time.monotonic(), self.open + 1)
+                self._pace.served(time.monotonic(), self.open + size, size)
                 if outcome.status in FORBIDDEN:
                     raise Stopped(f"the service refuses the API key ({outcome.status}): give another with --api-key")
                 return outcome
@@ -90,32 +92,32 @@ class Sender:
         self._pace.refused(now, pause_s)
         return pause_s
 
-    async def _sent(self, url: str, body: bytes) -> Answer | NoAnswer:
+    async def _sent(self, url: str, body: bytes, size: int) -> Answer | NoAnswer:
         while self.open >= self.allowed:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters.append((waiter, size))
             try:
                 await waiter
             except asyncio.CancelledError:
                 self._wake()
                 raise
-        self.open += 1
+        self.open += size
         try:
             return await self._client.send(url, body)
         except NoAnswer as reason:
             return reason
         finally:
-            self.open -= 1
+            self.open -= size
             self._wake()
 
     def _wake(self) -> None:
         """As many of those that wait as may be open now; each looks again for itself."""
         room = self.allowed - self.open
         while room > 0 and self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, size = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                room -= 1
+                room -= size
 
     async def _look(self) -> None:
         while True:

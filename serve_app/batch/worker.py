@@ -46,12 +46,12 @@ class Worker:
         self._changed.set()
 
     def backlog(self) -> dict[str, int]:
-        """Requests beyond the open ones that would be sent if there were room, by model: as many again as are open, as
-        the pace would at most, and no more than are left."""
+        """Sequences beyond the open ones that would be sent if there were room, by model: as many again as are open, as
+        the pace would at most, and no more than are left, if the lines that are left are like those."""
         wanted: Counter[str] = Counter()
         for work in self._work.values():
-            open = sum(work.client.open.values())
-            left = work.summary.total - work.summary.done - open
+            open, requests = sum(work.client.open.values()), work.client.requests
+            left = (work.summary.total - work.summary.done - requests) * open / max(requests, 1)
             for model, count in work.client.open.items():
                 wanted[model] += round(count * min(max(left, 0), max(open, START)) / max(open, 1))
         return wanted

@@ -1,6 +1,6 @@
 """The replica's own HTTP server: uvicorn on the node's address, behind a door.
 
-The door lets in only who knows the replica's token, counts what is open, and refuses what the replica
+The door lets in only who knows the replica's token, counts the sequences that are open, and refuses what the replica
 could not hold. A refusal carries `x-replica-refused`, which tells the ingress that the client has seen nothing
 and the request may go elsewhere.
 """
@@ -12,13 +12,23 @@ import contextlib
 import hmac
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
-from serve_app.replica import BATCH_HEADER, DEAD, DIED, DRAINING, FULL, REFUSED_HEADER, TOKEN_HEADER
+from serve_app.replica import (
+    BATCH_HEADER,
+    DEAD,
+    DIED,
+    DRAINING,
+    FULL,
+    REFUSED_HEADER,
+    SEQUENCES_HEADER,
+    TOKEN_HEADER,
+)
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
@@ -37,11 +47,15 @@ class Door:
         self._failure = failure
         self._idle = asyncio.Event()
         self._idle.set()
+        self._fits = asyncio.Event()
+        """Set while the engine holds all that was let in."""
+        self._fits.set()
         self.in_flight = 0
+        """Sequences that were let in, and have not ended."""
         self.interactive = 0
         self.interactive_begun = 0
         self.accepted = 0
-        """Requests for the engine so far."""
+        """Sequences for the engine so far."""
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,17 +71,25 @@ class Door:
         if reason := self._refusal():
             await _refuse(send, reason)
             return
-        interactive = not any(name == BATCH_HEADER for name, _ in scope["headers"])
-        self.in_flight += 1
+        sequences = self._sequences(scope)
+        interactive = 0 if any(name == BATCH_HEADER for name, _ in scope["headers"]) else sequences
+        self.in_flight += sequences
         self.interactive += interactive
         self.interactive_begun += interactive
-        self.accepted += scope["path"] not in WITHOUT_ENGINE
+        self.accepted += 0 if scope["path"] in WITHOUT_ENGINE else sequences
         self._idle.clear()
         try:
+            if self.in_flight > self._capacity:
+                self._fits.clear()
+                receive = await _until(self._fits, receive)
             await self._app(scope, receive, _DeathNotice(send, self._failure))
+        except _Gone:
+            return
         finally:
-            self.in_flight -= 1
+            self.in_flight -= sequences
             self.interactive -= interactive
+            if self.in_flight <= self._capacity:
+                self._fits.set()
             if not self.in_flight:
                 self._idle.set()
 
@@ -82,12 +104,45 @@ class Door:
     def _knows_token(self, scope: Scope) -> bool:
         return any(k == TOKEN_HEADER and hmac.compare_digest(v, self._token) for k, v in scope["headers"])
 
+    def _sequences(self, scope: Scope) -> int:
+        said = next((value for name, value in scope["headers"] if name == SEQUENCES_HEADER), b"1")
+        return min(int(said), self._capacity)
+
     def _refusal(self) -> str | None:
+        """Why nobody is let in. While there is any room somebody is, who may then have to wait until all of it fits:
+        refused for as long as others take the room that comes, a request of many sequences would never get in."""
         if self._failure() is not None:
             return DEAD
         if self.draining:
             return DRAINING
         return FULL if self.in_flight >= self._capacity else None
+
+
+class _Gone(Exception):
+    """The client left while its request waited."""
+
+
+async def _until(event: asyncio.Event, receive: Receive) -> Receive:
+    """Wait for the event; what receives the request from then on. Raises _Gone."""
+    kept: deque[Message] = deque()
+    came = asyncio.ensure_future(event.wait())
+    try:
+        while not came.done():
+            message = asyncio.ensure_future(receive())
+            await asyncio.wait((came, message), return_when=asyncio.FIRST_COMPLETED)
+            if not message.done():
+                message.cancel()
+            elif message.result()["type"] == "http.disconnect":
+                raise _Gone
+            else:
+                kept.append(message.result())
+    finally:
+        came.cancel()
+
+    async def again() -> Message:
+        return kept.popleft() if kept else await receive()
+
+    return again
 
 
 class _DeathNotice:

@@ -26,12 +26,12 @@ class Catalogue:
         self.models = tuple(served)
         self._by_name = {name: one for one in self.models for name in one.config.names}
 
-    def pool(self, name: str | None) -> ReplicaPool:
-        """The pool for the model a request names, or for the only one when it names none."""
+    def served(self, name: str | None) -> Served:
+        """The model a request names, or the only one when it names none. Raises ApiError."""
         if name:
-            return self.find(name).pool
+            return self.find(name)
         if len(self.models) == 1:
-            return self.models[0].pool
+            return self.models[0]
         raise ApiError(
             400, f"the request names no model, and several are served: {self._names()}", "model", "missing_model"
         )

@@ -29,5 +29,5 @@ class Engines:
         self._handles = [listen(handles[one.config.id], one.pool) for one in self.catalogue.models]
 
     def waiting(self) -> dict[str, int]:
-        """Requests this process holds for want of a replica, by id of the models that scale."""
+        """Sequences this process holds for want of a replica, by id of the models that scale."""
         return {one.config.id: one.pool.waiting for one in self.catalogue.models if one.config.autoscaling}

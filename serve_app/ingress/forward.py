@@ -16,7 +16,7 @@ from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone, header
 from serve_app.ingress.upstream import Upstream, UpstreamError
-from serve_app.replica import BATCH_HEADER, DEAD, DIED, REFUSED_HEADER, TOKEN_HEADER
+from serve_app.replica import BATCH_HEADER, DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
 
 _KEPT_REQUEST_HEADERS = frozenset(
     {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate", BATCH_HEADER}
@@ -40,9 +40,11 @@ class Forwarder:
         pool: ReplicaPool,
         seen: Observation,
         key: Key | None = None,
+        sequences: int = 1,
     ) -> None:
-        """Answer the request; raises ApiError while nothing has been sent, ClientGone when nobody listens."""
-        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key))
+        """Answer the request, of so many sequences; raises ApiError while nothing has been sent, ClientGone when nobody
+        listens."""
+        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key, sequences))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -56,24 +58,35 @@ class Forwarder:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _with_retries(
-        self, scope: Scope, send: Send, body: bytes, pool: ReplicaPool, seen: Observation, key: Key | None
+        self,
+        scope: Scope,
+        send: Send,
+        body: bytes,
+        pool: ReplicaPool,
+        seen: Observation,
+        key: Key | None,
+        sequences: int,
     ) -> None:
         async def attempt(replica: Replica) -> None:
             try:
-                await self._once(scope, send, body, replica, seen)
+                await self._once(scope, send, body, replica, seen, sequences)
             except UpstreamError as broken:
                 if broken.answered:
                     raise BrokenOff(str(broken)) from broken
                 raise Refused(DIED if broken.connected else DEAD) from broken
 
         try:
-            await carry(pool, attempt, key, seen.retried)
+            await carry(pool, attempt, key, seen.retried, sequences)
         except BrokenOff as broken:
             await _break_off(send, seen, str(broken))
 
-    async def _once(self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation) -> None:
+    async def _once(
+        self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation, sequences: int
+    ) -> None:
         headers = [one for one in scope["headers"] if one[0] in _KEPT_REQUEST_HEADERS]
         headers.append((TOKEN_HEADER, replica.info.token.encode()))
+        if sequences > 1:
+            headers.append((SEQUENCES_HEADER, b"%d" % sequences))
         answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
         try:
             if refusal := header(answer.headers, REFUSED_HEADER):

@@ -45,7 +45,7 @@ class Metrics:
             "serve_app_broken_answers", "Answers cut off by a replica's failure.", ("model",), registry=self.registry
         )
         self.waiting = Gauge(
-            "serve_app_requests_waiting", "Requests held until a replica has room.", ("model",), registry=self.registry
+            "serve_app_requests_waiting", "Sequences held until a replica has room.", ("model",), registry=self.registry
         )
 
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
+from serve_app.ingress import sequences
 from serve_app.ingress.affinity import affinity_key
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.catalogue import Catalogue
@@ -85,11 +86,12 @@ class IngressApp:
         try:
             body = await read_body(scope, receive, self._max_body_bytes)
             head = read_head(scope, body)
-            pool = self._catalogue.pool(head.model)
+            served = self._catalogue.served(head.model)
+            pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
             key = affinity_key(scope, head) if pool.affine else None
             with Observation(self._metrics, pool.model, scope["path"]) as seen:
                 try:
-                    await self._forward(scope, receive, tracked, body, pool, seen, key)
+                    await self._forward(scope, receive, tracked, body, pool, seen, key, size)
                 except ApiError as error:
                     seen.failed(error.status)
                     raise

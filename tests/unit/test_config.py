@@ -329,3 +329,13 @@ def test_the_reference_tells_every_key() -> None:
             assert any(
                 line.startswith(f"| `{name}` |") and line.endswith(f"| {meaning} |") for line in text.splitlines()
             ), f"{section.__name__}.{name} is missing from configs/README.md, or told otherwise there"
+
+
+def test_a_request_may_be_no_more_than_a_replica_holds(tmp_path: Path) -> None:
+    found = models(tmp_path, {"id": "a", "max_running": 4, "max_queued": 2, "max_sequences": 7})
+    assert "max_sequences (7)" in found["models[0]"] and "6" in found["models[0]"]
+    bounds = [
+        ModelConfig.model_validate({"id": "a", "max_queued": 8, **more}).most_sequences
+        for more in ({"max_running": 1}, {"max_running": 64}, {"max_sequences": 7}, {"kind": "embedding"})
+    ]
+    assert bounds == [1, 32, 7, 264]

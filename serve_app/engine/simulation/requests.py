@@ -12,7 +12,8 @@ from serve_app.errors import ApiError
 DEFAULT_OUTPUT_TOKENS = 64
 IMAGE_TOKENS = 256
 CHARACTERS_PER_TOKEN = 4
-MOST_CHOICES = 128
+MOST_CHOICES = 16_384
+"""As vLLM's VLLM_MAX_N_SEQUENCES."""
 DOOM = "SIMULATE:die"
 """In a prompt: the engine dies after `DOOM_TOKENS` tokens of the answer."""
 DOOM_TOKENS = 3

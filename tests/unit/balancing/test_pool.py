@@ -198,6 +198,62 @@ async def test_a_first_replica_wakes_those_who_wait() -> None:
     assert [replica.id for replica in await asyncio.gather(*waiting)] == ["a"] * 3
 
 
+async def test_a_request_counts_as_its_sequences() -> None:
+    pool = pool_of(published("a", capacity=8))
+    replica = await pool.acquire(sequences=6)
+    assert replica.in_flight == 6 and replica.free == 2
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert pool.waiting == 2
+    pool.release(replica, 6)
+    await asyncio.gather(*waiting)
+    assert replica.in_flight == 4 and pool.waiting == 0
+
+
+async def test_one_of_many_goes_where_all_of_it_fits() -> None:
+    full, empty = published("full", capacity=16, in_flight=9), published("empty", capacity=4)
+    pool = pool_of(full, empty)
+    assert (await pool.acquire(sequences=5)).id == "full"
+    assert (await pool.acquire(sequences=3)).id == "empty"
+
+
+async def test_one_of_many_is_served_in_its_turn_though_small_ones_keep_coming() -> None:
+    pool = pool_of(published("a", capacity=4), max_waiting=100)
+    replica = (await asyncio.gather(*(pool.acquire() for _ in range(4))))[0]
+    order: list[int] = []
+
+    async def request(sequences: int) -> None:
+        got = await pool.acquire(sequences=sequences)
+        order.append(sequences)
+        await asyncio.sleep(0)
+        pool.release(got, sequences)
+
+    small = [asyncio.create_task(request(1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    big = asyncio.create_task(request(4))
+    await asyncio.sleep(0)
+    late = [asyncio.create_task(request(1)) for _ in range(20)]
+    for _ in range(4):
+        pool.release(replica)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*small, big, *late)
+    assert order == [1, 1, 4, *[1] * 20] and replica.in_flight == 0
+
+
+async def test_waiting_is_bounded_by_sequences() -> None:
+    pool = pool_of(published("a", capacity=4, in_flight=4), max_waiting=8)
+    big = [asyncio.create_task(pool.acquire(sequences=4)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert pool.waiting == 8
+    with pytest.raises(ApiError) as refused:
+        await pool.acquire()
+    assert refused.value.status == 429
+    for task in big:
+        task.cancel()
+    await asyncio.gather(*big, return_exceptions=True)
+    assert pool.waiting == 0
+
+
 async def test_no_replica_in_time_is_503_and_full_is_429() -> None:
     with pytest.raises(ApiError) as none:
         await pool_of(start_s=0.01).acquire()
@@ -222,8 +278,9 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
     rng = random.Random(2)
 
     async def request() -> None:
+        sequences = rng.choice((1, 1, 1, 2, 3))
         try:
-            replica = await pool.acquire()
+            replica = await pool.acquire(sequences=sequences)
         except ApiError:
             return
         try:
@@ -231,7 +288,7 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
             if rng.random() < 0.2:
                 pool.full(replica)
         finally:
-            pool.release(replica)
+            pool.release(replica, sequences)
 
     tasks = [asyncio.create_task(request()) for _ in range(60)]
     for task in rng.sample(tasks, 10):

@@ -14,6 +14,12 @@ def test_it_doubles_each_round_while_it_is_served() -> None:
     assert pace.allowed(0.0) == 16
 
 
+def test_a_line_of_many_answers_counts_as_many() -> None:
+    pace = Pace(start=8)
+    pace.served(0.0, pace.allowed(0.0), 8)
+    assert pace.allowed(0.0) == 16
+
+
 def test_answers_to_fewer_than_it_may_send_say_nothing() -> None:
     pace = Pace(start=8)
     pace.served(0.0, 7)

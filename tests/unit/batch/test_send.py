@@ -84,6 +84,17 @@ async def test_no_more_are_open_than_the_pace_allows_and_none_is_forgotten() -> 
     assert client.most == 3 and len(answers) == 100
 
 
+@pytest.mark.parametrize("body", [b'{"n": 50}', b'{"n": "25", "prompt": ["a", "b"]}'])
+async def test_a_line_of_many_answers_is_open_as_many(body: bytes) -> None:
+    client = Scripted(iter([]))
+    async with Sender(client, Pace(start=100, most=100)) as sender:
+        asked = [asyncio.create_task(sender.ask("/", body)) for _ in range(10)]
+        await asyncio.sleep(0)
+        assert sender.open == 100
+        await asyncio.gather(*asked)
+    assert client.most == 2 and sender.open == 0
+
+
 async def test_one_that_is_cancelled_while_it_waits_leaves_its_turn_to_the_next() -> None:
     client = Scripted(iter([]))
     async with Sender(client, Pace(start=1, most=1)) as sender:

@@ -196,6 +196,22 @@ async def test_batches_share_the_engines(store: Store, worker: Worker, engine: E
     assert (await store.batch("batch_1")).status not in FINAL
 
 
+async def test_what_is_open_and_the_backlog_are_sequences(store: Store, worker: Worker, engine: Engine) -> None:
+    lines = input(map(str, range(6))).replace(b'"prompt"', b'"n": 4, "prompt"')
+    await add_file(store, b"{\n" + lines)
+    await add_batch(store)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(10):
+        while len(engine.prompts) < 2:
+            await asyncio.sleep(0.01)
+    assert len(engine.prompts) == 2 and worker.backlog()["m"] == 4 * 4
+    engine.go.set()
+    async with asyncio.timeout(10):
+        while (await store.batch("batch_1")).status not in FINAL:
+            await asyncio.sleep(0.01)
+    running.cancel()
+
+
 async def test_the_backlog_is_as_much_again_as_is_open_and_no_more_than_is_left(
     store: Store, worker: Worker, engine: Engine
 ) -> None:

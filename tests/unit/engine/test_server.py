@@ -23,11 +23,16 @@ class Held:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.failure: str | None = None
+        self.at_work = 0
+        self.bodies: list[bytes] = []
         self.app = Starlette(routes=[Route("/work", self.work, methods=["GET", "POST"])])
 
     async def work(self, request: Request) -> Response:
         if request.method == "POST":
+            self.bodies.append(await request.body())
+            self.at_work += 1
             await self.go.wait()
+            self.at_work -= 1
         return PlainTextResponse("done", 500 if self.failure else 200)
 
 
@@ -71,6 +76,34 @@ async def test_refuses_beyond_its_capacity(http: httpx.AsyncClient, held: Held, 
     held.go.set()
     assert [(await one).text for one in open_requests] == ["done"] * 2
     assert server.door.in_flight == 0
+
+
+async def test_counts_sequences_and_refuses_whoever_comes_while_one_of_many_waits_for_room(
+    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+) -> None:
+    one = asyncio.create_task(http.post("/work", headers=TOKEN))
+    await until(lambda: held.at_work == 1)
+    two = asyncio.create_task(http.post("/work", headers={**TOKEN, "x-sequences": "2"}, content=b"both"))
+    await until(lambda: server.door.in_flight == 3)
+    assert (await http.post("/work", headers=TOKEN)).headers["x-replica-refused"] == "full"
+    assert held.at_work == 1 and not two.done()
+    held.go.set()
+    assert (await one).text == "done" and (await two).text == "done"
+    assert held.bodies == [b"", b"both"]
+    assert (server.door.in_flight, server.door.accepted, server.door.interactive_begun) == (0, 3, 3)
+
+
+async def test_one_of_many_that_leaves_while_it_waits_frees_its_place(
+    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+) -> None:
+    one = asyncio.create_task(http.post("/work", headers=TOKEN))
+    await until(lambda: held.at_work == 1)
+    two = asyncio.create_task(http.post("/work", headers={**TOKEN, "x-sequences": "2"}))
+    await until(lambda: server.door.in_flight == 3)
+    two.cancel()
+    await until(lambda: server.door.in_flight == 1)
+    held.go.set()
+    assert (await one).text == "done" and held.bodies == [b""]
 
 
 async def test_drains_what_is_open_and_refuses_what_comes(

@@ -28,12 +28,13 @@ class Replicas:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.heads: list[bytes] = []
         self.servers: list[asyncio.Server] = []
         self.hung_up = asyncio.Event()
 
     async def add(self, name: str, answer: bytes, hold: bool = False) -> Published:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             self.seen.append(name)
             writer.write(answer)
             if hold:
@@ -61,7 +62,9 @@ async def replicas() -> AsyncIterator[Replicas]:
 async def forward() -> AsyncIterator[Callable]:
     forwarder = Forwarder(Upstream(2, 30))
 
-    async def run(*published: Published, leaves: asyncio.Event | None = None) -> tuple[list[dict], ReplicaPool]:
+    async def run(
+        *published: Published, leaves: asyncio.Event | None = None, sequences: int = 1
+    ) -> tuple[list[dict], ReplicaPool]:
         pool = ReplicaPool("m", Limits(8, 1, 0.2))
         pool.update(published)
         sent: list[dict] = []
@@ -73,9 +76,13 @@ async def forward() -> AsyncIterator[Callable]:
             await (leaves or asyncio.Event()).wait()
             return {"type": "http.disconnect"}
 
-        scope = {"method": "POST", "path": "/v1/completions", "headers": [(b"authorization", b"Bearer key")]}
+        scope = {
+            "method": "POST",
+            "path": "/v1/completions",
+            "headers": [(b"authorization", b"Bearer key"), (b"x-sequences", b"1000")],
+        }
         with Observation(Metrics(), "m", "/v1/completions") as seen:
-            await forwarder(scope, receive, send, b"{}", pool, seen)
+            await forwarder(scope, receive, send, b"{}", pool, seen, sequences=sequences)
         assert all(replica.in_flight == 0 for replica in pool.replicas)
         return sent, pool
 
@@ -94,6 +101,14 @@ async def test_the_answer_comes_back_as_it_was(forward: Callable, replicas: Repl
     sent, _ = await forward(await replicas.add("a", OK))
     assert sent[0]["status"] == 200 and (b"content-type", b"application/json") in sent[0]["headers"]
     assert body(sent) == b"{}" and sent[-1]["more_body"] is False
+
+
+async def test_a_replica_is_told_of_sequences_by_the_ingress_alone(forward: Callable, replicas: Replicas) -> None:
+    replica = await replicas.add("a", OK)
+    await forward(replica)
+    await forward(replica, sequences=5)
+    alone, five = replicas.heads
+    assert b"x-sequences" not in alone and b"x-sequences: 5\r\n" in five and b"1000" not in five
 
 
 @pytest.mark.parametrize("first", ["unreachable", "hangs up", "draining", "dead", "died"])

@@ -40,7 +40,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Status(catalogue, metrics := Metrics(), session),
             Docs(catalogue, session, MODEL_ROUTES),
         ]
-        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 1000)
+        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 10_000)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client
@@ -94,6 +94,22 @@ async def test_a_model_without_replicas_is_503_and_counted(http: httpx.AsyncClie
     answer = await http.post("/v1/completions", json={"model": "down", "prompt": "a"})
     assert answer.status_code == 503 and answer.headers["retry-after"]
     assert 'model="down",route="/v1/completions",status="503"' in (await http.get("/metrics")).text
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "number"),
+    [
+        ({"n": 2000}, "n", "2000"),
+        ({"n": 2, "prompt": ["a"] * 65}, "n", "130"),
+        ({"prompt": ["a"] * 1000}, "prompt", "1000"),
+        ({"input": [[1, 2]] * 129}, "input", "129"),
+    ],
+)
+async def test_a_request_that_is_too_many_is_400(http: httpx.AsyncClient, body: dict, param: str, number: str) -> None:
+    answer = await http.post("/v1/completions", json={"model": "owner/up", **body})
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["param"] == param and error["code"] == "too_many_sequences"
+    assert number in error["message"] and "128" in error["message"]
 
 
 async def test_picks_are_counted_by_place(http: httpx.AsyncClient) -> None:

@@ -1,0 +1,113 @@
+"""How many sequences a request is: `n` answers to each of its prompts, which are what an engine's batch holds.
+
+The fields mean the same on every route that has them, so the route is not asked. Where they are not what they should
+be, one is counted: the engine refuses such a request.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from functools import lru_cache
+
+import msgspec
+
+from serve_app.errors import ApiError
+
+_ABSENT = msgspec.Raw()
+_COUNTED = 2**12
+"""Prompts of one request are counted up to so many, or to the bound where that is higher: a body of 32 MiB holds ten
+million."""
+_MOST_ANSWERS = 2**31
+"""A larger `n` is counted as this; no engine takes it."""
+_SEVERAL = re.compile(rb"\[[ \t\r\n]*[\"\[]")
+"""How a list begins that is several prompts."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError)
+
+
+class _Body(msgspec.Struct):
+    """What is read of a body."""
+
+    n: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def count(body: bytes, least: int = 0) -> int:
+    """Sequences of the request with this body. Prompts beyond 4,096, and beyond `least`, are not counted.
+
+    `prompt` and `input` are one prompt as a text, as token ids and as the turns of a conversation, and several as a
+    list of texts or of lists of ids; `messages` is several where it is a list of conversations.
+    """
+    read = _read(body)
+    most = max(least, _COUNTED)
+    return _answers(read.n) * max(_prompts(field, most) for field in (read.prompt, read.input, read.messages))
+
+
+def bounded(body: bytes, most: int) -> int:
+    """Sequences of the request with this body; raises ApiError 400 if they are more than `most`."""
+    found = count(body, most)
+    if found <= most:
+        return found
+    message = (
+        f"this request is {found} sequences, n for each prompt, and one may be {most} (max_sequences): ask for fewer "
+        "answers, or send the prompts in several requests"
+    )
+    raise ApiError(400, message, param=_param(body, most), code="too_many_sequences")
+
+
+def _param(body: bytes, most: int) -> str:
+    """The field that is to blame."""
+    read = _read(body)
+    if _answers(read.n) > 1:
+        return "n"
+    return next(name for name in ("prompt", "input", "messages") if _prompts(getattr(read, name), most) > 1)
+
+
+def _read(body: bytes) -> _Body:
+    """Also of what only Python's reader takes, as the engine's does: NaN, a byte-order mark, UTF-16."""
+    try:
+        return _decoder.decode(body)
+    except _UNREADABLE:
+        pass
+    try:
+        whole = json.loads(body)
+        fields = {name: whole[name] for name in _Body.__struct_fields__ if name in whole}
+        return _Body(**{name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()})
+    except (*_UNREADABLE, TypeError):
+        return _Body()
+
+
+def _answers(raw: msgspec.Raw) -> int:
+    """`n` as pydantic reads it: also a text or a float that is a whole number."""
+    if not memoryview(raw):
+        return 1
+    try:
+        value = msgspec.json.decode(raw)
+        number = float(value) if isinstance(value, int | float | str) else 1.0
+    except (*_UNREADABLE, OverflowError):
+        return 1
+    return 1 if math.isnan(number) else int(min(_MOST_ANSWERS, max(1.0, number)))
+
+
+def _prompts(raw: msgspec.Raw, most: int) -> int:
+    """Prompts in a field, counted up to one more than `most`."""
+    if _SEVERAL.match(raw) is None:
+        return 1
+    try:
+        items = _items(most + 1).decode(raw)
+    except _UNREADABLE:
+        return 1
+    return max(1, sum(1 for item in msgspec.structs.astuple(items) if item is not _ABSENT))
+
+
+@lru_cache(maxsize=8)
+def _items(most: int) -> msgspec.json.Decoder[msgspec.Struct]:
+    """Reads a list: its first `most` items are kept as they came, the others passed over, which costs no memory."""
+    fields = [(f"item{number}", msgspec.Raw, _ABSENT) for number in range(most)]
+    return msgspec.json.Decoder(msgspec.defstruct("Items", fields, array_like=True))
