@@ -35,6 +35,16 @@ def engine_args(model: ModelConfig, gpu_memory_bytes: int | None) -> dict[str, A
     return _gpu_args(model, gpu_memory_bytes)
 
 
+def structured_outputs(model: ModelConfig) -> dict[str, Any]:
+    """What vLLM is told of structured outputs; the model's own `structured_outputs_config` goes over it.
+
+    With `auto` the first request's grammar would choose the back end for all that follow. Where white space is
+    allowed between the parts of a JSON document, small models write it until they are cut off.
+    """
+    backend = model.engine_args.get("structured_outputs_config", {}).get("backend", "xgrammar")
+    return {"backend": backend, "disable_any_whitespace": backend in ("xgrammar", "guidance")}
+
+
 def merge(ours: dict[str, Any], users: dict[str, Any]) -> dict[str, Any]:
     """Ours with the user's over them: mappings key by key, lists joined, the rest replaced."""
     merged = ours | users

@@ -1,12 +1,14 @@
 """vLLM's AsyncLLM and its OpenAI application in this process.
 
-With `media`, `scheduler` and `streaming` the modules that import vLLM. `build_app` and `init_app_state` are not a
-stable interface (they move between versions), and are the only way to vLLM's schema around an engine of one's own.
+With `media`, `scheduler`, `streaming`, `structured` and `tool_calls` the modules that import vLLM. `build_app` and
+`init_app_state` are not a stable interface (they move between versions), and are the only way to vLLM's schema around
+an engine of one's own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from math import ceil
@@ -18,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve_app.config import Images, ModelConfig
 from serve_app.engine import platform
 from serve_app.engine.meter import Meter
+from serve_app.engine.structured.trials import Trials
 from serve_app.errors import ApiError
 from serve_app.replica import ReplicaLoad
 
@@ -29,13 +32,14 @@ MEDIA_CONNECTOR = "serve_app"
 class VllmEngine:
     """A running AsyncLLM and vLLM's own FastAPI application around it."""
 
-    def __init__(self, llm: Any, app: ASGIApp, gauge: _Gauge, version: str) -> None:
+    def __init__(self, llm: Any, app: ASGIApp, gauge: _Gauge, trials: Trials | None, version: str) -> None:
         self.app = app
         self.max_model_len: int = llm.model_config.max_model_len
         self.versions = {"vllm": version}
         self.meter = gauge.meter
         self._llm = llm
         self._gauge = gauge
+        self._trials = trials
 
     @classmethod
     async def start(cls, model: ModelConfig, images: Images) -> VllmEngine:
@@ -51,9 +55,11 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import media
+        from serve_app.engine import media, tool_calls
+        from serve_app.engine.structured import install as structured
 
         media.install(MEDIA_CONNECTOR, images)
+        tool_calls.install()
         args = _arguments(model, images)
         engine_args = AsyncEngineArgs.from_cli_args(args)
         vllm_config = await asyncio.to_thread(
@@ -71,6 +77,7 @@ class VllmEngine:
             tasks = await llm.get_supported_tasks()
             app = build_app(args, tasks, llm.model_config)
             await init_app_state(llm, app.state, args, tasks)
+            trials = structured.install(llm, app.state)
         except BaseException:
             llm.shutdown(timeout=STOP_TIMEOUT_S)
             raise
@@ -78,7 +85,7 @@ class VllmEngine:
         enable_envs_cache()
         app.state.server = _NoServer()
         app.router.default = _no_such_route
-        return cls(llm, app, gauge, __version__)
+        return cls(llm, app, gauge, trials, __version__)
 
     def load(self) -> ReplicaLoad:
         return self._gauge.load
@@ -87,6 +94,8 @@ class VllmEngine:
         return "vLLM's engine process has ended" if self._llm.errored else None
 
     async def stop(self) -> None:
+        if self._trials is not None:
+            await self._trials.close()
         await asyncio.to_thread(self._llm.shutdown, timeout=STOP_TIMEOUT_S)
 
 
@@ -156,11 +165,19 @@ def _arguments(model: ModelConfig, images: Images) -> Any:
 
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     for name, value in (_engine_args(model, images) | _frontend_args(model)).items():
-        setattr(args, name, value)
+        setattr(args, name, _as_config(getattr(args, name, None), value))
     if model.reasoning_parser:
         args.structured_outputs_config.reasoning_parser = model.reasoning_parser
     validate_parsed_serve_args(args)
     return args
+
+
+def _as_config(default: Any, value: Any) -> Any:
+    """A mapping as the configuration class vLLM has in its place; vLLM converts only some by itself."""
+    if not dataclasses.is_dataclass(default) or not isinstance(value, dict):
+        return value
+    config: Any = type(default)
+    return config(**value)
 
 
 def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
@@ -172,6 +189,7 @@ def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
         "scheduling_policy": "priority",
         "override_generation_config": model.sampling.model_dump(exclude_none=True),
         "disable_log_stats": False,
+        "structured_outputs_config": platform.structured_outputs(model),
     }
     if model.kind == "vision":
         args["limit_mm_per_prompt"] = {"image": model.images_per_prompt}
@@ -182,7 +200,11 @@ def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
 def _frontend_args(model: ModelConfig) -> dict[str, Any]:
     args: dict[str, Any] = {"enable_log_requests": False, "disable_uvicorn_access_log": True}
     if model.tool_parser:
-        args |= {"enable_auto_tool_choice": True, "tool_call_parser": model.tool_parser}
+        args |= {
+            "enable_auto_tool_choice": True,
+            "tool_call_parser": model.tool_parser,
+            "exclude_tools_when_tool_choice_none": True,
+        }
     if model.reasoning_parser:
         args["reasoning_parser"] = model.reasoning_parser
     return args

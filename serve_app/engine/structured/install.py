@@ -1,0 +1,135 @@
+"""Puts the trial of a grammar before vLLM's handling of requests; vLLM 0.32's private parts it touches are here.
+
+Everything that constrains an answer passes `OnlineRenderer`'s `render_chat`, `render_completion` or
+`render_responses`, with what tools ask for already turned into a schema, before a stream's first byte and before the
+engine. vLLM's own check would convert the grammar once more, on the event loop; it is skipped for what passed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import vllm.v1.structured_output.backend_xgrammar as backend
+from vllm.exceptions import GracefulHTTPError, VLLMValidationError
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.v1.structured_output.backend_types import StructuredOutputOptions
+from vllm.v1.structured_output.request import get_structured_output_key
+from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
+
+from serve_app.engine.structured import bounds
+from serve_app.engine.structured.bounds import Refused
+from serve_app.engine.structured.trials import Busy, Trials
+
+RENDERING = ("render_chat", "render_completion", "render_responses")
+NOT_ENFORCED = (
+    *("multipleOf", "uniqueItems", "contains", "minContains", "maxContains", "format", "propertyNames"),
+    *("patternProperties", "allOf", "pattern"),
+)
+"""Keywords of JSON Schema that xgrammar cannot enforce, alone or beside others."""
+
+
+def install(llm: Any, state: Any) -> Trials | None:
+    """From now on requests to vLLM's app are tried first; None where another backend than xgrammar was configured."""
+    if llm.vllm_config.structured_outputs_config.backend != "xgrammar":
+        return None
+    trials = Trials(lambda: _tokenizer_info(llm))
+    for name in RENDERING:
+        setattr(state.online_renderer, name, _tried(getattr(state.online_renderer, name), trials))
+    backend.validate_xgrammar_grammar = _Validation(trials, backend.validate_xgrammar_grammar)
+    return trials
+
+
+def constraint(params: StructuredOutputsParams) -> tuple[str, str]:
+    """Kind and text of what is to be compiled; raises Refused for what is malformed or too large."""
+    if params.json_object is False or params.all_constraints_none():
+        raise Refused("it holds no constraint")
+    if params.choice is not None:
+        bounds.check_choices(params.choice)
+        return "ebnf", choice_as_grammar(params.choice)
+    try:
+        option, spec = get_structured_output_key(params)
+    except RecursionError:
+        raise Refused(f"it is nested more than {bounds.MOST_DEPTH} levels deep") from None
+    kind = option.name.lower()
+    if option is StructuredOutputOptions.JSON_OBJECT:
+        return "json", '{"type": "object"}'
+    bounds.check(kind, spec)
+    if option is StructuredOutputOptions.JSON:
+        schema = json.loads(spec)
+        if backend.has_xgrammar_unsupported_json_features(schema):
+            used = ", ".join(name for name in NOT_ENFORCED if f'"{name}"' in spec)
+            raise Refused(f"the schema asks for what cannot be enforced (by one of: {used}); leave it out")
+    if option is StructuredOutputOptions.GRAMMAR:
+        return ("lark" if grammar_is_likely_lark(spec) else "ebnf"), spec
+    if option is StructuredOutputOptions.REGEX and "\x00" in spec:
+        raise Refused("a regular expression cannot hold a NUL character")
+    return kind, spec
+
+
+class _Validation:
+    """Stands for vLLM's `validate_xgrammar_grammar`, which runs on the event loop and has no bounds."""
+
+    def __init__(self, trials: Trials, original: Callable[[SamplingParams], None]) -> None:
+        self._trials = trials
+        self._original = original
+
+    def __call__(self, sampling_params: SamplingParams) -> None:
+        params = sampling_params.structured_outputs
+        if params is None:
+            return
+        try:
+            kind, spec = constraint(params)
+        except Refused as refused:
+            raise _client_error(params, refused) from None
+        # A structural tag is also looked at while the body is read, before its trial.
+        if kind != "structural_tag" and not self._trials.known(kind, spec):
+            self._original(sampling_params)
+        elif params.choice is not None:
+            params.choice, params.grammar = None, spec
+
+
+def _tried(render: Callable[..., Awaitable[Any]], trials: Trials) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(render)
+    async def rendered(request: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await render(request, *args, **kwargs)
+        params = request.extract_structured_outputs()
+        if params is not None:
+            try:
+                await trials.check(*constraint(params))
+            except Refused as refused:
+                raise _client_error(params, refused) from None
+            except Busy as busy:
+                raise GracefulHTTPError(str(busy), HTTPStatus.SERVICE_UNAVAILABLE) from None
+        return result
+
+    return rendered
+
+
+def _client_error(params: StructuredOutputsParams, refused: Refused) -> VLLMValidationError:
+    names = ("json", "regex", "choice", "grammar", "structural_tag")
+    what = next((name for name in names if getattr(params, name) is not None), "structured_outputs")
+    return VLLMValidationError(f"the {_SAID[what]} cannot be used: {refused}", parameter="structured_outputs")
+
+
+_SAID = {
+    "json": "JSON schema of the answer or its tools",
+    "regex": "regular expression",
+    "choice": "choice",
+    "grammar": "grammar",
+    "structural_tag": "structural tag",
+    "structured_outputs": "constraint",
+}
+
+
+def _tokenizer_info(llm: Any) -> str:
+    import xgrammar
+
+    info = xgrammar.TokenizerInfo.from_huggingface(
+        llm.renderer.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
+    )
+    text: str = info.serialize_json()
+    return text
