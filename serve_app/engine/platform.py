@@ -41,7 +41,8 @@ def structured_outputs(model: ModelConfig) -> dict[str, Any]:
     With `auto` the first request's grammar would choose the back end for all that follow. Where white space is
     allowed between the parts of a JSON document, small models write it until they are cut off.
     """
-    backend = model.engine_args.get("structured_outputs_config", {}).get("backend", "xgrammar")
+    users = model.engine_args.get("structured_outputs_config")
+    backend = users.get("backend", "xgrammar") if isinstance(users, dict) else "xgrammar"
     return {"backend": backend, "disable_any_whitespace": backend in ("xgrammar", "guidance")}
 
 

@@ -45,8 +45,6 @@ class Lfm2ToolCalls(Lfm2ToolParser):
             if calls := _calls(delta):
                 text = model_output.partition(TOOL_CALL_START)[0].strip()
                 found = ExtractedToolCallInformation(tools_called=True, tool_calls=calls, content=text or None)
-        if found.content:
-            found.content = _without_sentinels(found.content)
         return found
 
     def extract_tool_calls_streaming(
@@ -82,6 +80,8 @@ def _nothing_lost(extract: Callable[..., Any]) -> Callable[..., Any]:
         parser: DelegatingParser, content: str | None, request: Any, enable_auto_tools: bool = False
     ) -> tuple[list[FunctionCall] | None, str | None]:
         calls, text = extract(parser, content, request, enable_auto_tools)
+        if text and isinstance(parser.tool_parser, Lfm2ToolCalls):
+            text = _without_sentinels(text) or None
         if request.tool_choice != "required" or calls or text or not (content or "").strip():
             return calls, text
         delta, _ = extract_required_tool_call_streaming(

@@ -33,3 +33,14 @@ def test_whole_gpus_are_left_to_vllms_profiling() -> None:
 
 def test_the_users_arguments_win() -> None:
     assert platform.merge({"enforce_eager": True}, {"enforce_eager": False}) == {"enforce_eager": False}
+
+
+def test_structured_outputs_have_one_back_end_and_no_white_space_unless_it_cannot_be() -> None:
+    assert platform.structured_outputs(model()) == {"backend": "xgrammar", "disable_any_whitespace": True}
+    for backend, compact in (("guidance", True), ("outlines", False), ("auto", False)):
+        users = {"structured_outputs_config": {"backend": backend}}
+        ours = {"structured_outputs_config": platform.structured_outputs(model(engine_args=users))}
+        assert platform.merge(ours, users)["structured_outputs_config"] == {
+            "backend": backend,
+            "disable_any_whitespace": compact,
+        }
