@@ -24,8 +24,8 @@ from unittest.mock import MagicMock
 import numpy
 
 NICENESS = 5
-WALK_TOKENS = 64
-WALK_MOST_S = 1.0
+WALK_TOKENS = 256
+WALK_MOST_S = 0.5
 """CPU time for so many tokens of an answer: the engine's other answers wait while it asks what may come next."""
 
 _WHERE = re.compile(r"^\[[\d:]+\] \S+?:\d+: (Check failed: .*? is false: )?")
@@ -97,14 +97,14 @@ def _walk(xgrammar: Any, info: Any, grammar: Any) -> str | None:
     matcher = xgrammar.GrammarMatcher(grammar)
     mask = numpy.full((1, (info.vocab_size + 31) // 32), -1, dtype=numpy.int32)
     began, chance = time.process_time(), random.Random(0)
-    stops = set(info.stop_token_ids)
     for _ in range(WALK_TOKENS):
         matcher.fill_next_token_bitmask(mask, 0)
-        allowed = numpy.flatnonzero(numpy.unpackbits(mask.view(numpy.uint8), bitorder="little")[: info.vocab_size])
-        if not len(allowed):
+        allowed = numpy.unpackbits(mask.view(numpy.uint8), bitorder="little")[: info.vocab_size]
+        if not allowed.any():
             return "there is no text it would accept"
-        onward = [token for token in allowed.tolist() if token not in stops]
-        if not onward or not matcher.accept_token(chance.choice(onward)):
+        allowed[info.stop_token_ids] = 0
+        onward = numpy.flatnonzero(allowed)
+        if not len(onward) or not matcher.accept_token(int(chance.choice(onward))):
             return None
         if time.process_time() - began > WALK_MOST_S:
             return "it is too ambiguous: finding what may come next takes too long"
