@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from serve_app.errors import ApiError
 
@@ -79,6 +79,9 @@ def read_ask(route: Route, data: dict[str, Any], model: str, max_model_len: int)
             f"{max(1, output)} of output were asked for: shorten one",
             code="context_length_exceeded",
         )
+    if param := _constraint(data):
+        message = f"the simulated engine writes filler, which {param} cannot hold for: leave it out"
+        raise ApiError(400, message, param, "unsupported_by_simulation")
     options = data.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise ApiError(400, "stream_options is not an object", "stream_options")
@@ -127,6 +130,18 @@ def _prompts(route: Route, data: dict[str, Any]) -> list[tuple[int, bool]]:
             return [_size(iter([data["input"], data.get("instructions") or ""]))]
         return [_size(_turns(data, "input"))]
     return [messages_size(data)]
+
+
+def _constraint(data: dict[str, Any]) -> str | None:
+    """The field that says what the answer must look like; None where it is free."""
+    text, choice = data.get("text"), data.get("tool_choice")
+    formats = {"response_format": data.get("response_format"), "text": text.get("format") if _is_object(text) else None}
+    for name, wanted in formats.items():
+        if _is_object(wanted) and wanted.get("type", "text") != "text":
+            return name
+    if choice == "required" or (_is_object(choice) and choice.get("type") not in ("auto", "none")):
+        return "tool_choice"
+    return "structured_outputs" if data.get("structured_outputs") is not None else None
 
 
 def _turns(data: dict[str, Any], param: str) -> Iterator[str | int]:
@@ -194,6 +209,10 @@ def _flag(data: dict[str, Any], name: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise ApiError(400, f"{name} must be true or false", name, "invalid_value")
     return bool(value)
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
 
 
 def _is_token(value: Any) -> bool:
