@@ -11,7 +11,6 @@ import aiohttp
 import msgspec
 
 from serve_app.batch.pace import Load
-from serve_app.replica import BATCH_HEADER
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 3600.0
@@ -63,9 +62,7 @@ class HttpClient:
     def __init__(self, base_url: str, api_key: str | None = None) -> None:
         """`base_url` may end in /v1, as it does for OpenAI's client."""
         self._root = base_url.rstrip("/").removesuffix("/v1")
-        self._headers = {BATCH_HEADER.decode(): "1"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._begun: dict[str | None, int] = {}
 
     async def __aenter__(self) -> HttpClient:

@@ -19,6 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
+from serve_app.model_routes import MODEL_ROUTES
 from serve_app.replica import (
     BATCH_HEADER,
     DEAD,
@@ -32,7 +33,6 @@ from serve_app.replica import (
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
-WITHOUT_ENGINE = frozenset({"/tokenize", "/detokenize"})
 
 logger = logging.getLogger("ray.serve")
 
@@ -76,7 +76,7 @@ class Door:
         self.in_flight += sequences
         self.interactive += interactive
         self.interactive_begun += interactive
-        self.accepted += 0 if scope["path"] in WITHOUT_ENGINE else sequences
+        self.accepted += 0 if MODEL_ROUTES.get(scope["path"]) == "prepare" else sequences
         self._idle.clear()
         try:
             if self.in_flight > self._capacity:

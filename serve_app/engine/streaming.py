@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import OutputProcessor
+
+from serve_app.engine.priority import DownwardsLLM
 
 TOKENS_BY_STREAMS = ((64, 4), (32, 2))
 """From so many open requests of an engine on, so many tokens a chunk. The first token is always sent at once."""
@@ -21,7 +22,7 @@ def tokens_per_chunk(streams: int) -> int:
     return next((tokens for least, tokens in TOKENS_BY_STREAMS if streams >= least), 1)
 
 
-class CoalescingLLM(AsyncLLM):
+class CoalescingLLM(DownwardsLLM):
     """Chooses vLLM's `stream_interval` whenever a request begins, not once for the engine."""
 
     async def add_request(self, *args: Any, **kwargs: Any) -> Any:

@@ -151,11 +151,10 @@ async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _llm_class(model: ModelConfig) -> Any:
     """Ours where requests stream, unless the configuration says how many tokens a chunk holds."""
-    from vllm.v1.engine.async_llm import AsyncLLM
-
+    from serve_app.engine.priority import DownwardsLLM
     from serve_app.engine.streaming import CoalescingLLM
 
-    return AsyncLLM if model.kind == "embedding" or "stream_interval" in model.engine_args else CoalescingLLM
+    return DownwardsLLM if model.kind == "embedding" or "stream_interval" in model.engine_args else CoalescingLLM
 
 
 def _arguments(model: ModelConfig, images: Images) -> Any:

@@ -13,7 +13,8 @@ import msgspec
 from starlette.types import Scope
 
 from serve_app.balancing.pool import Key
-from serve_app.ingress.request import Head, header
+from serve_app.ingress.request import Head, Turn, header
+from serve_app.model_routes import MODEL_ROUTES
 
 SPAN = 1024
 """Bytes of a prompt that say what it shares: about 256 tokens of English, as OpenAI's own routing takes
@@ -22,8 +23,6 @@ decoding step to compute again, and a digest of all of it would change with each
 IMAGE_SPAN = 8 * SPAN
 """The same of a message with an image: different files begin alike, with the headers of their format."""
 SESSION_HEADER = b"x-session-id"
-GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
-"""Routes whose prompts reach a prefix cache."""
 
 _IMAGE_MARKS = (b'image_url"', b'"base64"')
 """As the schemas of OpenAI and Anthropic write an image; inside a text the quotes would be escaped."""
@@ -34,18 +33,19 @@ _HASHES = struct.Struct("<QQ")
 def affinity_key(scope: Scope, head: Head) -> Key | None:
     """Where the request belongs and where it goes if that is crowded; None if it shares too little with any other.
 
-    A client that names its session, with `prompt_cache_key` or the header, belongs with it. One that sends an image
-    belongs with that: it is hundreds of tokens, however short its address. Any other belongs with its prefix, and its
-    second place is its conversation's: when one system prompt has all the traffic, every replica has it cached, and
-    what is left to gain is that a conversation stays together.
+    A client that names its session, with `prompt_cache_key`, `session_id` or the header, belongs with it. One that
+    sends an image belongs with that: it is hundreds of tokens, however short its address. Any other belongs with its
+    prefix, and its second place is its conversation's: when one system prompt has all the traffic, every replica has it
+    cached, and what is left to gain is that a conversation stays together.
     """
-    if scope["path"] not in GENERATING:
+    if MODEL_ROUTES.get(scope["path"]) != "generate":
         return None
-    start = b"".join(_start(head))
+    turns = head.turns
+    start = b"".join(_start(head, turns))
     if session := _session(scope, head):
         home, second = _hashes(session)
         return home, _hashes(start)[0] if len(start) == SPAN else second
-    turn, has_image = _first_turn(head)
+    turn, has_image = _first_turn(head, turns)
     if has_image:
         return _hashes(turn)
     if len(start) < SPAN:
@@ -54,14 +54,17 @@ def affinity_key(scope: Scope, head: Head) -> Key | None:
 
 
 def _session(scope: Scope, head: Head) -> bytes:
-    named = bytes(memoryview(head.prompt_cache_key)[:SPAN])
-    return header(scope["headers"], SESSION_HEADER).encode() if named in _UNNAMED else named
+    for given in (head.prompt_cache_key, head.session_id):
+        named = bytes(memoryview(given)[:SPAN])
+        if named not in _UNNAMED:
+            return named.strip(b'"')
+    return header(scope["headers"], SESSION_HEADER)[:SPAN].encode()
 
 
-def _start(head: Head) -> Iterator[memoryview]:
+def _start(head: Head, turns: list[Turn]) -> Iterator[memoryview]:
     """The first SPAN bytes of the prompt as JSON, less if it is shorter."""
     left = SPAN
-    for part in _parts(head):
+    for part in _parts(head, turns):
         piece = memoryview(part)[:left]
         yield piece
         left -= len(piece)
@@ -69,9 +72,8 @@ def _start(head: Head) -> Iterator[memoryview]:
             return
 
 
-def _parts(head: Head) -> Iterator[msgspec.Raw]:
+def _parts(head: Head, turns: list[Turn]) -> Iterator[msgspec.Raw]:
     """What the prompt is made of, in the order in which LFM2's chat template renders it."""
-    turns = head.messages or []
     told = bool(turns) and turns[0].role in ("system", "developer")
     yield from (head.system, head.instructions)
     if told:
@@ -82,9 +84,9 @@ def _parts(head: Head) -> Iterator[msgspec.Raw]:
     yield from (head.prompt, head.input)
 
 
-def _first_turn(head: Head) -> tuple[bytes, bool]:
+def _first_turn(head: Head, turns: list[Turn]) -> tuple[bytes, bool]:
     """The beginning of what the user said first, which all of a conversation has in common; whether it has an image."""
-    said = next((turn.content for turn in head.messages or () if turn.role == "user"), None)
+    said = next((turn.content for turn in turns if turn.role == "user"), None)
     whole = memoryview(said or head.prompt or head.input)
     text = bytes(whole[:SPAN])
     if any(mark in text for mark in _IMAGE_MARKS):

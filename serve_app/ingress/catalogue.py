@@ -10,6 +10,9 @@ from serve_app.balancing.pool import ReplicaPool
 from serve_app.config import ModelConfig
 from serve_app.errors import ApiError
 
+MOST_NAME_CHARACTERS = 200
+"""Of a model's name in an error. A longer one is compared with none: that costs seconds for a megabyte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -40,9 +43,10 @@ class Catalogue:
         """Raises ApiError 404 naming what there is."""
         if (served := self._by_name.get(name)) is not None:
             return served
-        close = difflib.get_close_matches(name, self._by_name, n=1)
+        shown = name if len(name) <= MOST_NAME_CHARACTERS else name[:MOST_NAME_CHARACTERS] + "..."
+        close = difflib.get_close_matches(name, self._by_name, n=1) if shown is name else None
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        message = f"the model {name!r} does not exist.{hint} Served here: {self._names()}"
+        message = f"the model {shown!r} does not exist.{hint} Served here: {self._names()}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
     def _names(self) -> str:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from serve_app.autoscaling import held
 from serve_app.balancing.pool import Limits, ReplicaPool
+from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import ServiceConfig
 from serve_app.ingress.backpressure import bound_queues
 from serve_app.ingress.batches import POOL, BatchApi
@@ -22,9 +23,10 @@ from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
-from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
+from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.upstream import Upstream
 
 KEEP_ALIVE_S = 30
@@ -47,6 +49,7 @@ class IngressReplica:
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
             logger.warning(SLOW_PROXY)
         bound_queues()
+        refuse_unreadable()
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._engines = Engines(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
@@ -70,7 +73,8 @@ class IngressReplica:
                 Status(catalogue, metrics, session, self._batches),
                 Scaling(catalogue, serve.get_replica_context().app_name),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
-                Docs(catalogue, session, MODEL_ROUTES),
+                Docs(catalogue, session),
+                Unoffered(),
             ],
             int(self._config.ingress.max_body_mib * 2**20),
         )

@@ -14,12 +14,14 @@ from starlette.routing import Route
 from serve_app.errors import ApiError
 from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue
+from serve_app.model_routes import MODEL_ROUTES
 
 OWN_ROUTES = {
     "/v1/models": "The models served here, with their context length, aliases and replicas.",
     "/v1/models/{id}": "One of them.",
     "/health": "This ingress process answers.",
     "/ready": "Each model and how many of its replicas are ready; 503 until every model has one.",
+    "/ping": "/ready without a word, for SageMaker.",
     "/autoscaling": "What decides how many replicas each model has: what it sees, needs, decides and why.",
     "/v1/files": "Files of the Batch API, where the configuration switches it on; POST uploads one.",
     "/v1/batches": "Its batches; POST creates one.",
@@ -32,10 +34,9 @@ OWN_ROUTES = {
 class Docs:
     """Shows the routes and their request fields; works without the internet."""
 
-    def __init__(self, catalogue: Catalogue, session: aiohttp.ClientSession, model_routes: tuple[str, ...]) -> None:
+    def __init__(self, catalogue: Catalogue, session: aiohttp.ClientSession) -> None:
         self._catalogue = catalogue
         self._session = session
-        self._model_routes = model_routes
 
     def routes(self) -> list[Route]:
         return [Route("/openapi.json", self._openapi), Route("/docs", self._page)]
@@ -48,7 +49,7 @@ class Docs:
             schema = await self._schema()
         except ApiError:
             schema = {"paths": {}}
-        return HTMLResponse(_render(schema, self._model_routes, [one.config.id for one in self._catalogue.models]))
+        return HTMLResponse(_render(schema, [one.config.id for one in self._catalogue.models]))
 
     async def _schema(self) -> dict[str, Any]:
         """A replica's OpenAPI schema, cut down to the routes clients reach and with this service's own added."""
@@ -59,7 +60,7 @@ class Docs:
         raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
 
     def _cut(self, schema: dict[str, Any]) -> dict[str, Any]:
-        paths = {path: item for path, item in schema["paths"].items() if path in self._model_routes}
+        paths = {path: item for path, item in schema["paths"].items() if path in MODEL_ROUTES}
         own = {
             path: {"get": {"summary": text, "responses": {"200": {"description": "OK"}}}}
             for path, text in OWN_ROUTES.items()
@@ -68,8 +69,8 @@ class Docs:
         return {**schema, "info": info, "paths": paths | own}
 
 
-def _render(schema: dict[str, Any], model_routes: tuple[str, ...], models: list[str]) -> str:
-    rows = [f"<h2>POST {path}</h2>{_fields(schema, path)}" for path in model_routes]
+def _render(schema: dict[str, Any], models: list[str]) -> str:
+    rows = [f"<h2>POST {path}</h2>{_fields(schema, path)}" for path in MODEL_ROUTES]
     rows += [f"<h2>GET {html.escape(path)}</h2><p>{html.escape(text)}</p>" for path, text in OWN_ROUTES.items()]
     names = ", ".join(f"<code>{html.escape(name)}</code>" for name in models)
     return (

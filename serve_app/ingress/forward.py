@@ -16,11 +16,8 @@ from serve_app.errors import ApiError
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone, header
 from serve_app.ingress.upstream import Upstream, UpstreamError
-from serve_app.replica import BATCH_HEADER, DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
+from serve_app.replica import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
 
-_KEPT_REQUEST_HEADERS = frozenset(
-    {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate", BATCH_HEADER}
-)
 DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
 """Of one connection alone, or set anew by the server towards the client."""
 
@@ -43,7 +40,10 @@ class Forwarder:
         sequences: int = 1,
     ) -> None:
         """Answer the request, of so many sequences; raises ApiError while nothing has been sent, ClientGone when nobody
-        listens."""
+        listens.
+
+        The scope's headers go to the replica as they are: see `headers.for_replica`.
+        """
         work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key, sequences))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -83,8 +83,7 @@ class Forwarder:
     async def _once(
         self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation, sequences: int
     ) -> None:
-        headers = [one for one in scope["headers"] if one[0] in _KEPT_REQUEST_HEADERS]
-        headers.append((TOKEN_HEADER, replica.info.token.encode()))
+        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
         answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError
@@ -17,23 +18,17 @@ from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
+from serve_app.ingress.headers import for_replica
 from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.models import Models
 from serve_app.ingress.request import ClientGone, read_body, read_head
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
+from serve_app.ingress.unoffered import Unoffered
+from serve_app.model_routes import MODEL_ROUTES
 from serve_app.pages import answering
 
-MODEL_ROUTES = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/embeddings",
-    "/v1/messages",
-    "/tokenize",
-    "/detokenize",
-)
-OPEN_ROUTES = frozenset({"/health", "/ready"})
+OPEN_ROUTES = frozenset({"/health", "/ready", "/ping"})
 """Answered without an API key: probes have none."""
 
 logger = logging.getLogger("ray.serve")
@@ -48,7 +43,7 @@ class IngressApp:
         forwarder: Forwarder,
         guard: Guard,
         metrics: Metrics,
-        pages: list[Models | Status | Scaling | BatchApi | Docs],
+        pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
         max_body_bytes: int,
     ) -> None:
         self._catalogue = catalogue
@@ -56,24 +51,30 @@ class IngressApp:
         self._guard = guard
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._model_routes = frozenset(MODEL_ROUTES)
-        routes = [route for page in pages for route in page.routes()]
-        routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
-        self._pages = answering(routes)
+        self._routes = [route for page in pages for route in page.routes()]
+        self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
+        self._pages = answering(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        path = scope["path"]
+        plain = path.rstrip("/")
         try:
-            if scope["path"] not in OPEN_ROUTES:
+            if plain not in OPEN_ROUTES:
                 self._guard.check(scope)
-            if scope["method"] == "POST" and scope["path"] in self._model_routes:
+            if scope["method"] == "POST" and path in MODEL_ROUTES:
                 await self._to_model(scope, receive, send)
+            elif plain != path and self._is_route({**scope, "path": plain}):
+                await _redirect(plain, scope, send)
             else:
                 await self._pages(scope, receive, send)
         except ApiError as error:
             await error.answer(send)
+
+    def _is_route(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
     async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -89,6 +90,7 @@ class IngressApp:
             served = self._catalogue.served(head.model)
             pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
             key = affinity_key(scope, head) if pool.affine else None
+            scope = {**scope, "headers": for_replica(scope["headers"], head)}
             with Observation(self._metrics, pool.model, scope["path"]) as seen:
                 try:
                     await self._forward(scope, receive, tracked, body, pool, seen, key, size)
@@ -104,6 +106,15 @@ class IngressApp:
             if started:
                 raise
             raise ApiError(500, "the ingress failed on this request; its log says why") from None
+
+
+async def _redirect(path: str, scope: Scope, send: Send) -> None:
+    """To the route without its trailing slashes; 307 keeps method and body."""
+    query = scope.get("query_string", b"")
+    location = quote(path).encode() + (b"?" + query if query else b"")
+    headers = [(b"location", location), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _never_reached(request: Request) -> Response:

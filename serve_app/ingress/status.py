@@ -1,4 +1,4 @@
-"""How the service is: /health, /ready, /version, /metrics."""
+"""How the service is: /health, /ready, /ping, /load, /version, /metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import aiohttp
 from prometheus_client import generate_latest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from serve_app.balancing.pool import Replica, ReplicaPool
@@ -44,6 +44,7 @@ class Status:
         return [
             Route("/health", self._health),
             Route("/ready", self._ready),
+            Route("/ping", self._ping, methods=["GET", "POST"]),
             Route("/version", self._version),
             Route("/load", self._load),
             Route("/metrics", self._prometheus),
@@ -59,6 +60,10 @@ class Status:
         }
         ready = all(model["ready"] or not model["wanted"] for model in models.values())
         return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
+
+    async def _ping(self, request: Request) -> Response:
+        """As SageMaker asks: the status alone."""
+        return Response(status_code=(await self._ready(request)).status_code)
 
     async def _load(self, request: Request) -> JSONResponse:
         """What a batch outside the service paces itself by."""

@@ -30,11 +30,13 @@ def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) 
     return Starlette(
         routes=[
             post("/v1/chat/completions", routes.generate("chat", render.Chat)),
+            post("/v1/chat/completions/batch", routes.generate("chat batch", render.Chat)),
             post("/v1/completions", routes.generate("completion", render.Completion)),
             post("/v1/responses", routes.generate("response", events.Responses)),
             post("/v1/messages", routes.generate("message", events.Messages)),
             post("/v1/messages/count_tokens", routes.count_tokens),
             post("/v1/embeddings", routes.embeddings),
+            post("/invocations", routes.invocations),
             post("/tokenize", routes.tokenize),
             post("/detokenize", routes.detokenize),
             Route("/v1/models", routes.models),
@@ -76,7 +78,7 @@ class Routes:
             sizes = [
                 (prompt, ask.output_tokens, 0 if choice == 0 else prompt)
                 for prompt in ask.prompts
-                for choice in range(ask.choices if route in ("chat", "completion") else 1)
+                for choice in range(ask.choices if route in ("chat", "chat batch", "completion") else 1)
             ]
             generation = self._submit(sizes, streamed=ask.stream or ask.doomed)
             check = self._doom if ask.doomed else answer.nothing
@@ -98,6 +100,13 @@ class Routes:
         vectors = [pack(render.embedding(one)) for one in texts]
         made = render.embeddings(name, vectors, sum(sizes))
         return answer.Answer(generation, lambda send: answer.when_ended(generation, lambda: made, send, answer.nothing))
+
+    async def invocations(self, request: Request) -> ASGIApp:
+        """SageMaker's one route for what the body is for."""
+        body = requests.read_json(await request.body())
+        if "messages" in body:
+            return await self.generate("chat", render.Chat)(request)
+        return await (self.embeddings if "input" in body else self.generate("completion", render.Completion))(request)
 
     async def count_tokens(self, request: Request) -> Response:
         body = requests.read_json(await request.body())

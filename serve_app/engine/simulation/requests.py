@@ -18,9 +18,10 @@ DOOM = "SIMULATE:die"
 """In a prompt: the engine dies after `DOOM_TOKENS` tokens of the answer."""
 DOOM_TOKENS = 3
 
-Route = Literal["chat", "completion", "response", "message"]
+Route = Literal["chat", "chat batch", "completion", "response", "message"]
 _MAX_TOKENS_FIELDS: dict[Route, tuple[str, ...]] = {
     "chat": ("max_completion_tokens", "max_tokens"),
+    "chat batch": ("max_completion_tokens", "max_tokens"),
     "completion": ("max_tokens",),
     "response": ("max_output_tokens",),
     "message": ("max_tokens",),
@@ -58,7 +59,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The body as an object, or 400."""
     try:
         data = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(data, dict):
         raise ApiError(400, "the body is not a JSON object", code="invalid_json")
@@ -91,7 +92,7 @@ def read_ask(route: Route, data: dict[str, Any], model: str, max_model_len: int)
         choices=_whole(data, "n", 1, MOST_CHOICES) if data.get("n") is not None else 1,
         output_tokens=output,
         finish_reason="length" if given else "stop",
-        stream=_flag(data, "stream"),
+        stream=route != "chat batch" and _flag(data, "stream"),
         include_usage=_flag(options or {}, "include_usage"),
         doomed=any(doomed for _, doomed in prompts),
     )
@@ -125,6 +126,11 @@ def _prompts(route: Route, data: dict[str, Any]) -> list[tuple[int, bool]]:
     if route == "completion":
         given = inputs(data.get("prompt"), "prompt")
         return [(size(one), isinstance(one, str) and DOOM in one) for one in given]
+    if route == "chat batch":
+        conversations = data.get("messages")
+        if not isinstance(conversations, list) or not conversations:
+            raise ApiError(400, "messages must be a list of conversations", "messages", "missing_messages")
+        return [messages_size({**data, "messages": one}) for one in conversations]
     if route == "response":
         if isinstance(data.get("input"), str):
             return [_size(iter([data["input"], data.get("instructions") or ""]))]

@@ -104,6 +104,22 @@ def test_a_session_by_name_comes_before_the_prefix_which_is_its_second_place() -
     assert by_header and short and by_header[0] == short[0]
     assert key(messages=HELLO, prompt_cache_key="a", session="s") == named
     assert key(messages=[user("x")], prompt_cache_key="a") == key(messages=[user("y")], prompt_cache_key="a")
+    assert key(messages=HELLO, session_id="a") == key(messages=HELLO, session="a")
+    assert key(messages=HELLO, session_id="a", session="s") == key(messages=HELLO, session_id="a")
+    assert key(messages=HELLO, prompt_cache_key="", session_id=None, session="s") == key(messages=HELLO, session="s")
+
+
+def test_what_the_engine_will_refuse_has_its_place_too() -> None:
+    odd = [{"role": "custom", "content": LONG}, {"role": "user", "content": 3}]
+    assert key(messages=odd) is not None
+    for messages in ("x", 3, {}, [1], [[]], [None], [{"role": 1, "content": LONG}]):
+        assert key(messages=messages, prompt_cache_key=7) is not None
+        assert key(messages=messages) is None
+
+
+def test_turns_without_end_are_not_all_looked_at() -> None:
+    begins = [user("a")] * 100_000
+    assert key(messages=begins) is None and key(messages=[{"role": "system", "content": LONG}, *begins]) is not None
 
 
 def test_conversations_under_one_system_prompt_differ_in_their_second_place() -> None:
@@ -130,6 +146,8 @@ def test_an_image_is_told_apart_behind_its_header_and_kept_with_its_questions() 
         {"messages": [photo("A" * 5_000_000)]},
         {"messages": HELLO, "tools": ["A" * 5_000_000]},
         {"messages": HELLO, "prompt_cache_key": "A" * 5_000_000},
+        {"messages": HELLO, "session_id": "A" * 5_000_000},
+        {"messages": [HELLO[0], *[{"role": "user"}] * 300_000]},
     ],
 )
 def test_megabytes_are_not_copied(body: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -16,12 +17,15 @@ from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
 from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
-from serve_app.ingress.routes import MODEL_ROUTES, IngressApp
+from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
+from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.upstream import Upstream
+from serve_app.model_routes import MODEL_ROUTES
 from serve_app.replica import ReplicaInfo, ReplicaLoad
 
 KEY = {"authorization": "Bearer key"}
+JSON = {"content-type": "application/json"}
 
 
 def served(name: str, *replicas: str, **entry: object) -> Served:
@@ -38,9 +42,10 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         pages = [
             Models(catalogue),
             Status(catalogue, metrics := Metrics(), session),
-            Docs(catalogue, session, MODEL_ROUTES),
+            Docs(catalogue, session),
+            Unoffered(),
         ]
-        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 10_000)
+        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 2**22)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client
@@ -76,7 +81,17 @@ async def test_ready_counts_each_model(http: httpx.AsyncClient) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "unknown_route"),
-        ("GET", "/v1/models/", 404, "model_not_found"),
+        ("GET", "/nothing/", 404, "unknown_route"),
+        ("GET", "//v1/models", 404, "unknown_route"),
+        ("GET", "/v1/models/..%2fx", 404, "model_not_found"),
+        ("GET", "/v1/models/" + "a" * 5000, 404, "model_not_found"),
+        ("GET", "/v1/responses/resp_1", 501, "not_offered"),
+        ("DELETE", "/v1/responses/resp_1", 501, "not_offered"),
+        ("POST", "/v1/responses/resp_1/cancel", 501, "not_offered"),
+        ("POST", "/v1/chat/completions/render", 501, "not_offered"),
+        ("GET", "/v1/messages/count_tokens", 405, "method_not_allowed"),
+        ("BREW", "/v1/models", 405, "method_not_allowed"),
+        ("BREW", "/nothing", 404, "unknown_route"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("PUT", "/v1/completions", 405, "method_not_allowed"),
@@ -87,7 +102,58 @@ async def test_errors_are_in_openais_schema(
     http: httpx.AsyncClient, method: str, path: str, status: int, code: str
 ) -> None:
     answer = await http.request(method, path)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code) and len(answer.text) < 1000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "location"),
+    [
+        ("GET", "/v1/models/", "/v1/models"),
+        ("HEAD", "/v1/models/", "/v1/models"),
+        ("GET", "/v1/models/owner/up/", "/v1/models/owner/up"),
+        ("GET", "/health//?a=b%20c&d", "/health?a=b%20c&d"),
+        ("POST", "/v1/chat/completions/", "/v1/chat/completions"),
+        ("POST", "/v1/messages/count_tokens/", "/v1/messages/count_tokens"),
+        ("PUT", "/v1/completions/", "/v1/completions"),
+        ("GET", "/v1/models/%0dset-cookie:%20a%25%3f/", "/v1/models/%0Dset-cookie%3A%20a%25%3F"),
+    ],
+)
+async def test_a_slash_at_the_end_is_redirected(http: httpx.AsyncClient, method: str, path: str, location: str) -> None:
+    answer = await http.request(method, path, content=b"{}" if method == "POST" else None)
+    assert (answer.status_code, answer.headers["location"], answer.content) == (307, location, b"")
+
+
+async def test_a_redirect_asks_for_the_key_that_its_route_does(http: httpx.AsyncClient) -> None:
+    del http.headers["authorization"]
+    assert (await http.get("/v1/models/")).status_code == 401
+    assert (await http.get("/health/")).status_code == 307
+
+
+@pytest.mark.parametrize("route", MODEL_ROUTES)
+async def test_every_route_of_a_model_goes_to_its_replicas(http: httpx.AsyncClient, route: str) -> None:
+    error = (await http.post(route, json={"model": "down"})).json()
+    assert "down" in str(error) and "not_ready" in str(error)
+
+
+async def test_a_path_in_other_letters_is_the_same_route(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/%63hat/completions", json={"model": "down"})
+    assert answer.status_code == 503
+    assert (await http.head("/v1/models")).status_code == 200
+
+
+async def test_ping_is_ready_without_a_word(http: httpx.AsyncClient) -> None:
+    del http.headers["authorization"]
+    for method in ("GET", "POST"):
+        answer = await http.request(method, "/ping")
+        assert (answer.status_code, answer.content) == (503, b"")
+
+
+@pytest.mark.parametrize("name", ["owner/u", "x" * 2**20, "\ud800", "\n" * 300])
+async def test_a_name_in_an_error_is_short(http: httpx.AsyncClient, name: str) -> None:
+    answer = await http.post("/v1/completions", content=json.dumps({"model": name}), headers=JSON)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "model_not_found") and len(error["message"]) < 1000
+    assert ("Did you mean" in error["message"]) == (name == "owner/u")
 
 
 async def test_a_model_without_replicas_is_503_and_counted(http: httpx.AsyncClient) -> None:
