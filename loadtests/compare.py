@@ -16,25 +16,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loadtests.arguments import whole
 from loadtests.figures import Results, about
 from loadtests.load.bench import BenchFailed, Sample, measure, rust_client
 from loadtests.load.workload import Load
 from loadtests.peers import prefix_cache
 from loadtests.peers.peer import DidNotServe, Running
 from loadtests.plot import draw
-from loadtests.suites import SUITES, Suite
+from loadtests.suites import SUITES, Suite, refuse_source
 from serve_app.launching.environment import free_ports
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every contender chosen was measured."""
-    args = _parser().parse_args(argv)
+    args = _arguments(argv)
     suite = SUITES[args.suite](args.source)
     contenders = _chosen(args.contenders, list(suite.contenders), "contender")
     loads = [suite.loads[name] for name in _chosen(args.loads, list(suite.loads), "load")]
     results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
-    if args.extend and args.json and args.json.exists():
-        results = Results.read(args.json)
+    if args.extend and args.json.exists():
+        try:
+            results = Results.read(args.json)
+        except (ValueError, KeyError) as error:
+            sys.exit(f"cannot extend {args.json}: {error!r}")
         results.failed = {name: why for name, why in results.failed.items() if name not in contenders}
     names: dict[str, str] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -97,13 +101,22 @@ def _chosen(wanted: str | None, known: list[str], what: str) -> list[str]:
     return names
 
 
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.extend and not args.json:
+        parser.error("--extend keeps the samples of a --json file: say which")
+    refuse_source(parser, args)
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtests.compare", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument("--contenders", help="some of them, by comma")
     parser.add_argument("--loads", help="some of them, by comma")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--json", type=Path, help="write every sample here")
     parser.add_argument(
         "--extend",

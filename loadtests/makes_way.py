@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtests.arguments import above_zero, whole
 from loadtests.offline import SUITES
 from loadtests.peers.ours import ours
 from loadtests.peers.peer import Running
 from loadtests.peers.setup import Setup
+from loadtests.suites import refuse_source
 from serve_app.launching.environment import free_ports
 
 BATCH_LINES = 50_000
@@ -31,7 +33,9 @@ SETTLES_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when both were measured."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    refuse_source(parser, args)
     setup = SUITES[args.suite](args.source)
     with tempfile.TemporaryDirectory(prefix="makes-way-") as name:
         folder = Path(name)
@@ -80,6 +84,8 @@ def _first_token(url: str, body: dict[str, Any]) -> float:
         for line in answer:
             if not first and line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
                 first = time.monotonic() - began
+    if not first:
+        sys.exit(f"an answer of {url} has no token: there is no time to its first")
     return first
 
 
@@ -108,9 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtests.makes_way", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
-    parser.add_argument("--replicas", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=300, help="of the chat, alone and again beside the batch")
-    parser.add_argument("--pause-s", type=float, default=0.05, help="between the chat's requests")
+    parser.add_argument("--replicas", type=whole(), default=1)
+    parser.add_argument("--requests", type=whole(2), default=300, help="of the chat, alone and again beside the batch")
+    parser.add_argument("--pause-s", type=above_zero(), default=0.05, help="between the chat's requests")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
+from loadtests.arguments import above_zero, whole
 from loadtests.peers.ours import service_args
 from loadtests.peers.setup import Setup
-from loadtests.suites import cpu_text, gpu_text, path
+from loadtests.suites import cpu_text, gpu_text, path, refuse_source
 
 SUITES: dict[str, Callable[[str], Setup]] = {
     "cpu-text": lambda source: cpu_text().setup,
@@ -39,9 +40,28 @@ TIMEOUT_S = 1800.0
 Figures = dict[str, Any]
 
 
+class NotMeasured(Exception):
+    """A contender did not answer; says which and why."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every contender was measured."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    refuse_source(parser, args)
+    try:
+        results = _measure(args)
+    except NotMeasured as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print("\n" + _table(results))
+    if args.json:
+        args.json.write_text(json.dumps({"suite": args.suite, "prompts": args.prompts, "results": results}, indent=1))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Figures]:
+    """Of each contender its best round; raises NotMeasured."""
     setup = SUITES[args.suite](args.source)
     results: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="offline-") as name:
@@ -54,17 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if best is None or figures["tokens_per_s"] > best["tokens_per_s"]:
                     results[contender] = figures
                 print(f"[{time.strftime('%H:%M:%S')}] {contender}: {figures['tokens_per_s']:,.0f} tokens/s", flush=True)
-    print("\n" + _table(results))
-    if args.json:
-        args.json.write_text(json.dumps({"suite": args.suite, "prompts": args.prompts, "results": results}, indent=1))
-    return 0
+    return results
 
 
 def _contenders(setup: Setup, args: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Figures]]:
     found: dict[str, Callable[[Path], Figures]] = {}
     if args.suite != "simulated":
         found["vLLM LLM.chat"] = partial(_vllm, args, setup)
-    for replicas in map(int, args.replicas.split(",")):
+    for replicas in args.replicas:
         config = _config(setup, args, folder, replicas)
         several = f", {replicas} replicas" if replicas > 1 else ""
         found[f"this project, file{several}"] = partial(_file, args, config)
@@ -94,15 +111,20 @@ def _file(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:
 
 
 def _run(module: list[str], environment: dict[str, str]) -> Figures:
-    done = subprocess.run(
-        [sys.executable, "-m", *module],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, **environment},
-        check=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *module],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_S,
+            env={**os.environ, **environment},
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise NotMeasured(f"{module[0]}: not every prompt was answered: {error}") from error
     figures: Figures = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
+    if not figures["output_tokens"]:
+        raise NotMeasured(f"{module[0]}: the answers hold no token")
     return figures | {"tokens_per_s": figures["output_tokens"] / figures["seconds"]}
 
 
@@ -152,15 +174,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtests.offline", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
-    parser.add_argument("--replicas", default="1", help="of this project, by comma; on a GPU they share it")
-    parser.add_argument("--gpu-memory-gib", type=float, help="of the GPU; 80 is assumed")
-    parser.add_argument("--prompts", type=int, default=2000)
-    parser.add_argument("--numbers", type=int, default=16, help="numbers in each prompt, a few tokens each")
-    parser.add_argument("--output-tokens", type=int, default=32, help="of each answer")
-    parser.add_argument("--warm-up", type=int, default=64, help="prompts before those that are timed")
-    parser.add_argument("--rounds", type=int, default=1, help="each contender's best counts")
+    parser.add_argument(
+        "--replicas", type=_counts, default="1", help="of this project, by comma; on a GPU they share it"
+    )
+    parser.add_argument("--gpu-memory-gib", type=above_zero(), help="of the GPU; 80 is assumed")
+    parser.add_argument("--prompts", type=whole(), default=2000)
+    parser.add_argument("--numbers", type=whole(), default=16, help="numbers in each prompt, a few tokens each")
+    parser.add_argument("--output-tokens", type=whole(), default=32, help="of each answer")
+    parser.add_argument("--warm-up", type=whole(0), default=64, help="prompts before those that are timed")
+    parser.add_argument("--rounds", type=whole(), default=1, help="each contender's best counts")
     parser.add_argument("--json", type=Path, help="write every figure here")
     return parser
+
+
+def _counts(text: str) -> list[int]:
+    """`1,4`, each once."""
+    return [*dict.fromkeys(map(whole(), text.split(",")))]
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from loadtests.tuning.knee import NeverHolds
 from serve_app.config_errors import ConfigError
 
 INTERRUPTED = 130
+NOTHING_SENT = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +64,9 @@ def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path 
     if not complete:
         print(f"stopped: {rows[-1].policy} came to {rows[-1].until_s:.0f} s", file=sys.stderr)
     requests = sum(one.summary.requests for one in rows)
+    if not requests:
+        print("nothing was sent: by chance no request came; make the traffic longer", file=sys.stderr)
+        return NOTHING_SENT
     print(f"{requests:,} requests simulated in {time.process_time() - began:.1f} s of CPU")
     if json_to:
         policies = [one.to_dict() | {"curve": curve(run)} for one, (_, run) in zip(rows, runs, strict=True)]

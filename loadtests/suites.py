@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,6 +155,12 @@ def _gpu_setup(model: str, source: str) -> Setup:
         engine_args=args | ({"load_format": "dummy"} if random_weights else {}),
         model_options={"tool_parser": None} if random_weights else {},
     )
+
+
+def refuse_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the command where `--source` names weights for a suite that has its own."""
+    if args.source and not args.suite.startswith("gpu-"):
+        parser.error(f"--source is for suites on a GPU: {args.suite} has a model of its own")
 
 
 SUITES: dict[str, Callable[[str], Suite]] = {

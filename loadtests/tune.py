@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests import report
+from loadtests.arguments import above_zero, whole
 from loadtests.figures import about
-from loadtests.load import lengths, traffic
+from loadtests.load import lengths, options, scenarios, traffic
 from loadtests.load.locust_run import LocustFailed
 from loadtests.load.slo import Slo
 from loadtests.load.spec import BadSpec
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         tuner = _tuner(args)
-    except (BadSpec, ConfigError, CannotResume) as error:
+    except (BadSpec, ConfigError, CannotResume, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -68,6 +69,7 @@ def _tuner(args: argparse.Namespace) -> Tuner:
     source = Source.find(args.config, args.model)
     slo, shape = Slo.parse(args.slo), traffic.parse(args.traffic)
     lengths.parse(args.lengths)
+    options.check_streamed(slo, scenarios.weights(args.scenario))
     out = args.out or args.config.with_suffix(".tuned.yaml")
     question = {
         "config": args.config.name,
@@ -117,13 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--traffic", required=True, help="what it must hold: spike:base=2,peak=12,at=60,for=60,duration=300, day, ...")
     add("--lengths", default="fixed:prompt=128,output=64", help="of requests, tokens: fixed, lognormal, or trace:FILE")
     add("--scenario", default="chat", help="what users ask; see loadtests/locustfile.py")
-    add("--max-replicas", type=int, help="no more than this; unless given, what the machine has room for")
-    add("--within", type=float, default=Target.within, help="share of requests that the proof wants within the SLO")
+    add("--max-replicas", type=whole(), help="no more than this; unless given, what the machine has room for")
+    add(
+        "--within",
+        type=above_zero(most=1),
+        default=Target.within,
+        help="share of requests that the proof wants within the SLO",
+    )
     add("--against", type=_contenders, default="default", help="prove against these, by comma: default, serve, or none")
     add("--quick", action="store_true", help="shorter and fewer measurements: a wider interval")
-    add("--step-seconds", type=float, help="how long each rate is offered")
-    add("--repeats", type=int, help="how often a doubtful rate is measured at most")
-    add("--max-rate", type=float, default=float("inf"), help="offer no more to one replica, requests/s")
+    add("--step-seconds", type=above_zero(), help="how long each rate is offered")
+    add("--repeats", type=whole(), help="how often a doubtful rate is measured at most")
+    add(
+        "--max-rate",
+        type=above_zero(endless=True),
+        default=float("inf"),
+        help="offer no more to one replica, requests/s",
+    )
     add("--seed", type=int, default=1, help="of arrivals, lengths and texts")
     add("--api-key", default="", help="sent as a bearer token")
     add("--out", type=Path, help="the tuned configuration; CONFIG.tuned.yaml unless given; all else lies beside it")

@@ -110,6 +110,9 @@ def _children_cpu_s() -> float:
 
 
 def _read(result: dict[str, Any], client_cpu_s: float, wanted: int) -> Sample:
+    """Raises BenchFailed where nothing was answered: its times would be zeros, the best there are."""
+    if not result["completed"] or not result["output_throughput"]:
+        raise BenchFailed(f"{result['completed']} of {wanted} requests were answered, with no token")
     return Sample(
         tokens_per_s=result["output_throughput"],
         requests_per_s=result["request_throughput"],

@@ -14,7 +14,7 @@ from geventhttpclient.response import HTTPParseError
 
 from loadtests.load.record import Outcome, Record
 from loadtests.load.scenarios import Request
-from loadtests.load.sse import Stream
+from loadtests.load.sse import EMPTY, MALFORMED, TRUNCATED, Stream, decode
 
 PATH = "/v1/chat/completions"
 CONNECTIONS = 20_000
@@ -105,7 +105,7 @@ class _Asked:
             if response.status_code != 200:
                 self._refusal(response.status_code, response.read())
             elif request.stream:
-                self._read(response.readline)
+                self._read(response.readline, response.read)
             else:
                 self._read_whole(response.read())
         finally:
@@ -114,24 +114,26 @@ class _Asked:
     def failed(self, detail: str) -> None:
         self.outcome, self.detail = "failed", detail
 
-    def _read(self, readline: Callable[[bytes], bytes]) -> None:
+    def _read(self, readline: Callable[[bytes], bytes], read: Callable[[], bytes]) -> None:
         take = self.stream.line
-        while line := readline(b"\n"):
+        while not self.stream.malformed and (line := readline(b"\n")):
             take(line, perf_counter())
+        if not self.stream.malformed:
+            take(read(), perf_counter())  # a last line without its end
         if broken := self.stream.broken:
             self.failed(broken)
 
     def _read_whole(self, body: bytes) -> None:
-        try:
-            answer = json.loads(body)
-            usage = answer["usage"]
-            self._whole_usage = usage["prompt_tokens"], usage["completion_tokens"]
-            whole = all(choice["finish_reason"] for choice in answer["choices"])
-        except (ValueError, KeyError, TypeError):
-            self.failed("unreadable answer")
+        answer = decode(body)
+        if answer is None or answer.usage is None:
+            self.failed(f"{MALFORMED}: no answer with its usage")
             return
-        if not whole:
-            self.failed("no finish_reason")
+        self._whole_usage = answer.usage.prompt_tokens, answer.usage.completion_tokens
+        choices = answer.choices or []
+        if not all(choice.finish_reason for choice in choices):
+            self.failed(f"{TRUNCATED}: no finish_reason")
+        elif answer.usage.completion_tokens < 1 or not any(choice.says for choice in choices):
+            self.failed(EMPTY)
 
     def _refusal(self, status: int, body: bytes) -> None:
         code = _error_code(body)
@@ -151,5 +153,5 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, TimeoutError | gevent.Timeout):
         return "timeout"
     if isinstance(error, HTTPParseError):
-        return "the connection closed before the answer's end"
+        return f"{TRUNCATED}: the connection closed before the answer's end"
     return type(error).__name__

@@ -11,7 +11,7 @@ from locust.env import Environment
 from locust.event import Events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from loadtests.load import options, parts, stats, web
+from loadtests.load import options, parts, preflight, stats, web
 from loadtests.load.options import EPOCH_SIGN, Options
 from loadtests.load.record import Record
 from loadtests.load.session import Session, Share
@@ -26,12 +26,17 @@ TELL_S = 5.0
 """How often a test without a web UI says how far it is."""
 REPORT = "llm"
 """Where a worker's report holds its ledger."""
+NOTHING_OK = 1
+"""Exit status of a test in which no request was answered, as of one in which some failed."""
+NOTHING_SENT = 3
+"""Exit status of a test that ended before a request was due."""
 
 
 def install(events: Events) -> None:
     """Called by the Locust file, once a process."""
     stats.install()
     events.init_command_line_parser.add_listener(options.add)
+    events.init_command_line_parser.add_listener(_check_what_is_parsed)
     events.init.add_listener(lambda environment, **_: Harness(environment))
 
 
@@ -54,9 +59,17 @@ class Harness:
             events.report_to_master.add_listener(self._report)
         else:
             events.worker_report.add_listener(self._on_report)
+            events.quitting.add_listener(self._judge)
             events.quit.add_listener(self._print)
             if environment.web_ui:
                 web.extend(environment.web_ui, lambda: stats.table(environment.stats, self._ledger))
+                web.check_first(environment.web_ui, environment, _check)
+
+    def _judge(self, **_: Any) -> None:
+        """A test that showed nothing does not end as if it had shown that all is well."""
+        total = self._ledger.total()
+        if self._options and not total.ok:
+            self._environment.process_exit_code = NOTHING_OK if total.requests else NOTHING_SENT
 
     def _start(self, **_: Any) -> None:
         self._close()
@@ -149,6 +162,29 @@ class Harness:
     def _print(self, **_: Any) -> None:
         if self._options:
             print(stats.summary(self._environment.stats, self._ledger, self._options.slo), flush=True)
+
+
+def _check(parsed: Any) -> None:
+    """Raises BadSpec for a test that cannot be."""
+    found = Options.of(parsed)
+    preflight.check(parsed.host, found.model, found.api_key)
+
+
+def _check_what_is_parsed(parser: Any) -> None:
+    """End Locust, as for any option that cannot be read, before it starts other processes. With a web UI the service
+    need not be there yet, and a worker's options come from its master."""
+    parse_args = parser.parse_args
+
+    def checked(*args: Any, **kw: Any) -> Any:
+        parsed = parse_args(*args, **kw)
+        try:
+            if not parsed.worker:
+                (_check if parsed.headless else Options.of)(parsed)
+        except BadSpec as error:
+            parser.error(str(error))
+        return parsed
+
+    parser.parse_args = checked
 
 
 def _epoch() -> float:

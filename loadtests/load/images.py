@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PER_SIZE = 4
 """Different images of each size; half of them PNG, half JPEG."""
+MOST_SIDE = 8192
 
 
 def sizes(text: str) -> tuple[tuple[int, int], ...]:
@@ -29,6 +30,8 @@ def sizes(text: str) -> tuple[tuple[int, int], ...]:
             size = 0, 0
         if min(size) < 1:
             raise BadSpec(f"image sizes {text!r}: {word!r} is no size; write 512 or 640x480")
+        if max(size) > MOST_SIDE:
+            raise BadSpec(f"image sizes {text!r}: {word!r} is above {MOST_SIDE} pixels a side")
         found.append(size)
     if not found:
         raise BadSpec("image sizes: none given; write 512,640x480")

@@ -11,6 +11,9 @@ from typing import Protocol
 
 from loadtests.load import spec, trace
 
+MOST_SIGMA = 5
+"""Beyond it a length is 1 token or the most there may be."""
+
 
 class Lengths(Protocol):
     """A source of (prompt tokens, output tokens)."""
@@ -70,8 +73,11 @@ def lognormal(
     prompt: float, output: float, prompt_sigma: float = 0.8, output_sigma: float = 0.6, most: float = 4096
 ) -> Lengths:
     """Medians, the spread of their logarithms, and where they are cut."""
-    if prompt_sigma < 0 or output_sigma < 0:
-        raise ValueError("a sigma must not be below 0")
+    if not 0 <= prompt_sigma <= MOST_SIGMA or not 0 <= output_sigma <= MOST_SIGMA:
+        raise ValueError(f"a sigma must be from 0 to {MOST_SIGMA}")
+    for name, median in (("prompt", prompt), ("output", output)):
+        if median > most:
+            raise ValueError(f"{name}={median:g} is above most={most:g}, to which longer ones are cut")
     return Lognormal(
         _whole(prompt, "prompt"), _whole(output, "output"), prompt_sigma, output_sigma, _whole(most, "most")
     )
@@ -79,6 +85,8 @@ def lognormal(
 
 def traced(file: str, most: float = math.inf) -> Lengths:
     """Those of a trace file, cut to `most` tokens."""
+    if most < 1:
+        raise ValueError("most must be above 0")
     return Traced(
         tuple((int(min(most, one.prompt_tokens)), int(min(most, one.output_tokens))) for one in trace.read(Path(file)))
     )

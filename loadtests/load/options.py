@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtests.load import images, lengths, scenarios, traffic
 from loadtests.load.prompts import Prose
-from loadtests.load.scenarios import Settings
+from loadtests.load.scenarios import UNSTREAMED, Settings
 from loadtests.load.slo import Slo
 from loadtests.load.spec import BadSpec
 from loadtests.load.traffic import Traffic
 
 STOP_TIMEOUT_S = 60
+"""How long a test that ends waits for its open requests, unless --stop-timeout says otherwise."""
 EPOCH_SIGN = "the test's time 0 is "
 """Begins the log line that says when, in seconds since the epoch."""
-"""How long a test that ends waits for its open requests, unless --stop-timeout says otherwise."""
+NAMES = {"num_users": "users"}
+"""Options by what Locust calls their values, where that is not their name."""
+OWN_FIELDS = {"messages": "scenarios write the messages", "stream": "answers are streamed but with --no-stream"}
+"""Fields of a request that --extra-body cannot set, and what does."""
 API_KEY_VARIABLE = "LOCUST_API_KEY"
 """Read where --api-key is not given: other users of the machine see command lines."""
 
@@ -42,10 +47,11 @@ class Options:
 
     @classmethod
     def of(cls, parsed: Any) -> Options:
-        """From what Locust has parsed; raises BadSpec."""
+        """From what Locust has parsed; raises BadSpec for what cannot be or contradicts itself."""
         if parsed.traffic and parsed.shape:
             raise BadSpec("--traffic is an open loop and --shape a closed one: give one of them")
-        return cls(
+        _check_numbers(parsed)
+        found = cls(
             traffic=traffic.parse(parsed.traffic) if parsed.traffic else None,
             shape=traffic.parse(parsed.shape) if parsed.shape else None,
             scenarios=scenarios.weights(parsed.scenario),
@@ -67,6 +73,50 @@ class Options:
             api_key=parsed.api_key,
             records=Path(parsed.records) if parsed.records else None,
         )
+        found._check()
+        return found
+
+    @property
+    def model(self) -> str:
+        """The name that requests give."""
+        return str(self.settings.extra_body.get("model", self.settings.model))
+
+    def _check(self) -> None:
+        if not self.model:
+            raise BadSpec("--model names the model to ask, and is empty")
+        if self.traffic and self.think_s:
+            raise BadSpec(
+                "--think is a pause of the users of a closed loop, and --traffic an open one: give one of them"
+            )
+        if self.shape and round(self.shape.peak) < 1:
+            raise BadSpec(f"--shape has no user at any time: its peak is {self.shape.peak:g}")
+        check_streamed(self.slo, self.scenarios if self.settings.stream else UNSTREAMED)
+
+
+def check_streamed(slo: Slo, asked: Iterable[str]) -> None:
+    """Raises BadSpec for an SLO about tokens where none of the scenarios asked is streamed: it would hold whatever
+    comes."""
+    about = [term.figure for term in slo.terms if term.figure != "e2e"]
+    if about and UNSTREAMED.issuperset(asked):
+        raise BadSpec(
+            f"the SLO {slo} is about {about[0]}, and no answer is streamed: give e2e, as in --slo e2e_p95=30s"
+        )
+
+
+def _check_numbers(parsed: Any) -> None:
+    """Of this project's options and of those of Locust's own that it leaves open."""
+    least = {"turns": 1, "prefix_groups": 1, "prefix_tokens": 1, "num_users": 1, "think": 0, "stop_timeout": 0}
+    above = ("characters_per_token", "timeout", "spawn_rate", "run_time")
+    for name in (*least, *above):
+        if (value := getattr(parsed, name, None)) is None:
+            continue
+        option = "--" + NAMES.get(name, name).replace("_", "-")
+        if not math.isfinite(value):
+            raise BadSpec(f"{option} must be a number; got {value}")
+        if name in least and value < least[name]:
+            raise BadSpec(f"{option} must be at least {least[name]}; got {value:g}")
+        if name in above and value <= 0:
+            raise BadSpec(f"{option} must be above 0; got {value:g}")
 
 
 def add(parser: Any) -> None:
@@ -135,4 +185,7 @@ def _object(text: str) -> dict[str, Any]:
         raise BadSpec(f"extra body: no JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadSpec(f"extra body must be a JSON object; got {text!r}")
+    if taken := OWN_FIELDS.keys() & found.keys():
+        name = min(taken)
+        raise BadSpec(f"extra body: {name!r} is not for it to say: {OWN_FIELDS[name]}")
     return found

@@ -14,6 +14,8 @@ from loadtests.load import images, spec
 from loadtests.load.lengths import Lengths
 from loadtests.load.prompts import Prose
 
+UNSTREAMED = frozenset({"batch"})
+"""Scenarios whose answers come whole."""
 BATCH_OUTPUT_TIMES = 4
 """How much longer than others' the answers of batch-like requests are."""
 
@@ -166,6 +168,8 @@ def weights(text: str) -> dict[str, float]:
         if name not in SCENARIOS:
             near = spec.instead(name, SCENARIOS)
             raise spec.BadSpec(f"scenario {name!r} is not known{near}; there are {', '.join(SCENARIOS)}")
+        if name in found:
+            raise spec.BadSpec(f"scenario {name!r} is given twice")
         found[name] = spec.number(weight, f"scenario {name!r}: its weight") if colon else 1.0
         if found[name] <= 0:
             raise spec.BadSpec(f"scenario {name!r}: its weight must be above 0")

@@ -46,21 +46,27 @@ class Slo:
     @classmethod
     def parse(cls, text: str) -> Slo:
         """`ttft_p95=500ms,tpot_p95=40ms`; without a percentile, of every request. Raises spec.BadSpec."""
-        terms = []
+        terms: list[Term] = []
         for word in filter(None, (word.strip() for word in text.split(","))):
             key, equals, value = (part.strip() for part in word.partition("="))
-            named = re.fullmatch(r"(.*?)(?:_p(\d{1,2}(?:\.\d+)?|100))?", key)
+            named = re.fullmatch(r"(.*?)(?:_p(\d+(?:\.\d+)?))?", key)
             assert named is not None
-            figure = named[1]
+            figure, percent = named[1], float(named[2] or 100)
             if figure not in FIGURES:
                 near = spec.instead(figure, FIGURES)
                 known = ", ".join(FIGURES)
                 raise spec.BadSpec(
                     f"SLO {text!r}: unknown figure {key!r}{near}; there are {known}, each with _p95 or another"
                 )
+            if not 0 < percent <= 100:
+                raise spec.BadSpec(f"SLO {text!r}: unknown figure {key!r}: a percentile is above 0 and at most 100")
             if not equals or not re.search(r"[a-z]$", value):
                 raise spec.BadSpec(f"SLO {text!r}: {key} needs a time with its unit, as in {key}=500ms")
-            terms.append(Term(figure, spec.number(value, f"SLO {text!r}: {key}"), float(named[2] or 100)))
+            if (limit_s := spec.number(value, f"SLO {text!r}: {key}")) <= 0:
+                raise spec.BadSpec(f"SLO {text!r}: the limit of {key} must be above 0")
+            if any((one.figure, one.percentile) == (figure, percent) for one in terms):
+                raise spec.BadSpec(f"SLO {text!r}: {key} is given twice")
+            terms.append(Term(figure, limit_s, percent))
         if not terms:
             raise spec.BadSpec("the SLO is empty: give it terms as in ttft_p95=500ms,tpot_p95=40ms")
         return cls(tuple(terms))
@@ -81,12 +87,12 @@ class Slo:
         return all(value is None or value <= limit for value, limit in found)
 
     def holds(self, records: Iterable[Record]) -> bool:
-        """Whether every term's percentile is within its limit; of no requests, it is.
+        """Whether every term's percentile is within its limit; of no requests, none is.
 
         A request without an answer took for ever.
         """
         records = list(records)
-        return all(self.reached_s(term, records) <= term.limit_s for term in self.terms)
+        return bool(records) and all(self.reached_s(term, records) <= term.limit_s for term in self.terms)
 
     def reached_s(self, term: Term, records: Iterable[Record]) -> float:
         """The percentile that a term is about, s; infinite where so many were not answered, 0 of none."""

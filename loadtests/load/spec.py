@@ -38,13 +38,15 @@ def call(functions: Mapping[str, Callable[..., T]], text: str, what: str) -> T:
         if key not in parameters:
             hint = f"{instead(key, parameters)}; {name} takes {_list(parameters)}"
             raise BadSpec(f"{what} {text!r}: unknown key {key!r}{hint}")
+        if parameters[key].name in given:
+            raise BadSpec(f"{what} {text!r}: {key} is given twice")
         is_text = parameters[key].annotation is str
         given[parameters[key].name] = value if is_text else number(value, f"{what} {text!r}: {key}")
     if missing := [key for key, one in parameters.items() if one.default is one.empty and one.name not in given]:
         raise BadSpec(f"{what} {text!r}: {_list(missing)} must be given; {name} takes {_list(parameters)}")
     try:
         return function(**given)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         raise BadSpec(f"{what} {text!r}: {error}") from error
 
 

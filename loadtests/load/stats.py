@@ -141,6 +141,8 @@ COLUMNS = {
 
 
 def _verdict(stats: RequestStats, slo: Slo, total: Tally) -> str:
+    if not total.requests:
+        return "not tested: nothing was sent"
     missed = [f"{_reached(stats, term, total)}" for term in slo.terms if not _holds(stats, term, total)]
     return f"missed: {', '.join(missed)}" if missed else "holds"
 

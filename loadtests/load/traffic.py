@@ -16,6 +16,8 @@ DAY_POINTS = 96
 """A day's curve is straight between these: a quarter of an hour of a real day."""
 TRACE_BIN_S = 10.0
 """A trace's rate is the mean over this long, s."""
+MOST_POINTS = 1_000_000
+"""Of one traffic."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Traffic:
             raise ValueError("the times of traffic must not go back")
         if not all(math.isfinite(rate) and rate >= 0 for _, rate in self.points):
             raise ValueError("a rate of traffic must not be below 0")
+        if not self.peak and not self.timestamps:
+            raise ValueError("nothing would ever come: its rate is 0 from the start to the end")
 
     @property
     def duration_s(self) -> float:
@@ -112,6 +116,7 @@ def steps(from_: float, to: float, steps: float, duration: float) -> Traffic:
     count = int(steps)
     if count < 2 or count != steps:
         raise ValueError(f"steps must be a whole number above 1; got {steps:g}")
+    _bounded(count)
     return _levels([(duration / count, from_ + (to - from_) * i / (count - 1)) for i in range(count)])
 
 
@@ -137,6 +142,7 @@ def bursts(peak: float, on: float, off: float, duration: float, base: float = 0)
     """`off` seconds of the base rate, `on` seconds of the peak, and again."""
     if on <= 0 or off <= 0:
         raise ValueError("on and off must be longer than 0 s")
+    _bounded(2 * duration / (on + off))
     levels, left = [], duration
     while left > 0:
         for length, rate in ((off, base), (on, peak)):
@@ -159,6 +165,7 @@ def of_times(times: Sequence[float], bin_s: float = TRACE_BIN_S) -> Traffic:
     """Traffic that replays these times, seconds from the start, in order."""
     end = times[-1] + 0.001
     bin_s = min(bin_s, end)
+    _bounded(end / bin_s)
     counts = [0] * math.ceil(end / bin_s)
     for t in times:
         counts[int(t / bin_s)] += 1
@@ -184,6 +191,11 @@ def parse(text: str) -> Traffic:
     Raises spec.BadSpec.
     """
     return spec.call(SHAPES, text, "traffic")
+
+
+def _bounded(levels: float) -> None:
+    if levels > MOST_POINTS:
+        raise ValueError(f"it would change its rate {levels:,.0f} times, of at most {MOST_POINTS:,}")
 
 
 def _time(point: tuple[float, float]) -> float:

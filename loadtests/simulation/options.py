@@ -8,14 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from pydantic import ValidationError
+
+from loadtests.arguments import whole
 from loadtests.load import lengths, spec, traffic
 from loadtests.load.slo import Slo
-from loadtests.simulation import calibrate
+from loadtests.simulation import calibrate, scalers
 from loadtests.simulation.fleet import Hardware
+from loadtests.simulation.scalers import Given
 from loadtests.simulation.world import Scenario
+from loadtests.tuning.oracle import Oracle
 from loadtests.tuning.state import State
 from serve_app import config_file
-from serve_app.config import Ingress, ModelConfig, Simulated
+from serve_app.config import Autoscaling, Ingress, ModelConfig, Simulated
+from serve_app.config_errors import ConfigError, explain
 
 STARTUP_S = 30.0
 """Where nothing says how long a replica takes to start."""
@@ -56,16 +62,16 @@ def parser() -> argparse.ArgumentParser:
     add("--config", type=Path, help="a configuration of this service")
     add("--model", help="which of its models, where it has several")
     add("--timing", help="step_base_ms=10,step_per_sequence_ms=0.1,prefill_tokens_per_s=20000,kv_tokens=100000,...")
-    add("--max-running", type=int, help="sequences one replica decodes at the same time")
+    add("--max-running", type=whole(), help="sequences one replica decodes at the same time")
     add("--path", default="0ms", help="what the way to the replica adds to TTFT (default: %(default)s)")
-    add("--max-queued", type=int, help="requests it holds beyond those")
+    add("--max-queued", type=whole(0), help="requests it holds beyond those")
     fleet = parser.add_argument_group("the fleet")
     add = fleet.add_argument
     add("--replicas", help=f"fewest..most (default: the configuration's, or 1..{MOST_REPLICAS})")
     add("--startup", help=f"of a replica, as in 5s (default: as measured or configured, or {STARTUP_S:g}s)")
-    add("--replicas-per-gpu", type=int, default=1)
-    add("--gpus", type=int, help="how many there are (default: as many as are asked for)")
-    add("--ingresses", type=int, help="ingress processes, each with a pool of its own")
+    add("--replicas-per-gpu", type=whole(), default=1)
+    add("--gpus", type=whole(), help="how many there are (default: as many as are asked for)")
+    add("--ingresses", type=whole(), help="ingress processes, each with a pool of its own")
     add("--seed", type=int, default=0)
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, help="write figures and curves here")
@@ -74,17 +80,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read(args: argparse.Namespace) -> Asked:
-    """Raises Unclear, spec.BadSpec, ConfigError, CannotCalibrate, OSError or ValueError."""
+    """Raises Unclear, spec.BadSpec, ConfigError, CannotCalibrate or OSError."""
+    _check_together(args)
     model, ingress, facts = _model(args)
-    load, path_s = traffic.parse(args.traffic), spec.number(args.path, "--path")
+    load, path_s = traffic.parse(args.traffic), _seconds(args.path, "--path")
     startup_s = model.simulated.startup_s if model.simulated and model.simulated.startup_s else STARTUP_S
     if args.calibration:
-        measured = State.read(args.calibration)
+        measured = _measured(args.calibration)
         model, fit = _calibrated(model, measured, args.replicas_per_gpu, path_s)
         facts = (*facts, fit)
         startup_s = median(measured.startup_s) if measured.startup_s else startup_s
     if args.startup:
-        startup_s = spec.number(args.startup, "--startup")
+        startup_s = _seconds(args.startup, "--startup")
     limits = {"max_running": args.max_running, "max_queued": args.max_queued}
     model = model.model_copy(update={key: value for key, value in limits.items() if value is not None})
     if args.ingresses:
@@ -108,6 +115,21 @@ def on_gpus(asked: Asked, gpus: int) -> Asked:
     most = gpus * hardware.replicas_per_gpu
     bounds = min(asked.bounds[0], most), min(asked.bounds[1], most)
     return replace(asked, scenario=replace(asked.scenario, hardware=hardware), bounds=bounds)
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raises BadSpec for options of which one would go unheeded."""
+    if args.model and not args.config:
+        raise spec.BadSpec("--model says which model of a configuration: give --config as well")
+    if args.question and args.plot:
+        raise spec.BadSpec("--plot draws policies side by side, and --question asks for a number: give one of them")
+
+
+def _seconds(text: str, option: str) -> float:
+    value = spec.number(text, option)
+    if value < 0:
+        raise spec.BadSpec(f"{option} must not be below 0; got {text!r}")
+    return value
 
 
 def _model(args: argparse.Namespace) -> tuple[ModelConfig, Ingress, tuple[str, ...]]:
@@ -138,6 +160,13 @@ def _configured(path: Path, name: str | None) -> tuple[ModelConfig, Ingress]:
     return models[name]
 
 
+def _measured(path: Path) -> State:
+    try:
+        return State.read(path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unclear(f"--calibration {path} is not what a tuner keeps: {error!r}") from None
+
+
 def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path_s: float) -> tuple[ModelConfig, str]:
     """Measured when so many replicas shared a GPU, if that was measured; else as configured."""
     packed = [one for one in measured.steps if one.replicas_per_gpu == replicas_per_gpu]
@@ -161,7 +190,10 @@ def _timing(text: str) -> Simulated:
             hint = spec.instead(key, Simulated.model_fields)
             raise spec.BadSpec(f"--timing: unknown key {key!r}{hint}; there are {', '.join(Simulated.model_fields)}")
         given[key] = spec.number(value, f"--timing: {key}")
-    return Simulated.model_validate(given)
+    try:
+        return Simulated.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Simulated), "--timing") from None
 
 
 def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
@@ -176,11 +208,19 @@ def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
         low, high = 1, MOST_REPLICAS
     if args.gpus:
         high = min(high, args.gpus * args.replicas_per_gpu)
+    if high < 1:
+        raise spec.BadSpec("--replicas: none would ever serve; allow at least 1")
     if not low <= high:
         raise spec.BadSpec(f"--replicas: {low} is above {high}")
     return low, high
 
 
 def _policies(text: str) -> list[str]:
-    """At the commas before a name: options have commas of their own."""
-    return [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
+    """At the commas before a name: options have commas of their own. Raises BadSpec."""
+    found = [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
+    if not found:
+        raise spec.BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")
+    given = Given(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
+    for one in found:
+        scalers.make(one, given)
+    return found

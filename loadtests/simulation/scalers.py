@@ -57,6 +57,8 @@ def ours(given: Given) -> Scaler:
 
 def fixed(given: Given, replicas: float = 0) -> Scaler:
     """Always so many; as many as there may be unless said."""
+    if replicas < 0 or replicas != int(replicas):
+        raise ValueError(f"a fixed number of replicas is whole; got {replicas:g}")
     count = int(replicas) or given.settings.max_replicas
     return Scaler(lambda seen: count, count)
 
@@ -83,6 +85,9 @@ def serve(
     """Ray Serve's own policy on ongoing requests, with its own defaults but for the target: unless given, what ours
     aims at. (Serve's is 2, which would give an engine that runs hundreds of requests almost nothing to do.)"""
     from loadtests.simulation.serve_default import Default
+
+    if min(target, upscale_delay, downscale_delay) < 0 or look_back <= 0:
+        raise ValueError("target and delays must not be below 0, and look_back must be above it")
 
     policy = Default(given.settings, target or given.per_replica, upscale_delay, downscale_delay)
     totals: deque[float] = deque(maxlen=max(1, round(look_back / REPORT_PERIOD_S)))
@@ -111,6 +116,8 @@ def keda(
     """
     if metric not in ("waiting", "requests"):
         raise ValueError(f"metric is waiting or requests; got {metric!r}")
+    if threshold <= 0 or polling <= 0 or stabilization < 0:
+        raise ValueError("threshold and polling must be above 0, and stabilization not below it")
     next_at = 0.0
     wishes: deque[tuple[float, int]] = deque()
 

@@ -160,12 +160,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.tuned:
         try:
             found = validate_tuned(args.tuned)
-        except (OSError, KeyError, CannotCalibrate, ConfigError) as error:
+        except (OSError, KeyError, ValueError, CannotCalibrate, ConfigError) as error:
             print(f"{args.tuned} and what its tuner kept beside it are needed whole: {error}", file=sys.stderr)
             return 2
     else:
+        try:
+            traffic.parse(args.traffic)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
         with tempfile.TemporaryDirectory(prefix="validate-") as folder:
             found = validate(args.traffic, ENTRY, Path(folder))
+    if not any(one.real for one in found if one.judged):
+        print("nothing was answered for real: there is nothing to compare", file=sys.stderr)
+        return 1
     print(f"{'':28}{'real':>10}{'simulated':>12}{'':>10}")
     for one in found:
         verdict = "" if not one.judged else f"within {TOLERANCE:.0%}" if one.holds else f"NOT within {TOLERANCE:.0%}"

@@ -139,10 +139,11 @@ def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float,
 
 
 def margin(blocks: Sequence[Block], slo: Slo) -> float:
-    """The least, over the terms, of the share of requests within the limit less the share asked for."""
+    """The least, over the terms, of the share of requests within the limit less the share asked for; of no requests as
+    if none had been answered."""
     total = sum(block[0] for block in blocks)
     if not total:
-        return 0.0
+        return -1.0
     return min(sum(block[i] for block in blocks) / total - term.percentile / 100 for i, term in enumerate(slo.terms, 1))
 
 

@@ -50,7 +50,7 @@ class Outcome:
     failed: int
     refused: int
     within: float
-    """Share within the SLO outside the excused times; 1 of none."""
+    """Share within the SLO outside the excused times; 0 of none, which prove nothing."""
     within_all: float
     """Share within the SLO of all."""
     excused: int
@@ -174,4 +174,4 @@ def reversals(samples: Sequence[Sample], window_s: float) -> int:
 
 
 def _share(records: Sequence[Record], slo: Slo) -> float:
-    return sum(map(slo.within, records)) / len(records) if records else 1.0
+    return sum(map(slo.within, records)) / len(records) if records else 0.0

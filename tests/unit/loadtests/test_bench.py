@@ -27,6 +27,12 @@ def test_requests_that_did_not_complete_are_errors() -> None:
     assert (sample.errors, sample.client_cores, sample.goodput_per_s) == (2, 0.5, 9.0)
 
 
+@pytest.mark.parametrize("nothing", [{"completed": 0}, {"output_throughput": 0.0}])
+def test_a_service_that_answers_nothing_is_not_measured(nothing: dict[str, float]) -> None:
+    with pytest.raises(bench.BenchFailed, match="no token"):
+        bench._read({**RESULT, **nothing}, client_cpu_s=1.0, wanted=16)
+
+
 @pytest.mark.parametrize("load", [chat(4), shared_prefix(8, 2, 64, 8, 8), image(2, 512, 8, 8)])
 def test_every_load_names_its_streams_and_sampling(load: object) -> None:
     words = bench._arguments("http://x", "m", "t", load, Slo.parse("ttft=500ms,tpot=50ms"), 1, "/tmp")

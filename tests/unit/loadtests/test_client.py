@@ -103,12 +103,27 @@ def test_without_usage_the_texts_are_counted() -> None:
 @pytest.mark.parametrize(
     ("pieces", "detail"),
     [
-        (http(ROLE + chunk("a") + ERROR), "error in stream: engine_dead"),
-        (http(ROLE + chunk("a") + ERROR + DONE), "error in stream: engine_dead"),
-        (http(ROLE + chunk("a") + USAGE + DONE), "no finish_reason"),
-        (http(ROLE + chunk("a", "stop") + USAGE), "no [DONE]"),
-        (http(WHOLE, cut=30), "the connection closed before the answer's end"),
-        ([], "the connection closed before the answer's end"),
+        (http(ROLE + chunk("a") + ERROR), "error event: engine_dead"),
+        (http(ROLE + chunk("a") + ERROR + DONE), "error event: engine_dead"),
+        (http(ROLE + chunk("a") + USAGE + DONE), "truncated: no finish_reason"),
+        (http(ROLE + chunk("a", "stop") + USAGE), "truncated: no [DONE]"),
+        (http(WHOLE, cut=30), "truncated: the connection closed before the answer's end"),
+        ([], "truncated: the connection closed before the answer's end"),
+        ([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], "empty"),
+        (http(DONE), "empty"),
+        (http(b": ping\n\n" * 3 + DONE), "empty"),
+        (http(ROLE + chunk("", "stop") + USAGE + DONE), "empty"),
+        (http(ROLE + chunk("", "stop") + DONE), "empty"),
+        (http(ROLE + chunk("a", "stop") + USAGE.replace(b":7", b":0") + DONE), "empty"),
+        (http(b'data: {"choices":[]}\n\n' + DONE), "truncated: no finish_reason"),
+        (http(ROLE + b'data: {"choices":[{"delta":{"cont\n\n' + WHOLE), "malformed: a chunk that cannot be parsed"),
+        (http(b"data: \xff\n\n" + WHOLE), "malformed: a chunk that cannot be parsed"),
+        (http(b'data: {"choices": 5}\n\n' + WHOLE), "malformed: a chunk that cannot be parsed"),
+        (http(b'data: {"x": ' + b"[" * 100_000 + b"\n\n" + WHOLE), "malformed: a chunk that cannot be parsed"),
+        (http(b"<html>Welcome!</html>\n"), "malformed: no event stream"),
+        (http(b"<html>Welcome!</html>"), "malformed: no event stream"),
+        (http(ROLE + b'data: {"choices":[{"delta":{"cont'), "malformed: a chunk that cannot be parsed"),
+        (http(b'{"choices": [], "usage": {"prompt_tokens": 1}}\n'), "malformed: no event stream"),
         (http(b'{"error": {"code": "replicas_failed"}}', "503 Service Unavailable"), "503 replicas_failed"),
         (http(b"<html>oops</html>", "502 Bad Gateway"), "502"),
         (http(b'{"error": {"code": null, "type": "invalid_request_error"}}', "400 Bad"), "400 invalid_request_error"),
@@ -139,7 +154,37 @@ def test_a_whole_answer_has_usage_and_no_ttft() -> None:
     body["usage"] = {"prompt_tokens": 3, "completion_tokens": 4}  # type: ignore[assignment]
     record, _, _ = served(http(json.dumps(body).encode(), pieces=5), stream=False)
     assert (record.outcome, record.ttft_s, record.prompt_tokens, record.output_tokens) == ("ok", None, 3, 4)
-    assert served(http(b"{}"), stream=False)[0].detail == "unreadable answer"
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (b"{}", "malformed: no answer with its usage"),
+        (b"<html></html>", "malformed: no answer with its usage"),
+        (b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}', "empty"),
+        (
+            b'{"choices": [{"finish_reason": "stop", "message": {"content": "x"}}], "usage": {"prompt_tokens": 3}}',
+            "empty",
+        ),
+        (
+            b'{"choices": [{"finish_reason": "stop", "message": {"content": ""}}],'
+            b' "usage": {"prompt_tokens": 3, "completion_tokens": 4}}',
+            "empty",
+        ),
+        (
+            b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}',
+            "truncated: no finish_reason",
+        ),
+    ],
+)
+def test_a_whole_answer_that_is_none_is_a_failure(answer: bytes, detail: str) -> None:
+    record, _, _ = served(http(answer), stream=False)
+    assert (record.outcome, record.detail) == ("failed", detail)
+
+
+def test_a_call_is_an_answer() -> None:
+    call = b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]}}]}\n\n'
+    assert served(http(ROLE + call + chunk("", "tool_calls") + USAGE + DONE))[0].outcome == "ok"
 
 
 def test_a_service_that_is_not_there_is_a_failure() -> None:

@@ -67,6 +67,11 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
         ("ttft_p95", "unit"),
         ("ttft_p950=1s", "unknown figure"),
         ("ttft=fasts", "must be a number"),
+        ("ttft_p101=1s", "at most 100"),
+        ("ttft_p0=1s", "above 0"),
+        ("ttft_p95=0s", "above 0"),
+        ("ttft_p95=-1s", "above 0"),
+        ("ttft_p95=1s,ttft_p95=2s", "given twice"),
     ],
 )
 def test_a_slo_that_cannot_be_read_says_why(text: str, said: str) -> None:
@@ -106,3 +111,4 @@ def test_a_summary_adds_up() -> None:
 def test_a_summary_of_nothing_is_zeros() -> None:
     summary = Summary.of([], SLO)
     assert (summary.requests, summary.tokens_per_s, summary.goodput_per_s, summary.share_within_slo) == (0, 0, 0, 1)
+    assert not summary.slo_holds

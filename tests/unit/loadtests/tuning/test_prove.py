@@ -56,6 +56,12 @@ def test_refused_and_failed_requests_are_not_within_the_slo() -> None:
     assert failed["failed requests"] is False
 
 
+def test_a_replay_without_requests_proves_nothing() -> None:
+    for records in ([], [record(20.0 + t) for t in range(5)]):
+        lines = prove.checks(outcome(records, samples((0, 1, 1))), 5.0, prove.Target())
+        assert lines[0].passed is False
+
+
 def test_replica_seconds_count_from_the_order_to_the_end_within_the_traffic() -> None:
     seen = samples((-2, 1, 1), (20, 4, 1), (26, 4, 4), (40, 1, 3), (43, 1, 1), (70, 8, 1))
     assert watch.replica_seconds(seen, 60.0) == 20 * 1 + 20 * 4 + 3 * 3 + 17 * 1
