@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from serve_app import plan
@@ -9,6 +10,11 @@ from serve_app.config import ModelConfig
 
 CPU_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """One unpinned thread an engine: bound threads spin on every core and give less throughput for small models."""
+
+GPU_ENVIRONMENT = {"VLLM_USE_BREAKABLE_CUDAGRAPH": "1"}
+"""CUDA graphs that break at attention and convolution, so that steps with a prefill run from graphs too, not decoding
+steps alone: 11 to 31 % more tokens a second at 512 streams of varied length, three pairs of runs of four engines on one
+H200 (loadtests/results/breakable-h200.json). Where the variable is set already, it stays."""
 
 COMMON_ENVIRONMENT = {
     # Ray sets it to the actor's `num_cpus`; each small operation on the CPU then waits for threads to meet.
@@ -22,7 +28,9 @@ COMMON_ENVIRONMENT = {
 
 def environment(model: ModelConfig) -> dict[str, str]:
     """Variables to set before vLLM is imported."""
-    return COMMON_ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu(model) else {})
+    if on_cpu(model):
+        return COMMON_ENVIRONMENT | CPU_ENVIRONMENT
+    return COMMON_ENVIRONMENT | {name: os.environ.get(name, value) for name, value in GPU_ENVIRONMENT.items()}
 
 
 def engine_args(model: ModelConfig, gpu_memory_bytes: int | None) -> dict[str, Any]:

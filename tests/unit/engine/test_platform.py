@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from serve_app.config import ModelConfig
 from serve_app.engine import platform
 
@@ -44,3 +46,17 @@ def test_structured_outputs_have_one_back_end_and_no_white_space_unless_it_canno
             "backend": backend,
             "disable_any_whitespace": compact,
         }
+
+
+def test_graphs_break_on_gpus_alone_and_unless_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_USE_BREAKABLE_CUDAGRAPH", raising=False)
+    assert platform.environment(ModelConfig(id="m", gpus=0.25))["VLLM_USE_BREAKABLE_CUDAGRAPH"] == "1"
+    assert "VLLM_USE_BREAKABLE_CUDAGRAPH" not in platform.environment(ModelConfig(id="m", gpus=0))
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "0")
+    assert platform.environment(ModelConfig(id="m", gpus=1))["VLLM_USE_BREAKABLE_CUDAGRAPH"] == "0"
+
+
+def test_vllm_reads_the_variable_that_breaks_graphs() -> None:
+    from vllm import envs
+
+    assert "VLLM_USE_BREAKABLE_CUDAGRAPH" in envs.environment_variables
