@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -18,18 +19,20 @@ from serve_app.batch.local import DidNotStart, LocalEngines
 from serve_app.batch.pace import MOST, Pace
 from serve_app.batch.progress import Progress
 from serve_app.batch.runner import PRIORITY, Job, Summary, run
-from serve_app.batch.scan import scan
+from serve_app.batch.scan import NoRoomToScan, scan
 from serve_app.batch.send import Stopped
 from serve_app.config import ConfigError
 from serve_app.config_file import load
 
 INTERRUPTED = 130
+FORESEEN = (InputError, NoRoomToScan, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every line was answered, 1 when some are in the error file, 2 when it could not start or had to stop."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     errors = args.errors or args.out.with_name(f"{args.out.name.removesuffix('.jsonl')}.errors.jsonl")
     progress = Progress(args.out, errors, quiet=args.quiet, as_json=args.json)
     try:
@@ -39,13 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Journal(job.output, job.errors, scanned) as journal:
             summary = Summary.of(journal)
             if summary.done == summary.total:
-                progress.say("every line is answered already")
+                progress.say("nothing is left to do")
             elif args.config:
                 summary = _with_engines(args, job, scanned.models, journal, progress)
             else:
                 summary = _over_http(args, job, journal, progress)
-    except (InputError, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError) as error:
+    except FORESEEN as error:
         progress.stopped(str(error))
+        return 2
+    except Exception as error:
+        progress.stopped(f"this was not foreseen: {type(error).__name__}: {error}; the same command goes on from here")
         return 2
     except KeyboardInterrupt:
         progress.stopped("interrupted; the same command goes on from here")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
 import msgspec
 
+from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.pace import Load
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 3600.0
+LONGEST_PAUSE_S = 3600.0
+"""That a Retry-After is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,14 @@ class ModelLoad(msgspec.Struct):
     interactive_begun: int
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
 class HttpClient:
     """A running service over HTTP. An async context manager."""
 
@@ -81,7 +92,10 @@ class HttpClient:
         status, body = await self._get("/v1/models")
         if status != 200:
             raise NoAnswer(f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True)
-        return frozenset(model["id"] for model in json.loads(body)["data"])
+        try:
+            return frozenset(model.id for model in msgspec.json.decode(body, type=_Models).data)
+        except NOT_JSON:
+            raise NoAnswer(f"{self._root}/v1/models answers no list of models: is it a service?", sent=True) from None
 
     async def send(self, url: str, body: bytes) -> Answer:
         headers = {"Content-Type": "application/json"}
@@ -96,7 +110,7 @@ class HttpClient:
     async def load(self, model: str | None) -> Load | None:
         """What this project's service says at /load; None from another's. All models where it does not know the name,
         which may be an alias."""
-        with contextlib.suppress(NoAnswer, msgspec.DecodeError):
+        with contextlib.suppress(NoAnswer, *NOT_JSON):
             status, body = await self._get("/load")
             if status == 200:
                 loads = msgspec.json.decode(body, type=dict[str, ModelLoad])
@@ -123,6 +137,7 @@ class HttpClient:
 def _seconds(retry_after: str | None) -> float | None:
     """Of a Retry-After header; its other form, a date, is not used by inference servers."""
     try:
-        return max(0.0, float(retry_after)) if retry_after else None
+        seconds = float(retry_after or "nan")
     except ValueError:
         return None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), LONGEST_PAUSE_S)

@@ -10,14 +10,17 @@ sent again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.scan import Scan
 
 SYNC_S = 1.0
@@ -33,18 +36,24 @@ class DiskFull(JournalError):
     """There is no room left. What was written before is whole, and the same command goes on from there."""
 
 
+class ForeignOutput(JournalError):
+    """What is in the files is not what this batch wrote; waiting does not help."""
+
+
 class _Written(msgspec.Struct):
     id: str
 
 
 _written = msgspec.json.Decoder(_Written)
+_begins = re.compile(rb'\{"id":"([0-9a-z_]+)",')
+"""A line with an answer that is nested deeper than can be read."""
 
 
 class Journal:
     """The output and the error file of one batch, open for this run alone. A context manager."""
 
     def __init__(self, output: Path, errors: Path, scan: Scan) -> None:
-        """Raises JournalError where a file is another batch's, or another run is at work on it."""
+        """Raises ForeignOutput where a file is another batch's, JournalError where another run is at work on it."""
         self.succeeded = 0
         """Lines of the output."""
         self.failed = 0
@@ -107,24 +116,32 @@ class Journal:
         count = 0
         for number, line in file.recovered():
             try:
-                prefix, fingerprint, index = _written.decode(line).id.rsplit("_", 2)
+                prefix, fingerprint, index = _id_of(line).rsplit("_", 2)
                 position = int(index, 16)
-            except (msgspec.DecodeError, ValueError):
+            except (*NOT_JSON, ValueError):
                 prefix = ""
             if prefix != "batch_req" or position < 0:
-                raise JournalError(
+                raise ForeignOutput(
                     f"{file.path}:{number} is not a line of this command's: choose another file, or move this one away"
                 )
             if fingerprint != self._fingerprint:
-                raise JournalError(
+                raise ForeignOutput(
                     f"{file.path} holds answers to another input: the input has changed since, or the file is another "
                     "batch's. Restore the input to go on, or choose another output to begin anew"
                 )
             if position >= self.total or self.done(position):
-                raise JournalError(f"{file.path}:{number} answers a line answered before: remove one of the two")
+                raise ForeignOutput(f"{file.path}:{number} answers a line answered before: remove one of the two")
             self._mark(position)
             count += 1
         return count
+
+
+def _id_of(line: bytes) -> str:
+    try:
+        return _written.decode(line).id
+    except RecursionError:
+        found = _begins.match(line)
+        return found[1].decode() if found else ""
 
 
 class _Appended:
@@ -162,7 +179,8 @@ class _Appended:
             while written < len(line):
                 written += os.write(self._fd, line[written:])
         except OSError as error:
-            os.ftruncate(self._fd, self._size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
             raise self._error(error) from None
         self._size += len(line)
 

@@ -5,8 +5,12 @@ https://platform.openai.com/docs/guides/batch: a line is an object of `custom_id
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import glob
 import gzip
+import re
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +18,26 @@ from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
+from serve_app.batch.decoding import NOT_JSON, explained
+
 MOST_LINE_BYTES = 64 * 2**20
 """A longer line is an error of its own, and is skipped without being held in memory."""
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 """What a line's `url` may be."""
+SHOWN = 100
+"""Characters of a name that a message repeats."""
+_GZIP = b"\x1f\x8b"
 
 
 class InputError(Exception):
     """The input as a whole cannot be used; the text says why."""
+
+    def __init__(self, reason: str, file: Path | None = None, code: str = "invalid_input") -> None:
+        super().__init__(f"{file}: {reason}" if file else reason)
+        self.reason = reason
+        """Without the file's path, which a client of a service does not know."""
+        self.code = code
+        """A stable machine-readable reason."""
 
 
 class BadLine(Exception):
@@ -46,11 +62,6 @@ class Raw:
     """Within its file, from 1, blank ones counted."""
     data: bytes | None
     """None where it is over MOST_LINE_BYTES."""
-
-    @property
-    def place(self) -> str:
-        """For messages."""
-        return f"{self.file}:{self.number}"
 
 
 class Line(msgspec.Struct):
@@ -87,6 +98,8 @@ _line = msgspec.json.Decoder(Line)
 _names = msgspec.json.Decoder(_Names)
 _id = msgspec.json.Decoder(_Id)
 _head = msgspec.json.Decoder(_Head)
+_begins = re.compile(rb'\s*\{\s*"custom_id"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"')
+"""A line that cannot be read to its end, up to its `custom_id`."""
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:
@@ -101,17 +114,19 @@ def expand(patterns: Sequence[str]) -> list[Path]:
 
 
 def read(files: Sequence[Path]) -> Iterator[Raw]:
-    """Every line but the blank ones; `.gz` files are unpacked on the way. Raises InputError."""
+    """Every line but the blank ones; `.gz` files are unpacked and byte-order marks left out. Raises InputError."""
     index = 0
     for file in files:
         try:
             with cast(BinaryIO, gzip.open(file) if file.suffix == ".gz" else file.open("rb")) as stream:
                 for number, data in enumerate(_split(stream), 1):
-                    if data is None or not data.isspace():
+                    if number == 1:
+                        data = _first(data, file)
+                    if data is None or data.strip():
                         yield Raw(index, file, number, data)
                         index += 1
-        except (OSError, EOFError) as error:
-            raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(getattr(error, "strerror", None) or str(error), file) from None
 
 
 def _split(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -124,22 +139,36 @@ def _split(stream: BinaryIO) -> Iterator[bytes | None]:
         yield None
 
 
+def _first(line: bytes | None, file: Path) -> bytes | None:
+    """A file's first line without its byte-order mark; raises InputError where it is no text that is read here."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if line is not None and line.startswith(mark):
+            raise InputError("this is UTF-16: write the file as UTF-8", file)
+    if line is not None and line.startswith(_GZIP):
+        raise InputError("this is packed with gzip: unpack it (the file runner unpacks what ends in .gz)", file)
+    return None if line is None else line.removeprefix(codecs.BOM_UTF8)
+
+
 def names(raw: Raw) -> tuple[str | None, str | None]:
     """The line's `custom_id` and its model, as far as it has them, however wrong the rest of it is."""
     try:
         line = _names.decode(raw.data or b"")
         model = line.body.model if line.body else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return custom_id(raw), None
     return _text(line.custom_id), _text(model)
 
 
 def custom_id(raw: Raw) -> str | None:
     """The line's `custom_id`, if it has one, however wrong the rest of it is."""
+    data = raw.data or b""
     try:
-        return _text(_id.decode(raw.data or b"").custom_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        return _text(_id.decode(data).custom_id)
+    except NOT_JSON:
+        found = _begins.match(data)
+    with contextlib.suppress(*NOT_JSON):
+        return _text(_id.decode(found[0] + b"}").custom_id) if found else None
+    return None
 
 
 def _text(value: Any) -> str | None:
@@ -155,22 +184,26 @@ def judge(raw: Raw, models: Collection[str] | None, priority: int, routes: Colle
         raise BadLine("line_too_long", f"the line is over {MOST_LINE_BYTES // 2**20} MiB", None)
     try:
         line = _line.decode(raw.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         code = "invalid_request" if isinstance(error, msgspec.ValidationError) else "invalid_json"
-        raise BadLine(code, str(error), custom_id(raw)) from None
+        raise BadLine(code, explained(error), custom_id(raw)) from None
     if not line.custom_id:
         raise BadLine("invalid_request", "custom_id is empty", None)
     if line.url not in routes:
-        raise BadLine("invalid_url", f"url is {line.url!r}: use {' or '.join(sorted(routes))}", line.custom_id)
+        raise BadLine("invalid_url", f"url is {line.url[:SHOWN]!r}: use {' or '.join(sorted(routes))}", line.custom_id)
     try:
         head = _head.decode(line.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadLine("invalid_request", f"{error} of the body", line.custom_id) from None
+    except NOT_JSON as error:
+        raise BadLine("invalid_request", f"{explained(error)} of the body", line.custom_id) from None
+    if head.priority is not None and head.priority < 0:
+        reason = f"priority is {head.priority}: a batch goes before nobody, so it is 0 or more"
+        raise BadLine("invalid_request", reason, line.custom_id)
     if head.stream:
         raise BadLine("invalid_request", "stream is not for batches: leave it out of the body", line.custom_id)
     if models is not None and head.model not in models:
         served = ", ".join(sorted(models))
-        raise BadLine("model_not_found", f"the model {head.model!r} is not served; there is {served}", line.custom_id)
+        reason = f"the model {head.model[:SHOWN]!r} is not served; there is {served}"
+        raise BadLine("model_not_found", reason, line.custom_id)
     body = bytes(line.body)
     if priority and head.priority is None:
         body = b'{"priority":%d,%b' % (priority, body[body.index(b"{") + 1 :])

@@ -77,15 +77,18 @@ class Progress:
 
     def _told(self, summary: Summary) -> list[str]:
         seconds = max(summary.seconds, 1e-9)
-        lines = [f"{summary.done:,} of {summary.total:,} lines answered, {summary.succeeded + summary.failed:,} now"]
+        failed = summary.failed + summary.before_failed
+        lines = [f"{summary.done - failed:,} of {summary.total:,} lines answered, {failed:,} failed"]
+        if left := summary.total - summary.done:
+            lines[0] += f", {left:,} left"
         if summary.before:
-            lines[0] += f", {summary.before:,} by earlier runs"
+            lines[0] += f"; {summary.before:,} of them by earlier runs"
         lines.append(
             f"{summary.prompt_tokens:,} tokens in, {summary.output_tokens:,} out in {seconds:,.1f} s: "
             f"{summary.output_tokens / seconds:,.0f} tokens/s, {summary.succeeded / seconds:,.1f} lines/s"
         )
         lines.append(f"answers: {self._output}")
-        if summary.failed + summary.before_failed:
+        if failed:
             kinds = [f"{count:,} {kind}" for kind, count in sorted(summary.errors.items())]
             if summary.before_failed:
                 kinds.append(f"{summary.before_failed:,} by earlier runs")

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from serve_app.batch.client import Answer, NoAnswer
+from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.lines import Raw
 
 
@@ -49,12 +50,12 @@ def answered(id: str, custom_id: str, answer: Answer | NoAnswer, raw: Raw) -> Re
         return Record(refused(id, custom_id, "no_answer", str(answer), raw), "no_answer")
     try:
         reply, body = _reply.decode(answer.body), answer.body
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        if b"\n" in body:
+            body = msgspec.json.format(body, indent=-1)
+    except NOT_JSON:
         reply, body = _Reply(), json.dumps(answer.body.decode(errors="replace")).encode()
         if answer.status == 200:
             return Record(refused(id, custom_id, "no_json", "the answer is not JSON", raw), "no_json")
-    if b"\n" in body:
-        body = msgspec.json.format(body, indent=-1)
     response = b'{"status_code":%d,"request_id":%b,"body":%b}' % (answer.status, json.dumps(reply.id).encode(), body)
     if answer.status == 200:
         usage = reply.usage or Tokens()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from pathlib import Path
 
 from serve_app.batch.client import Client
 from serve_app.batch.journal import SYNC_S, Journal
-from serve_app.batch.lines import ROUTES, BadLine, Raw, judge, names, read
+from serve_app.batch.lines import ROUTES, BadLine, Raw, custom_id, judge, names, read
 from serve_app.batch.pace import Pace
-from serve_app.batch.record import answered, refused
+from serve_app.batch.record import Record, answered, refused
 from serve_app.batch.scan import scan
 from serve_app.batch.send import Sender, Stopped
 from serve_app.batch.threads import in_thread
@@ -28,8 +29,13 @@ LOOK_S = 1.0
 """How often a run that waits for room looks for it by itself."""
 BYTES_AT_ONCE = 2**18
 """Of lines passed over before others on the event loop have their turn."""
+MOST_OPEN_BYTES = 256 * 2**20
+"""Of a lane's lines that are open; a single longer one goes alone."""
 MOST_LANES = 8
 """Models of a file with a pace of their own; each reads the file for itself. The rest share one."""
+
+
+logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,8 @@ async def run(
     `pace` makes one for a model, or for all of them together; `journal` is the one of the job's files, where it is open
     already.
 
-    Raises InputError and JournalError where nothing could be started, DiskFull and Stopped where it had to stop; cancel
-    it to stop it. What was answered is kept in each case.
+    Raises InputError, NoRoomToScan and JournalError where nothing could be started, DiskFull and Stopped where it had
+    to stop; cancel it to stop it. What was answered is kept in each case.
     """
     if journal is None:
         scanned = await asyncio.to_thread(scan, job.inputs)
@@ -128,8 +134,13 @@ class _Lane:
         self.model = model
         self.sender = sender
         self.tasks: set[asyncio.Task[None]] = set()
+        self.open_bytes = 0
         self.stopped: Stopped | None = None
         """Why it could not go on."""
+
+    def has_room(self) -> bool:
+        """Whether another line may be opened."""
+        return len(self.tasks) < self.sender.allowed and (self.open_bytes < MOST_OPEN_BYTES or not self.tasks)
 
 
 class _Run:
@@ -181,7 +192,7 @@ class _Run:
                     passed = 0
                     await asyncio.sleep(0)
                 if not self._journal.done(raw.index) and self._is_of(raw, lane):
-                    await self._until(lane, lambda: len(lane.tasks) < lane.sender.allowed)
+                    await self._until(lane, lane.has_room)
                     self._start(raw, lane)
             await self._until(lane, lambda: not lane.tasks)
         except Stopped:
@@ -198,6 +209,7 @@ class _Run:
         return lane.model == (model if model in self._models else None)
 
     def _start(self, raw: Raw, lane: _Lane) -> None:
+        lane.open_bytes += len(raw.data or b"")
         task = asyncio.create_task(self._one(raw, lane))
         lane.tasks.add(task)
         task.add_done_callback(lane.tasks.discard)
@@ -220,28 +232,39 @@ class _Run:
 
     async def _one(self, raw: Raw, lane: _Lane) -> None:
         try:
-            line = judge(raw, self._job.models, self._job.priority, self._job.routes)
-        except BadLine as bad:
-            self._write(raw, refused(self._journal.id(raw.index), bad.custom_id, bad.code, str(bad), raw), bad.code)
-            return
-        try:
-            answer = await lane.sender.ask(line.url, bytes(line.body))
+            record = await self._record(raw, lane)
         except Stopped as reason:
             lane.stopped = reason
             return
-        record = answered(self._journal.id(raw.index), line.custom_id, answer, raw)
-        self.summary.prompt_tokens += record.prompt_tokens
-        self.summary.output_tokens += record.output_tokens
-        self._write(raw, record.line, record.error)
+        finally:
+            lane.open_bytes -= len(raw.data or b"")
+        self._write(raw, record)
 
-    def _write(self, raw: Raw, line: bytes, error: str | None) -> None:
-        self._journal.add(raw.index, line, failed=error is not None)
+    async def _record(self, raw: Raw, lane: _Lane) -> Record:
+        """What to write of a line, whatever it does. Raises Stopped."""
+        id = self._journal.id(raw.index)
+        try:
+            line = judge(raw, self._job.models, self._job.priority, self._job.routes)
+            return answered(id, line.custom_id, await lane.sender.ask(line.url, bytes(line.body)), raw)
+        except Stopped:
+            raise
+        except BadLine as bad:
+            return Record(refused(id, bad.custom_id, bad.code, str(bad), raw), bad.code)
+        except Exception as error:
+            logger.warning("line %d of %s failed unexpectedly", raw.number, raw.file.name, exc_info=True)
+            text = f"this line failed in a way that was not foreseen ({type(error).__name__}); the log says more"
+            return Record(refused(id, custom_id(raw), "internal_error", text, raw), "internal_error")
+
+    def _write(self, raw: Raw, record: Record) -> None:
+        self._journal.add(raw.index, record.line, failed=record.error is not None)
         summary = self.summary
-        if error is None:
+        summary.prompt_tokens += record.prompt_tokens
+        summary.output_tokens += record.output_tokens
+        if record.error is None:
             summary.succeeded += 1
         else:
             summary.failed += 1
-            summary.errors[error] = summary.errors.get(error, 0) + 1
+            summary.errors[record.error] = summary.errors.get(record.error, 0) + 1
         summary.open = sum(lane.sender.open for lane in self._lanes)
         summary.retries = sum(lane.sender.retries for lane in self._lanes)
         summary.seconds = time.monotonic() - self._began

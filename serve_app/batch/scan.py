@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from serve_app.batch.lines import InputError, names, read
+from serve_app.batch.lines import SHOWN, InputError, Raw, names, read
 
 PARTS = 64
 """Each holds a 64th of the hashes, which take 40 bytes each in memory while it is sorted: 6 MiB at 10 million lines."""
 MOST_MODELS = 1000
-SHOWN = 5
-"""Duplicates a message names."""
+LONGEST_MODEL = 1000
+"""Characters of a name that may be a model's."""
+MOST_DUPLICATES = 5
+"""That a message names."""
+
+
+class NoRoomToScan(Exception):
+    """The folder for temporary files cannot be used now; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,9 @@ class Scan:
 
 
 def scan(files: Sequence[Path]) -> Scan:
-    """Read it all; raises InputError where a custom_id comes twice, or where a file cannot be read.
+    """Read it all; raises InputError where there is no line, a custom_id comes twice, or a file cannot be read.
 
-    The hashes take 8 bytes a line of the folder for temporary files.
+    The hashes take 8 bytes a line of the folder for temporary files; raises NoRoomToScan where that has none.
     """
     content = hashlib.blake2b(digest_size=6)
     lines = 0
@@ -54,13 +60,17 @@ def scan(files: Sequence[Path]) -> Scan:
                 if name is not None:
                     hash = _hash(name)
                     parts[hash[0] % PARTS].write(hash)
-                if model is not None and len(models) < MOST_MODELS:
+                if model is not None and len(model) <= LONGEST_MODEL and len(models) < MOST_MODELS:
                     models.add(model)
             suspects = {hash for part in parts for hash in _repeated(part)}
     except OSError as error:
-        raise InputError(f"{tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder") from None
+        raise NoRoomToScan(f"{tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder") from None
+    if not lines:
+        only = files[0] if len(files) == 1 else None
+        raise InputError("there are no lines: write one request a line", only, "empty_file")
     if suspects and (duplicates := _duplicates(files, suspects)):
-        raise InputError("\n".join(["no request was sent: a custom_id must not come twice", *duplicates]))
+        listed = "\n".join(["no request was sent: a custom_id must not come twice", *duplicates])
+        raise InputError(listed, code="duplicate_custom_id")
     return Scan(lines, content.hexdigest(), frozenset(models))
 
 
@@ -80,6 +90,10 @@ def _repeated(part: IO[bytes]) -> Iterator[bytes]:
 
 def _duplicates(files: Sequence[Path], suspects: Collection[bytes]) -> list[str]:
     """A line for each of the first ids that do come twice; reads the input again."""
+
+    def place(raw: Raw) -> str:
+        return f"{raw.file}:{raw.number}" if len(files) > 1 else f"line {raw.number}"
+
     first: dict[str, str] = {}
     told: list[str] = []
     for raw in read(files):
@@ -87,9 +101,9 @@ def _duplicates(files: Sequence[Path], suspects: Collection[bytes]) -> list[str]
         if name is None or _hash(name) not in suspects:
             continue
         if name in first:
-            told.append(f"  {name!r}: {first[name]} and {raw.place}")
-            if len(told) == SHOWN:
+            told.append(f"  {name[:SHOWN]!r}: {first[name]} and {place(raw)}")
+            if len(told) == MOST_DUPLICATES:
                 return [*told, "  and perhaps more"]
         else:
-            first[name] = raw.place
+            first[name] = place(raw)
     return told

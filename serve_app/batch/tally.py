@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.objects import Counts, Usage
 from serve_app.batch.record import Tokens
 
@@ -30,10 +32,11 @@ def tally(output: Path, errors: Path) -> tuple[Counts, Usage]:
     """Lines of both files, and tokens of the answers. Blocks."""
     completed = prompt = generated = 0
     for line in _lines(output):
-        tokens = _line.decode(line).response.body.usage or Tokens()
         completed += 1
-        prompt += tokens.prompt_tokens or tokens.input_tokens or 0
-        generated += tokens.completion_tokens or tokens.output_tokens or 0
+        with contextlib.suppress(*NOT_JSON):
+            tokens = _line.decode(line).response.body.usage or Tokens()
+            prompt += tokens.prompt_tokens or tokens.input_tokens or 0
+            generated += tokens.completion_tokens or tokens.output_tokens or 0
     failed = sum(1 for _ in _lines(errors))
     usage = Usage(input_tokens=prompt, output_tokens=generated, total_tokens=prompt + generated)
     return Counts(completed + failed, completed, failed), usage

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from serve_app.batch import lines
-from serve_app.batch.lines import BadLine, InputError, Raw, expand, judge, read
+from serve_app.batch.lines import BadLine, InputError, Raw, custom_id, expand, judge, names, read
 from serve_app.batch.scan import scan
 
 
@@ -45,6 +46,20 @@ def write(path: Path, *requests: object) -> Path:
         (request(body={"model": "other"}), "model_not_found", "'other'"),
         (request(body={"model": "m", "stream": True}), "invalid_request", "stream"),
         (request(body={"model": "m", "priority": "high"}), "invalid_request", "priority"),
+        (request(body={"model": "m", "priority": -1}), "invalid_request", "0 or more"),
+        (request(body=[{"model": "m"}]), "invalid_request", "array"),
+        (request(body=None), "invalid_request", "null"),
+        (b'{"custom_id": "a", "x": ' + b"[" * 2000, "invalid_json", "nested too deeply"),
+        (
+            b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"x":' + b"[" * 2000,
+            "invalid_json",
+            "nested",
+        ),
+        (b'{"custom_id": "a\\ud800"}', "invalid_json", ""),
+        (b'{"custom_id": "a\x00"}', "invalid_json", "invalid character"),
+        (b'{"custom_id": "\xff"}', "invalid_json", "utf-8"),
+        (b'{"custom_id": ' + b"9" * 5000 + b"}", "invalid_request", "range"),
+        (b"\x00" * 100, "invalid_json", ""),
     ],
 )
 def test_what_cannot_be_sent_says_why(line: object, code: str, reason: str) -> None:
@@ -59,9 +74,32 @@ def test_a_bad_line_keeps_its_custom_id_where_it_has_one() -> None:
     assert refused.value.custom_id == "mine"
 
 
+@pytest.mark.parametrize("rest", [b'"body": {', b'"x": ' + b"[" * 2000 + b"]" * 2000 + b"}", b'"x": \xff}'])
+def test_a_line_that_cannot_be_read_to_its_end_keeps_it_too(rest: bytes) -> None:
+    line = raw(b'{"custom_id": "a\\"b", ' + rest)
+    assert custom_id(line) == 'a"b' and names(line) == ('a"b', None)
+
+
+def test_a_name_of_any_length_is_not_repeated_whole(tmp_path: Path) -> None:
+    long = "x" * 1_000_000
+    for line in (request(url=long), request(body={"model": long})):
+        with pytest.raises(BadLine) as refused:
+            judge(raw(line), {"m"}, 0)
+        assert len(str(refused.value)) < 1000
+    with pytest.raises(InputError) as twice:
+        scan([write(tmp_path / "in.jsonl", request(long), request(long))])
+    assert len(str(twice.value)) < 1000
+    assert scan([write(tmp_path / "in.jsonl", request(body={"model": long}))]).models == frozenset()
+
+
+def test_of_a_key_that_comes_twice_the_last_counts() -> None:
+    line = b'{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/completions","body":{"model":"x","model":"m"}}'
+    assert judge(raw(line), {"m"}, 0).custom_id == "b" and names(raw(line)) == ("b", "m")
+
+
 def test_the_batchs_priority_goes_into_a_body_that_has_none() -> None:
     assert judged(request(body={"model": "m"}), 10) == {"model": "m", "priority": 10}
-    assert judged(request(body={"model": "m", "priority": -1}), 10) == {"model": "m", "priority": -1}
+    assert judged(request(body={"model": "m", "priority": 1}), 10) == {"model": "m", "priority": 1}
     assert judged(request(body={"model": "m"}), 0) == {"model": "m"}
     assert (
         judged(b'{"custom_id":"a","method":"POST","url":"/v1/completions","body": {"model":"m"} }', 3)["priority"] == 3
@@ -77,6 +115,54 @@ def test_lines_of_plain_and_packed_files_are_numbered_through(tmp_path: Path) ->
         (1, "a.jsonl", 4, b"two"),
         (2, "b.jsonl.gz", 1, b"three\n"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "read_as"),
+    [
+        (b"\xef\xbb\xbfone\ntwo\n", [b"one\n", b"two\n"]),
+        (b"\xef\xbb\xbf\r\none\r\ntwo", [b"one\r\n", b"two"]),
+        (b"\xef\xbb\xbf", []),
+        (b"\n \r\n\t", []),
+        (b"", []),
+    ],
+)
+def test_marks_and_line_ends_are_not_part_of_a_line(tmp_path: Path, content: bytes, read_as: list[bytes]) -> None:
+    (tmp_path / "in.jsonl").write_bytes(content)
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(content))
+    for name in ("in.jsonl", "in.jsonl.gz"):
+        assert [one.data for one in read([tmp_path / name])] == read_as
+    if not read_as:
+        with pytest.raises(InputError, match="no lines") as refused:
+            scan([tmp_path / "in.jsonl"])
+        assert refused.value.code == "empty_file"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("in.jsonl", "{}\n".encode("utf-16"), "UTF-16"),
+        ("in.jsonl", b"\xfe\xff" + "{}\n".encode("utf-16-be"), "UTF-16"),
+        ("in.jsonl", gzip.compress(b"{}\n", mtime=0), "packed with gzip"),
+        ("in.jsonl.gz", b"{}\n", "Not a gzipped file"),
+        ("in.jsonl.gz", gzip.compress(b"{}\n" * 1000, mtime=0)[:-20], "end-of-stream"),
+        ("in.jsonl.gz", gzip.compress(b"", mtime=0)[:10] + b"\x07" * 30, "Error -3"),
+    ],
+)
+def test_what_is_no_text_is_refused_as_a_whole(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason) as refused:
+        scan([tmp_path / name])
+    assert str(refused.value).startswith(str(tmp_path)) and str(tmp_path) not in refused.value.reason
+
+
+def test_a_line_packed_to_a_thousandth_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 2**20)
+    (tmp_path / "in.gz").write_bytes(gzip.compress(bytes(64 * 2**20) + b"\nshort\n"))
+    tracemalloc.start()
+    assert [one.data for one in read([tmp_path / "in.gz"])] == [None, b"short\n"]
+    assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    tracemalloc.stop()
 
 
 def test_an_endless_line_is_skipped_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +186,12 @@ def test_a_custom_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     second = write(tmp_path / "b.jsonl", request("z"), request("y"))
     with pytest.raises(InputError, match=r"'y': .*a\.jsonl:2 and .*b\.jsonl:2"):
         scan([first, second])
+
+
+def test_one_file_is_named_by_its_lines_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        scan([write(tmp_path / "a.jsonl", request("x"), request("x"))])
+    assert "'x': line 1 and line 2" in str(refused.value) and str(tmp_path) not in str(refused.value)
 
 
 def test_ids_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from serve_app.balancing.pool import Published
 from serve_app.batch import runner
+from serve_app.batch.client import Answer
 from serve_app.batch.journal import Journal, JournalError
 from serve_app.batch.pace import Load, Pace
 from serve_app.batch.pooled import PoolClient
@@ -88,6 +89,44 @@ async def test_each_model_is_told_its_own_queue_and_the_others_of_all(
     seen = {model: await used.load(model) for model in ("m", "n", None)}
     assert seen == {"m": Load(5, 9, 3), "n": Load(1, 2, 3), None: Load(6, 11, 3)}
     assert await used.load("unknown") is None
+
+
+async def test_what_was_not_foreseen_of_a_line_ends_that_line(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.go.set()
+    used = client()
+    send = used.send
+
+    async def failing(url: str, body: bytes) -> Answer:
+        if b'"b"' in body:
+            raise RecursionError("/a/path")
+        return await send(url, body)
+
+    monkeypatch.setattr(used, "send", failing)
+    job.inputs[0].write_bytes(lines(({"model": "m", "prompt": one} for one in "abc"), "/v1/completions"))
+    summary = await run(job, used)
+    (error,) = map(json.loads, job.errors.read_text().splitlines())
+    assert answered(job) == {"a": 1, "c": 1} and summary.errors == {"internal_error": 1}
+    assert error["custom_id"] == "1" and "RecursionError" in error["error"]["message"]
+    assert "/a/path" not in job.errors.read_text()
+
+
+async def test_lines_of_any_size_are_open_in_bounded_memory(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MOST_OPEN_BYTES", 10_000)
+    bodies = [{"model": "m", "prompt": "a" * 4000}] * 8 + [{"model": "m", "prompt": "b" * 20_000}] * 2
+    job.inputs[0].write_bytes(lines(bodies, "/v1/completions"))
+    seen: list[int] = []
+    used = client()
+    running = asyncio.create_task(run(job, used, progress=lambda summary: seen.append(used.open["m"])))
+    while len(engine.prompts) < 3:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert len(engine.prompts) == 3
+    engine.go.set()
+    assert (await running).succeeded == 10 and max(seen) <= 3
 
 
 async def test_a_disk_that_takes_its_time_holds_up_nothing_but_the_end(
