@@ -292,8 +292,12 @@ class Batch(Section):
     file system that every node shares."""
     max_file_mib: Positive = 512.0
     """Larger uploads are refused with 413."""
+    min_free_mib: Annotated[float, Field(ge=0)] = 32.0
+    """Of the directory's disk: uploads that would leave less are refused with 507, and where less than half of it is
+    left no batch is begun."""
     parallel_batches: AtLeastOne = 4
-    """Batches worked through at the same time; the others wait in the order in which they came."""
+    """Batches worked through at the same time; the others wait in the order in which they came. One that waits for
+    engines or for the disk does not count, up to as many again."""
     max_open: AtLeastOne = 8192
     """Sequences for one model that a batch has open at most; how many it has open follows what the model's engines
     take."""

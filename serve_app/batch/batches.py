@@ -16,15 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serve_app.batch.decoding import NOT_JSON, explained
 from serve_app.batch.files import checked_seconds
-from serve_app.batch.lines import ROUTES
+from serve_app.batch.lines import ROUTES, SHOWN
 from serve_app.batch.objects import FINAL, Batch, ExpiresAfter
 from serve_app.batch.query import known, limit_of, listed, reply
 from serve_app.batch.store import Store
 from serve_app.errors import ApiError
 
 MOST_LISTED, USUALLY_LISTED = 100, 20
-WINDOW = re.compile(r"([1-9]\d{0,3})([mhd])")
+MOST_BODY_BYTES = 2**20
+WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
 SECONDS = {"m": 60, "h": 3600, "d": 86400}
 METADATA = (16, 64, 512)
 """OpenAI's bounds: pairs, characters of a key, characters of a value."""
@@ -60,7 +62,7 @@ class Batches:
         ]
 
     async def _create(self, request: Request) -> Response:
-        wanted = _read(await request.body())
+        wanted = _read(await _body(request))
         file = known(await self._store.file(wanted.input_file_id), "file", wanted.input_file_id)
         if file.purpose != "batch":
             raise ApiError(
@@ -107,6 +109,16 @@ def cancelling(batch: Batch) -> Batch:
     return replace(batch, status="cancelling", cancelling_at=int(time.time()))
 
 
+async def _body(request: Request) -> bytes:
+    """Raises ApiError 413: a batch's requests are in its file."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BODY_BYTES:
+            raise ApiError(413, f"the request body is over {MOST_BODY_BYTES // 2**20} MiB", code="body_too_large")
+    return body
+
+
 def _read(body: bytes) -> NewBatch:
     """Raises ApiError 400."""
     try:
@@ -115,12 +127,12 @@ def _read(body: bytes) -> NewBatch:
         found = re.search(r"field `(\w+)`|\$\.([\w.]+)", str(error))
         param = (found[1] or found[2]) if found else None
         raise ApiError(400, f"invalid request body: {error}", param, "invalid_value") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, f"the request body is not valid JSON: {error}", code="invalid_json") from None
+    except NOT_JSON as error:
+        message = f"the request body is not valid JSON: {explained(error)}"
+        raise ApiError(400, message, code="invalid_json") from None
     if wanted.endpoint not in ROUTES:
-        raise ApiError(
-            400, f"the endpoint is {wanted.endpoint!r}: one of {', '.join(ROUTES)}", "endpoint", "invalid_value"
-        )
+        message = f"the endpoint is {wanted.endpoint[:SHOWN]!r}: one of {', '.join(ROUTES)}"
+        raise ApiError(400, message, "endpoint", "invalid_value")
     if wanted.output_expires_after is not None:
         checked_seconds(wanted.output_expires_after.seconds)
     _check(wanted.metadata or {})
@@ -137,6 +149,6 @@ def _check(metadata: dict[str, str]) -> None:
 def _window(text: str) -> int:
     """Seconds; raises ApiError 400."""
     if (found := WINDOW.fullmatch(text)) is None:
-        message = f"the completion window is {text!r}: write '24h', or another number of m, h or d"
+        message = f"the completion window is {text[:SHOWN]!r}: write '24h', or another number of m, h or d"
         raise ApiError(400, message, "completion_window", "invalid_value")
     return int(found[1]) * SECONDS[found[2]]

@@ -6,33 +6,28 @@ One replica. All of its state is in its directory, so that whatever ends it, the
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import ray.util
 from ray.serve.handle import DeploymentHandle
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.autoscaling import held
 from serve_app.balancing.pool import Limits
-from serve_app.batch.batches import Batches
-from serve_app.batch.files import Files
+from serve_app.batch.api import Gate, application
+from serve_app.batch.keeper import Keeper
 from serve_app.batch.metrics import BatchMetrics
 from serve_app.batch.pooled import PoolClient
-from serve_app.batch.store import Store, Taken
+from serve_app.batch.store import Store
 from serve_app.batch.worker import Worker
 from serve_app.config import ServiceConfig
 from serve_app.engine.server import ReplicaServer
-from serve_app.errors import ApiError
 from serve_app.ingress.batches import POOL
 from serve_app.ingress.engines import Engines
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.upstream import Upstream
-from serve_app.pages import answering
 from serve_app.replica import ReplicaInfo, ReplicaLoad
 
 CAPACITY = 256
@@ -43,9 +38,6 @@ CONNECT_TIMEOUT_S = 2.0
 KEEP_ALIVE_S = 30.0
 DRAIN_S = 20.0
 """For uploads under way when the replica leaves."""
-TAKEN_AGAIN_S = 1.0
-
-logger = logging.getLogger("ray.serve")
 
 
 class BatchReplica:
@@ -59,10 +51,9 @@ class BatchReplica:
         self._engines = Engines(config.models, engines, LIMITS)
         self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
         self._metrics = Metrics()
-        self._api = _Api()
-        self._store: Store | None = None
+        self._gate = Gate()
         token = secrets.token_urlsafe(32)
-        self._server = ReplicaServer(self._api, token=token, capacity=CAPACITY, failure=lambda: None)
+        self._server = ReplicaServer(self._gate, token=token, capacity=CAPACITY, failure=lambda: None)
         self._info = ReplicaInfo(
             model=POOL,
             url=await self._server.start(ray.util.get_node_ip_address()),
@@ -72,8 +63,9 @@ class BatchReplica:
             max_model_len=0,
             created=int(time.time()),
         )
-        taken = await self._open()
-        self._main = asyncio.create_task(self._work(taken))
+        self._keeper = Keeper(self._settings, self._gate, self._work)
+        await self._keeper.open()
+        self._main = asyncio.create_task(self._keeper.run())
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook, asked once: where this replica is."""
@@ -89,27 +81,13 @@ class BatchReplica:
         if self._main.done():
             raise RuntimeError("the worker of batches has ended") from self._main.exception()
 
-    async def _open(self) -> bool:
-        """Take the directory; whether another service has it. Raises Unusable."""
-        try:
-            self._store = await asyncio.to_thread(Store.open, Path(self._settings.directory).expanduser())
-        except Taken as reason:
-            self._api.why_not = f"{reason}; this one takes over when that one is gone"
-            return True
-        return False
-
-    async def _work(self, taken: bool) -> None:
-        if taken:
-            logger.warning(self._api.why_not)
-        while taken:
-            await asyncio.sleep(TAKEN_AGAIN_S)
-            taken = await self._open()
-        assert self._store is not None
-        metrics = BatchMetrics(self._store)
-        worker = Worker(self._store, self._client, self._settings, metrics.lines)
-        files = Files(self._store, int(self._settings.max_file_mib * 2**20))
+    async def _work(self, store: Store) -> None:
+        """Raises Unusable."""
+        metrics = BatchMetrics(store)
+        worker = Worker(store, self._client, self._settings, metrics.lines)
         reporting = asyncio.create_task(held.report("batch", lambda: self._held(worker)))
-        self._api.app = answering([*files.routes(), *Batches(self._store, worker.changed).routes(), *metrics.routes()])
+        max_bytes = int(self._settings.max_file_mib * 2**20)
+        self._gate.app = application(store, worker.changed, max_bytes, metrics.routes())
         try:
             await worker.run()
         finally:
@@ -131,20 +109,4 @@ class BatchReplica:
         await asyncio.gather(self._main, return_exceptions=True)
         await self._server.door.drain(DRAIN_S)
         await self._server.stop()
-        if self._store is not None:
-            await self._store.close()
-
-
-class _Api:
-    """The API's application, once there is one."""
-
-    def __init__(self) -> None:
-        self.app: ASGIApp | None = None
-        self.why_not = "the batch deployment is starting"
-        self._without = answering([])
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.app is None and scope["type"] == "http":
-            await ApiError(503, self.why_not, code="batch_api_not_ready", retry_after_s=5).answer(send)
-        else:
-            await (self.app or self._without)(scope, receive, send)
+        await self._keeper.close()

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from serve_app.batch.lines import SHOWN
 from serve_app.batch.objects import File
-from serve_app.batch.query import known, limit_of, listed, reply
+from serve_app.batch.query import known, limit_of, listed, reply, whole_number
 from serve_app.batch.store import Store
 from serve_app.batch.upload import receive
 from serve_app.errors import ApiError
@@ -22,6 +23,7 @@ from serve_app.errors import ApiError
 PURPOSE = "batch"
 """The only one there is a use for here."""
 MOST_LISTED = 10_000
+LONGEST_NAME = 255
 EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
 """OpenAI's bounds for `expires_after`."""
 
@@ -44,7 +46,8 @@ class Files:
 
     async def _create(self, request: Request) -> Response:
         contents = self._store.incoming()
-        form = await receive(request.headers.get("content-type", ""), request.stream(), contents, self._max_bytes)
+        kind = request.headers.get("content-type", "")
+        form = await receive(kind, request.stream(), contents, self._max_bytes, self._store.room)
         try:
             file = _described(form.fields, form.filename or "", form.size)
             await self._store.add_file(contents, file)
@@ -63,7 +66,11 @@ class Files:
 
     async def _content(self, request: Request) -> Response:
         file = await self._file(request)
-        return FileResponse(self._store.path(file.id), media_type="application/octet-stream", filename=file.filename)
+        contents = self._store.path(file.id)
+        if not contents.is_file():
+            message = f"the contents of {file.id} are gone from the service's disk: delete it"
+            raise ApiError(404, message, "file_id", "file_contents_missing")
+        return FileResponse(contents, media_type="application/octet-stream", filename=file.filename)
 
     async def _delete(self, request: Request) -> Response:
         file = await self._file(request)
@@ -81,11 +88,14 @@ def _described(fields: dict[str, str], filename: str, size: int) -> File:
     """The file a form describes; raises ApiError 400."""
     allowed = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
     if unknown := sorted(fields.keys() - allowed):
-        raise ApiError(400, f"unknown field {unknown[0]!r} in the form", unknown[0], "unknown_parameter")
+        name = unknown[0][:SHOWN]
+        raise ApiError(400, f"unknown field {name!r} in the form", name, "unknown_parameter")
     purpose = fields.get("purpose", "")
     if purpose != PURPOSE:
-        message = f"the purpose is {purpose!r}: this service keeps files for {PURPOSE!r} alone"
+        message = f"the purpose is {purpose[:SHOWN]!r}: this service keeps files for {PURPOSE!r} alone"
         raise ApiError(400, message, "purpose", "invalid_value")
+    if len(filename) > LONGEST_NAME:
+        raise ApiError(400, f"the file's name is over {LONGEST_NAME} characters", "file", "invalid_value")
     if not size:
         raise ApiError(400, "the file is empty", "file", "empty_file")
     now = int(time.time())
@@ -104,9 +114,9 @@ def _seconds(fields: dict[str, str]) -> int:
     anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]", "")
     if anchor != "created_at":
         raise ApiError(400, "the anchor must be 'created_at'", "expires_after[anchor]", "invalid_value")
-    if not seconds.isdigit():
+    if (number := whole_number(seconds)) is None:
         raise ApiError(400, "a whole number of seconds is needed", "expires_after[seconds]", "invalid_value")
-    return checked_seconds(int(seconds))
+    return checked_seconds(number)
 
 
 def checked_seconds(seconds: int) -> int:

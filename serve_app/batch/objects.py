@@ -38,7 +38,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a batch failed before it began."""
+    """Why a batch failed, or does not go on at the moment."""
 
     code: str
     message: str
@@ -83,6 +83,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: Problems | None = None
+    waiting: Problem | None = None
+    """Why nothing of it is answered at the moment; it goes on by itself. Not OpenAI's."""
     request_counts: Counts = Counts()
     usage: Usage | None = None
     in_progress_at: int | None = None

@@ -11,6 +11,7 @@ from starlette.types import Message
 from serve_app.balancing.pool import ReplicaPool
 from serve_app.batch.client import Answer, NoAnswer
 from serve_app.batch.pace import Load
+from serve_app.batch.send import PASSING
 from serve_app.errors import ApiError
 from serve_app.ingress import sequences
 from serve_app.ingress.affinity import affinity_key
@@ -35,11 +36,21 @@ class PoolClient:
         self._open: Counter[str] = Counter()
         self._pools: dict[str, ReplicaPool] = {}
         self._begun: dict[str | None, dict[str, int]] = {}
+        self._failure: str | None = None
 
     @property
     def open(self) -> Mapping[str, int]:
         """Sequences under way or waiting for a replica, by model id."""
         return self._open
+
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing is being answered, if nothing is: the last failure since an answer, or engines that are not
+        there."""
+        without = [model for model, count in self._open.items() if count and not self._pools[model].replicas]
+        if self._failure is None and without and len(without) == sum(map(bool, self._open.values())):
+            return f"no replica of {' or '.join(map(repr, without))} is ready"
+        return self._failure
 
     async def send(self, url: str, body: bytes) -> Answer:
         """One request and its whole answer; raises NoAnswer."""
@@ -60,9 +71,12 @@ class PoolClient:
                 self._open[pool.model] -= size
                 self.requests -= 1
         except ApiError as error:
+            self._failure = error.message if error.status in PASSING else None
             return Answer(error.status, error.body, error.retry_after_s)
         except ConnectionError as error:
+            self._failure = "a replica failed"
             raise NoAnswer(str(error), sent=True) from error
+        self._failure = f"the engines answer {answer.status}" if answer.status in PASSING else None
         return Answer(answer.status, b"".join(answer.pieces))
 
     async def load(self, model: str | None) -> Load | None:

@@ -22,6 +22,8 @@ PATIENCE_S = 600.0
 FULL, NOT_READY = 429, 503
 FORBIDDEN = (401, 403)
 TRANSIENT = (408, 409, 425, 500, 502, 504)
+PASSING = (FULL, NOT_READY, *TRANSIENT)
+"""After which the same request may be answered."""
 
 
 class Stopped(Exception):
@@ -65,7 +67,7 @@ class Sender:
         size = sequences.count(body)
         while True:
             outcome = await self._sent(url, body, size)
-            if isinstance(outcome, Answer) and outcome.status not in (FULL, NOT_READY, *TRANSIENT):
+            if isinstance(outcome, Answer) and outcome.status not in PASSING:
                 self._failing_since = None
                 self._pace.served(time.monotonic(), self.open + size, size)
                 if outcome.status in FORBIDDEN:

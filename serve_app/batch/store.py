@@ -2,11 +2,13 @@
 
     batch.sqlite3     what there is
     files/ID          contents of a file
-    incoming/         uploads under way
+    incoming/         uploads under way; ID.adding while a file gets its row
     work/BATCH_ID/    a batch that runs: its output so far
+    reserve           room for rows when the disk is full
 
-A file's contents are complete on disk before its row is there, so that a crash at any moment leaves nothing but
-contents without a row, which the next start removes. One process at a time has the directory: it holds SQLite's lock
+A file's contents are complete on disk before its row is there, and gone before the row is. What a crash leaves of an
+upload the next start removes; any other contents that the database does not know stay, for it may be the database that
+is not the right one. One process at a time has the directory: it holds SQLite's lock
 as long as it lives, on a shared file system too. SQLite keeps its write-ahead log's index in memory then, not in a
 shared mapping, which network file systems do not have (https://sqlite.org/wal.html#noshm).
 """
@@ -14,6 +16,8 @@ shared mapping, which network file systems do not have (https://sqlite.org/wal.h
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -25,23 +29,24 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from serve_app.batch.objects import FINAL, STATUSES, Batch, File
-from serve_app.batch.table import NewerSchema, Page, Table, connect, transaction
+from serve_app.batch.reserve import Reserve, is_full
+from serve_app.batch.table import Damaged, Page, Table, connect, transaction
+from serve_app.batch.trouble import Full, Unusable, trouble
 
 T = TypeVar("T")
+DATABASE = "batch.sqlite3"
+ADDING = ".adding"
 
-
-class Taken(Exception):
-    """Another process has the directory."""
-
-
-class Unusable(Exception):
-    """The directory cannot be used; the text says why and what to do."""
+logger = logging.getLogger("ray.serve")
 
 
 class Store:
     """What the Batch API keeps. Every method but `open` runs its SQLite on the store's own thread, one at a time."""
 
-    def __init__(self, directory: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, directory: Path, connection: sqlite3.Connection, least_free: int) -> None:
+        self.least_free = least_free
+        """Bytes of the disk that uploads leave free."""
+        self.reserve = Reserve(directory)
         self._directory = directory
         self._connection = connection
         self._thread = ThreadPoolExecutor(1, "batch-store")
@@ -49,27 +54,42 @@ class Store:
         self._batches = Table(connection, "batch", Batch, lambda batch: batch.status)
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
+    def open(cls, directory: Path, least_free: int = 0) -> Store:
         """Take the directory, and clear away what a crash left; raises Taken or Unusable. Blocks."""
+        reserve = Reserve(directory)
         try:
-            for folder in ("", "files", "incoming", "work"):
-                (directory / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            store = cls(directory, connect(directory / "batch.sqlite3", ("file", "batch")))
+            return cls._open(directory, least_free)
+        except Exception as error:
+            if not is_full(error) or not reserve.give_up():
+                raise trouble(directory, error) from error
+        try:
+            return cls._open(directory, least_free)
+        except Exception as error:
+            raise trouble(directory, error) from error
+
+    @classmethod
+    def _open(cls, directory: Path, least_free: int) -> Store:
+        for folder in ("", "files", "incoming", "work"):
+            (directory / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = connect(directory / DATABASE, ("file", "batch"))
+        try:
+            store = cls(directory, connection, least_free)
             store._sweep()
-        except OSError as error:
-            raise Unusable(f"batch.directory: {directory}: {error.strerror}") from error
-        except NewerSchema as error:
-            raise Unusable(f"batch.directory: {error}") from error
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Taken(f"another service uses {directory}") from error
-            raise Unusable(f"batch.directory: {directory}: SQLite says {error}") from error
+        except BaseException:
+            connection.close()
+            raise
+        store.reserve.take()
         return store
 
     async def close(self) -> None:
         """Let the directory go."""
-        await self._run(self._connection.close)
+        with contextlib.suppress(Unusable, Full):
+            await self._run(self._connection.close)
         self._thread.shutdown()
+
+    def room(self) -> int:
+        """Bytes that an upload may have. Raises OSError."""
+        return self.reserve.free() - self.least_free
 
     # files
 
@@ -84,11 +104,21 @@ class Store:
     async def add_file(self, contents: Path, file: File) -> None:
         """Keep these contents, which are on disk, as this file."""
 
-        def add() -> None:
-            move(contents, self.path(file.id))
-            self._files.put(file)
+        adding = self._directory / "incoming" / f"{file.id}{ADDING}"
 
-        await self._run(add)
+        def add() -> None:
+            adding.touch()
+            if not self.path(file.id).exists():
+                move(contents, self.path(file.id))
+            self._files.put(file)
+            adding.unlink()
+
+        try:
+            await self._run(add)
+        except (Full, Unusable):
+            for path in (self.path(file.id), adding):
+                path.unlink(missing_ok=True)
+            raise
 
     async def file(self, id: str) -> File | None:
         """A file that has not expired."""
@@ -102,11 +132,11 @@ class Store:
         return await self._run(self._files.page, after, limit, order, (purpose,) if purpose else ())
 
     async def delete_file(self, id: str) -> None:
-        """Forget it and its contents."""
+        """Forget it and its contents, which on a full disk makes the room for its row to go."""
 
         def delete() -> None:
-            self._files.delete(id)
             self.path(id).unlink(missing_ok=True)
+            self._files.delete(id)
 
         await self._run(delete)
 
@@ -175,24 +205,47 @@ class Store:
     # inside
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        """Its result; a second time where the first had no room and the reserve gives some. Raises Full, Unusable."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._now, function, *arguments)
+
+    def _now(self, function: Callable[..., T], *arguments: object) -> T:
+        try:
+            try:
+                return function(*arguments)
+            except (sqlite3.Error, OSError) as error:
+                if not is_full(error) or not self.reserve.give_up():
+                    raise
+            return function(*arguments)
+        except (sqlite3.Error, OSError, Damaged) as error:
+            raise trouble(self._directory, error) from error
 
     def _unfinished(self) -> list[Batch]:
         return self._batches.of(*(status for status in STATUSES if status not in FINAL))
 
     def _sweep(self) -> None:
-        """Remove contents without a row, but not outputs that a batch was just about to get."""
-        for upload in (self._directory / "incoming").iterdir():
-            upload.unlink()
-        working = {batch.id for batch in self._unfinished()}
-        for folder in (self._directory / "work").iterdir():
-            if folder.name not in working:
-                shutil.rmtree(folder)
+        """Remove what a crash left of uploads and of batches that have ended; tell of other contents without a row."""
         known = {file.id for file in self._files.of()}
-        coming = {id for batch in working for id in output_ids(batch)}
-        for contents in (self._directory / "files").iterdir():
-            if contents.name not in known | coming:
-                contents.unlink()
+        for upload in (self._directory / "incoming").iterdir():
+            if upload.suffix == ADDING and upload.stem not in known:
+                self.path(upload.stem).unlink(missing_ok=True)
+            upload.unlink()
+        batches = {batch.id: batch for batch in self._batches.of()}
+        for folder in (self._directory / "work").iterdir():
+            if folder.name in batches and batches[folder.name].status in FINAL:
+                shutil.rmtree(folder)
+        coming = {id for batch in batches.values() if batch.status not in FINAL for id in output_ids(batch.id)}
+        strange = [
+            *({path.name for path in (self._directory / "files").iterdir()} - known - coming),
+            *({path.name for path in (self._directory / "work").iterdir()} - batches.keys()),
+        ]
+        if strange:
+            logger.error(
+                "%s: %d files or batches (%s, ...) are not in batch.sqlite3, and are kept. If that was lost or "
+                "emptied, restore it; if they are of no use, delete them from files/ and work/",
+                self._directory,
+                len(strange),
+                min(strange),
+            )
 
 
 def output_ids(batch_id: str) -> tuple[str, str]:

@@ -11,6 +11,8 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from serve_app.batch.decoding import NOT_JSON
+
 VERSION = 1
 """Of the schema, in SQLite's user_version."""
 _TABLE = """
@@ -41,11 +43,19 @@ class NewerSchema(Exception):
     """The database was written by a later version of this software."""
 
 
+class Damaged(Exception):
+    """The database holds what this software has not written."""
+
+
 def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
     """Open or create a database that no other process can open until this one lets it go.
 
-    Raises sqlite3.OperationalError, with SQLITE_BUSY where another has it, and NewerSchema.
+    Raises sqlite3.OperationalError, with SQLITE_BUSY where another has it, sqlite3.DatabaseError and Damaged where it
+    is none or broken, and NewerSchema. Such a database is left as it is.
     """
+    log = path.with_name(f"{path.name}-wal")
+    if path.exists() and not path.stat().st_size and log.exists() and log.stat().st_size:
+        raise Damaged(f"{path.name} is empty, but {log.name} is not: SQLite would delete what that holds")
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -54,7 +64,10 @@ def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
         with transaction(connection):
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
-                raise NewerSchema(f"{path} has schema {version}, and this version knows {VERSION}")
+                raise NewerSchema(f"{path.name} has schema {version}, and this version knows {VERSION}")
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise Damaged(found)
             if version == 0:
                 for statement in "".join(_TABLE.format(name=name) for name in tables).split(";"):
                     connection.execute(statement)
@@ -71,10 +84,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN EXCLUSIVE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 class Table(Generic[Item]):
@@ -125,8 +139,11 @@ class Table(Generic[Item]):
         return Page(found[:limit], len(found) > limit)
 
     def _select(self, rest: str, *arguments: object) -> list[Item]:
-        rows = self._connection.execute(f"SELECT object FROM {self._name} {rest}", arguments)
-        return [msgspec.json.decode(row[0], type=self._type) for row in rows]
+        rows = self._connection.execute(f"SELECT object FROM {self._name} {rest}", arguments).fetchall()
+        try:
+            return [msgspec.json.decode(row[0], type=self._type) for row in rows]
+        except NOT_JSON as error:
+            raise Damaged(f"a row of the table {self._name} is none of ours: {error}") from None
 
 
 def _among(kinds: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -33,16 +33,18 @@ class Form:
     size: int = 0
 
 
-async def receive(content_type: str, body: AsyncIterator[bytes], target: Path, limit: int) -> Form:
+async def receive(
+    content_type: str, body: AsyncIterator[bytes], target: Path, limit: int, room: Callable[[], int]
+) -> Form:
     """Write the field `file` of a multipart body to `target`.
 
-    Raises ApiError: 400 for what is not such a form, 413 for a file over `limit` bytes, 507 when the disk is full.
-    `target` is gone then.
+    `room` says how many bytes more the disk may take; asked before each write. Raises ApiError: 400 for what is not
+    such a form, 413 for a file over `limit` bytes, 507 when the disk has no room. `target` is gone then.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise ApiError(415, "send the file as multipart/form-data with its boundary", code="content_type")
-    parts = _Parts(limit)
+    parts = _Parts(limit, room)
     try:
         with target.open("xb", buffering=0) as file:
             parser = MultipartParser(options[b"boundary"], parts.callbacks())
@@ -60,8 +62,8 @@ async def receive(content_type: str, body: AsyncIterator[bytes], target: Path, l
         target.unlink(missing_ok=True)
         if isinstance(error, FormParserError):
             raise ApiError(400, f"the upload is not valid multipart: {error}", code="invalid_multipart") from None
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ApiError(507, "the disk of batch.directory is full: delete files", code="disk_full") from None
+        if isinstance(error, OSError):
+            raise _not_stored(error) from None
         raise
     return parts.form
 
@@ -69,11 +71,12 @@ async def receive(content_type: str, body: AsyncIterator[bytes], target: Path, l
 class _Parts:
     """Takes what the parser finds, piece by piece."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, room: Callable[[], int]) -> None:
         self.form = Form()
         self.complete = False
         self.unwritten_size = 0
         self._limit = limit
+        self._room = room
         self._unwritten: list[bytes] = []
         self._header = ""
         self._headers: dict[str, bytes] = {}
@@ -93,7 +96,9 @@ class _Parts:
         }
 
     def write(self, file: BinaryIO, to_disk: bool = False) -> None:
-        """Put what has come into the file, and wait for the disk if asked to. Blocks."""
+        """Put what has come into the file, and wait for the disk if asked to. Blocks; raises OSError."""
+        if self.unwritten_size > self._room():
+            raise OSError(errno.ENOSPC, "no room")
         data = memoryview(b"".join(self._unwritten))
         self._unwritten.clear()
         self.unwritten_size = 0
@@ -144,6 +149,14 @@ class _Parts:
 
     def _end(self) -> None:
         self.complete = True
+
+
+def _not_stored(error: OSError) -> ApiError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = "the disk of the Batch API has no room (batch.min_free_mib stays free): delete files, or send less"
+        return ApiError(507, message, code="disk_full")
+    message = f"the Batch API cannot use its directory: {error.strerror}"
+    return ApiError(503, message, code="batch_storage_failed", retry_after_s=5)
 
 
 def too_large(limit: int) -> ApiError:

@@ -7,6 +7,7 @@ nothing is sent any more, and every step may be repeated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -14,24 +15,31 @@ from pathlib import Path
 from msgspec.structs import replace
 from prometheus_client import Counter
 
-from serve_app.batch.journal import Journal, JournalError
+from serve_app.batch.journal import DiskFull, ForeignOutput, Journal, JournalError
 from serve_app.batch.lines import InputError, custom_id, read
-from serve_app.batch.objects import Batch, Counts, File, Problem, Problems, Status, Usage
+from serve_app.batch.objects import Batch, Counts, File, Problem, Status
 from serve_app.batch.pace import Pace
 from serve_app.batch.pooled import PoolClient
 from serve_app.batch.record import refused
 from serve_app.batch.runner import Job, Summary, run
-from serve_app.batch.scan import scan
+from serve_app.batch.scan import NoRoomToScan, scan
 from serve_app.batch.send import Stopped
+from serve_app.batch.states import ended, failed, failing, finalizing
 from serve_app.batch.store import Store, move, output_ids
 from serve_app.batch.tally import tally
+from serve_app.batch.trouble import Full, Unusable
 
 OUTPUT_PURPOSE = "batch_output"
 PROGRESS_S = 1.0
 """How often the counts clients see are brought up to date."""
 AGAIN_S = 30.0
 """After which a batch goes on that stopped for want of disk space or of any answer."""
+STUCK_S = 10.0
+"""After which a batch none of whose lines is answered says so, and leaves its place to others."""
 OUTPUTS = ("output.jsonl", "errors.jsonl")
+
+NO_ROOM = Problem(code="disk_full", message="the service's disk has no room; it goes on by itself when there is some")
+NO_ANSWER = Problem(code="no_answer", message="the engines do not answer; it goes on by itself when they do")
 
 logger = logging.getLogger("ray.serve")
 
@@ -51,6 +59,18 @@ class Work:
         """What earlier runs did."""
         self._failed = 0
         self._stopped = asyncio.Event()
+        self._waits: Problem | None = None
+        self._stuck_since: float | None = None
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long it has waited for the disk or the engines, beyond STUCK_S; 0 where it gets on."""
+        return max(0.0, time.monotonic() - self._stuck_since - STUCK_S) if self._stuck_since is not None else 0.0
+
+    def waits_for_room(self) -> None:
+        """The store could not take what was done."""
+        self._waits = NO_ROOM
+        self._look()
 
     def stop(self) -> None:
         """It is to be cancelled: end it soon, keeping what is answered."""
@@ -58,14 +78,30 @@ class Work:
 
     async def to_its_end(self) -> None:
         """Returns when the batch is final; may be called again after a crash at any moment."""
-        if self._batch.status not in ("finalizing", "cancelling") and (problem := await self._run()):
-            await self._store.finish(self._batch.id, lambda batch: _failed(batch, problem), [])
-            return
-        self._batch = await self._store.change(self._batch.id, _finalizing)
+        problem = None
+        if self._batch.status not in ("finalizing", "cancelling"):
+            problem = await self._run()
+        await self._conclude(problem)
+
+    async def give_up(self, problem: Problem) -> None:
+        """Make the batch final as failed, with what is answered as far as that can be had."""
+        try:
+            await self._conclude(problem)
+        except (Full, Unusable):
+            raise
+        except Exception:
+            logger.exception("%s cannot be finalized: what is answered stays in its folder", self._batch.id)
+            await self._store.change(self._batch.id, lambda batch: failed(batch, problem))
+
+    async def _conclude(self, problem: Problem | None) -> None:
+        id = self._batch.id
+        change = finalizing if problem is None else lambda batch: failing(batch, problem)
+        self._batch = await self._store.change(id, change)
         paths = await asyncio.to_thread(self._put_in_place)
         counts, usage = await asyncio.to_thread(tally, *paths)
         files = [file for path in paths if (file := self._file(path))]
-        await self._store.finish(self._batch.id, lambda batch: _ended(batch, counts, usage, files), files)
+        ids = output_ids(id)
+        await self._store.finish(id, lambda batch: ended(batch, counts, usage, files, ids), files)
 
     async def _run(self) -> Problem | None:
         """Until every line is answered, it is cancelled or its time is over. What is wrong with the whole input."""
@@ -82,21 +118,27 @@ class Work:
         if not running.cancelled():
             return running.result()
         if not self._stopped.is_set():
-            await asyncio.to_thread(self._expire)
+            with contextlib.suppress(InputError):
+                await asyncio.to_thread(self._expire)
         return None
 
     async def _keep_running(self) -> Problem | None:
         job = self._job()
         while True:
-            self._before, _ = await asyncio.to_thread(tally, job.output, job.errors)
-            self._failed = 0
             try:
+                if await asyncio.to_thread(self._store.room) < -self._store.least_free // 2:
+                    raise DiskFull("the disk of batch.directory has no room")
+                self._before, _ = await asyncio.to_thread(tally, job.output, job.errors)
+                self._failed = 0
                 self.summary = await run(job, self.client, self._pace, progress=self._see)
-                return None if self.summary.total else Problem(code="empty_file", message="the input has no lines")
+                return None
             except InputError as error:
-                return Problem(code="invalid_input", message=str(error))
-            except (JournalError, Stopped) as reason:
+                return Problem(code=error.code, message=error.reason)
+            except ForeignOutput:
+                raise
+            except (JournalError, NoRoomToScan, Stopped, OSError) as reason:
                 self.summary = Summary()
+                self._waits = NO_ANSWER if isinstance(reason, Stopped) else NO_ROOM
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
 
@@ -111,6 +153,7 @@ class Work:
 
     def _see(self, summary: Summary) -> None:
         self.summary = summary
+        self._waits = None
         self._lines.labels("failed" if summary.failed > self._failed else "done").inc()
         self._failed = summary.failed
 
@@ -119,6 +162,9 @@ class Work:
 
         def progress(batch: Batch) -> Batch:
             summary, before = self.summary, self._before
+            batch = replace(batch, waiting=waiting)
+            if not summary.total:
+                return batch
             counts = Counts(summary.total, before.completed + summary.succeeded, before.failed + summary.failed)
             begun = batch.in_progress_at or int(time.time())
             status: Status = "in_progress" if batch.status == "validating" else batch.status
@@ -126,8 +172,19 @@ class Work:
 
         while True:
             await asyncio.sleep(PROGRESS_S)
-            if self.summary.total:
+            waiting = self._look()
+            with contextlib.suppress(Full, Unusable):
                 await self._store.change(self._batch.id, progress)
+
+    def _look(self) -> Problem | None:
+        """What it waits for, once it has waited long enough."""
+        stuck = self.client.stuck
+        reason = self._waits or (Problem(code="no_answer", message=f"{stuck}; it goes on by itself") if stuck else None)
+        if reason is None:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        return reason if self.stuck_s else None
 
     def _expire(self) -> None:
         """Every line that is not answered goes to the error file. Blocks."""
@@ -162,35 +219,3 @@ class Work:
             purpose=OUTPUT_PURPOSE,
             expires_at=now + kept.seconds if kept else None,
         )
-
-
-def _failed(batch: Batch, problem: Problem) -> Batch:
-    return replace(batch, status="failed", failed_at=int(time.time()), errors=Problems((problem,)))
-
-
-def _finalizing(batch: Batch) -> Batch:
-    """Nothing more is sent from here on; says also why, for whoever must go on after a crash."""
-    if batch.status == "finalizing":
-        return batch
-    now = int(time.time())
-    expired = now if now >= batch.expires_at and batch.status != "cancelling" else None
-    begun = batch.in_progress_at or (None if expired or batch.status == "cancelling" else now)
-    return replace(batch, status="finalizing", in_progress_at=begun, finalizing_at=now, expired_at=expired)
-
-
-def _ended(batch: Batch, counts: Counts, usage: Usage, files: list[File]) -> Batch:
-    now = int(time.time())
-    ids = {file.id for file in files}
-    output, error = (id if id in ids else None for id in output_ids(batch.id))
-    batch = replace(
-        batch,
-        request_counts=replace(counts, total=max(batch.request_counts.total, counts.completed + counts.failed)),
-        usage=usage,
-        output_file_id=output,
-        error_file_id=error,
-    )
-    if batch.cancelling_at is not None:
-        return replace(batch, status="cancelled", cancelled_at=now)
-    if batch.expired_at is not None:
-        return replace(batch, status="expired")
-    return replace(batch, status="completed", completed_at=now)

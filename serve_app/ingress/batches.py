@@ -5,12 +5,15 @@ A page, not the hot path: an upload may be a thousand times as large as a reques
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import aiohttp
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from yarl import URL
 
 from serve_app.balancing.pool import ReplicaPool
 from serve_app.errors import ApiError
@@ -25,6 +28,8 @@ KEPT_REQUEST_HEADERS = ("content-type", "accept", "range", "x-request-id")
 FORM_BYTES = 2**20
 """What a multipart body may hold beside its file."""
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+
+logger = logging.getLogger("ray.serve")
 
 
 class BatchApi:
@@ -48,7 +53,8 @@ class BatchApi:
             headers = {name: request.headers[name] for name in KEPT_REQUEST_HEADERS if name in request.headers}
             answer = await self._session.request(
                 request.method,
-                replica.info.url + request.scope["path"],
+                # As it came: with `..` in it, it is no other path and leads to none of the replica's own pages.
+                URL(replica.info.url + quote(request.scope["path"]), encoded=True),
                 params=request.query_params,
                 headers={**headers, TOKEN_HEADER.decode(): replica.info.token},
                 data=body.pieces() if request.method in ("POST", "PUT", "PATCH") else None,
@@ -57,7 +63,8 @@ class BatchApi:
         except (aiohttp.ClientError, OSError) as error:
             if body.refusal is not None:
                 raise body.refusal from None
-            message = f"the batch deployment does not answer ({error}); send the request again"
+            logger.warning("the batch deployment does not answer: %s", error)
+            message = "the batch deployment does not answer; send the request again"
             raise ApiError(503, message, code="batch_api_not_ready", retry_after_s=5) from None
         finally:
             self._pool.release(replica)

@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serve_app.balancing.pool import Limits, Published, ReplicaPool
-from serve_app.batch.batches import Batches
-from serve_app.batch.files import Files
+from serve_app.batch.api import application
 from serve_app.batch.objects import Batch, File
 from serve_app.batch.pooled import PoolClient
 from serve_app.batch.store import Store
@@ -43,7 +42,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 async def http(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """The API, where nothing works through the batches."""
-    app = answering([*Files(store, MOST_BYTES).routes(), *Batches(store, lambda: None).routes()])
+    app = application(store, lambda: None, MOST_BYTES)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import httpx
 import pytest
 
@@ -37,6 +39,14 @@ async def test_a_file_from_upload_to_deletion(http: httpx.AsyncClient) -> None:
         (b"x", {"colour": "red"}, 400, "colour"),
         (b"x", {"expires_after[anchor]": "now", "expires_after[seconds]": "3600"}, 400, "expires_after[anchor]"),
         (b"x", {"expires_after[anchor]": "created_at", "expires_after[seconds]": "1"}, 400, "expires_after"),
+        (b"x", {"expires_after[anchor]": "created_at", "expires_after[seconds]": "²"}, 400, "expires_after[seconds]"),
+        (
+            b"x",
+            {"expires_after[anchor]": "created_at", "expires_after[seconds]": "9" * 4000},
+            400,
+            "expires_after[seconds]",
+        ),
+        (b"x", {"expires_after[anchor]": "created_at", "expires_after[seconds]": "-1"}, 400, "expires_after[seconds]"),
         (b"x" * (MOST_BYTES + 1), {}, 413, "file"),
     ],
 )
@@ -54,8 +64,11 @@ async def test_lists_in_pages(http: httpx.AsyncClient) -> None:
     assert (page["first_id"], page["last_id"], page["has_more"]) == (ids[0], ids[1], True)
     page = (await http.get("/v1/files", params={"after": ids[1], "order": "asc"})).json()
     assert [file["id"] for file in page["data"]] == [ids[2]] and not page["has_more"]
-    for query in ({"limit": "0"}, {"limit": "x"}, {"after": "nothing"}):
-        assert (await http.get("/v1/files", params=query)).status_code == 400
+    queries = [{"limit": limit} for limit in ("0", "x", "²", "٣", "1.5", "-1", "+1", " 1", "", "9" * 5000)]
+    for query in (*queries, {"after": "nothing"}, {"after": "\0"}, {"after": "x" * 10_000}):
+        for route in ("/v1/files", "/v1/batches"):
+            answer = await http.get(route, params=query)
+            assert answer.status_code == 400 and len(answer.text) < 1000, query
 
 
 async def test_a_batch_from_creation_to_cancellation(http: httpx.AsyncClient, store: Store) -> None:
@@ -82,6 +95,13 @@ async def test_a_batch_from_creation_to_cancellation(http: httpx.AsyncClient, st
         ({"colour": "red"}, 400, "colour"),
         ({"endpoint": 5}, 400, "endpoint"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 5}}, 400, "expires_after"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 10**30}}, 400, "expires_after"),
+        ({"completion_window": "٣h"}, 400, "completion_window"),
+        ({"completion_window": "0h"}, 400, "completion_window"),
+        ({"completion_window": 24}, 400, "completion_window"),
+        ({"metadata": {"k": "x" * 513}}, 400, "metadata"),
+        ({"metadata": {"k": 5}}, 400, "metadata"),
+        ({"input_file_id": "x" * 10_000}, 404, "file_id"),
     ],
 )
 async def test_batches_that_are_refused(
@@ -90,7 +110,59 @@ async def test_batches_that_are_refused(
     await add_file(store, b"{}")
     answer = await http.post("/v1/batches", json=NEW | change)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
-    assert (await http.post("/v1/batches", content=b"{")).status_code == 400
+    assert len(answer.text) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"", 400),
+        (b'{"input_file_id": "file-1", "metadata": ' + b"[" * 2000, 400),
+        (b'{"x":' * 2000, 400),
+        (b'{"input_file_id": "\xff"}', 400),
+        (b'{"input_file_id": "\\ud800"}', 400),
+        (b'{"input_file_id": ' + b"9" * 5000 + b"}", 400),
+        (b" " * (2**20 + 1), 413),
+    ],
+    ids=["torn", "empty", "deep", "deep objects", "binary", "surrogate", "number", "large"],
+)
+async def test_a_body_that_cannot_be_read_is_refused(http: httpx.AsyncClient, body: bytes, status: int) -> None:
+    answer = await http.post("/v1/batches", content=body)
+    assert answer.status_code == status and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("id", ["..%2fmetrics", "..%2f..%2fmetrics", "%2e%2e%2fbatches", "a%00b", "%ff", "x" * 10_000])
+async def test_an_id_of_any_kind_is_404(http: httpx.AsyncClient, id: str) -> None:
+    for path in (f"/v1/files/{id}", f"/v1/files/{id}/content", f"/v1/batches/{id}"):
+        answer = await http.get(path)
+        assert answer.status_code == 404 and answer.json()["error"]["code"], path
+        assert len(answer.text) < 1000 or id.startswith("x"), path
+
+
+async def test_contents_that_are_gone_are_404_and_can_be_deleted(http: httpx.AsyncClient, store: Store) -> None:
+    await add_file(store, b"text")
+    store.path("file-1").unlink()
+    answer = await http.get("/v1/files/file-1/content")
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "file_contents_missing"
+    assert (await http.delete("/v1/files/file-1")).json()["deleted"]
+
+
+async def test_a_store_that_fails_is_503_and_a_full_disk_507(
+    http: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_file(store, b"text")
+    for code, status, named in ((13, 507, "disk_full"), (10, 503, "batch_storage_failed")):
+
+        def fail(*_: object, code: int = code) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = code
+            raise error
+
+        monkeypatch.setattr(store._files, "get", fail)
+        for request in (http.get("/v1/files/file-1"), http.delete("/v1/files/file-1")):
+            answer = await request
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, named)
 
 
 async def test_what_has_ended_is_not_cancelled(http: httpx.AsyncClient, store: Store) -> None:

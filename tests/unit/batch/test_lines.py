@@ -158,7 +158,7 @@ def test_what_is_no_text_is_refused_as_a_whole(tmp_path: Path, name: str, conten
 
 def test_a_line_packed_to_a_thousandth_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MOST_LINE_BYTES", 2**20)
-    (tmp_path / "in.gz").write_bytes(gzip.compress(bytes(64 * 2**20) + b"\nshort\n"))
+    (tmp_path / "in.gz").write_bytes(gzip.compress(bytes(16 * 2**20) + b"\nshort\n"))
     tracemalloc.start()
     assert [one.data for one in read([tmp_path / "in.gz"])] == [None, b"short\n"]
     assert tracemalloc.get_traced_memory()[1] < 8 * 2**20

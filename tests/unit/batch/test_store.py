@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from serve_app.batch.store import Store, Taken, Unusable, output_ids
+from serve_app.batch.store import Store, output_ids
+from serve_app.batch.trouble import Full, Taken, Unusable
 from tests.unit.batch.conftest import add_batch, add_file
 
 
@@ -21,6 +22,7 @@ async def test_everything_is_there_after_the_process_was_killed(tmp_path: Path) 
         "async def main():\n"
         "    store = Store.open(Path(sys.argv[1])); await add_file(store, b'text'); await add_batch(store)\n"
         "    store.incoming().write_bytes(b'half'); (Path(sys.argv[1]) / 'files' / 'no-row').write_bytes(b'x')\n"
+        "    (Path(sys.argv[1]) / 'incoming' / 'no-row.adding').touch()\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())"
     )
@@ -56,6 +58,150 @@ async def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
         Store.open(tmp_path / "new")
 
 
+@pytest.mark.parametrize("emptied", ["removed", "truncated", "new"])
+async def test_what_another_database_knew_is_kept_and_told_of(
+    tmp_path: Path, emptied: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Uploads, outputs and what is answered of batches that ran: the database may be the one that is lost."""
+    store = Store.open(tmp_path)
+    await add_file(store, b"text")
+    batch = await add_batch(store)
+    store.work(batch).mkdir()
+    (store.work(batch) / "output.jsonl").write_bytes(b"answers")
+    store.path(output_ids("batch_0")[0]).write_bytes(b"older answers")
+    await store.close()
+    database = tmp_path / "batch.sqlite3"
+    kept = database.read_bytes()
+    database.unlink()
+    if emptied == "truncated":
+        database.touch()
+    elif emptied == "new":
+        await Store.open(tmp_path / "new").close()
+        (tmp_path / "new" / "batch.sqlite3").rename(database)
+    for _ in range(2):
+        store = Store.open(tmp_path)
+        assert "not in batch.sqlite3, and are kept" in caplog.text and await store.file("file-1") is None
+        assert store.path("file-1").read_bytes() == b"text"
+        assert store.path(output_ids("batch_0")[0]).exists() and (store.work(batch) / "output.jsonl").exists()
+        await add_file(store, b"new", "file-2")
+        await store.close()
+    database.write_bytes(kept)
+    store = Store.open(tmp_path)
+    assert (await store.file("file-1")).bytes == 4 and store.path("file-2").read_bytes() == b"new"
+    await store.close()
+
+
+@pytest.mark.parametrize("part", ["header", "page", "row", "log"])
+async def test_a_damaged_database_is_told_of_and_left_alone(tmp_path: Path, part: str) -> None:
+    store = Store.open(tmp_path)
+    for number in range(40):
+        await add_file(store, b"text", f"file-{number}")
+    if part == "row":
+        store._connection.execute("UPDATE file SET object = '{' WHERE id = 'file-1'")
+    log = tmp_path / "batch.sqlite3-wal"
+    written = log.read_bytes()
+    await store.close()
+    database = tmp_path / "batch.sqlite3"
+    content = bytearray(database.read_bytes())
+    if part == "header":
+        content[:100] = b"x" * 100
+    elif part == "page":
+        content[4096:] = b"\xff" * (len(content) - 4096)
+    elif part == "log":
+        content = bytearray()
+        log.write_bytes(written)
+    database.write_bytes(content)
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for _ in range(2):
+        with pytest.raises(Unusable, match=r"batch\.sqlite3.* is damaged") as refused:
+            Store.open(tmp_path)
+        assert str(tmp_path) not in refused.value.reason and "restore" in refused.value.reason
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+async def test_a_database_that_breaks_while_it_is_used_is_told_of(store: Store, tmp_path: Path) -> None:
+    await add_file(store, b"text")
+    store._connection.execute("UPDATE file SET object = '[]'")
+    with pytest.raises(Unusable, match="damaged"):
+        await store.file("file-1")
+    store._connection.execute("DROP TABLE batch")
+    with pytest.raises(Unusable, match="no such table"):
+        await store.unfinished()
+
+
+async def test_a_transaction_that_finds_no_room_leaves_none_open(store: Store) -> None:
+    await add_file(store, b"text")
+    batch = await add_batch(store)
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    large = "x" * 100_000
+    for _ in range(2):
+        with pytest.raises(Full):
+            await store.finish(batch.id, lambda one: replace(one, metadata={"a": large}), [])
+        with pytest.raises(Full):
+            await add_file(store, b"x", "file-2", status=large)
+    assert (
+        not list((store._directory / "incoming").iterdir()) and len(list((store._directory / "files").iterdir())) == 1
+    )
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    assert (await store.finish(batch.id, lambda one: replace(one, status="completed"), [])).status == "completed"
+
+
+async def test_a_full_disk_is_freed_by_deleting(tmp_path: Path) -> None:
+    """On a real disk of 16 MiB, in a mount namespace of its own."""
+    mount = f"mount -t tmpfs -o size=16m tmpfs {tmp_path} && exec {sys.executable} - {tmp_path}"
+    command = ["unshare", "-Urm", "sh", "-c", mount]
+    done = subprocess.run(command, input=FILL, capture_output=True, text=True, timeout=60, check=False)
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("no mount namespaces here")
+    assert done.returncode == 0, done.stderr
+
+
+FILL = """
+import asyncio, os, sys
+from pathlib import Path
+from serve_app.batch.store import Store
+from serve_app.batch.trouble import Full
+from tests.unit.batch.conftest import add_batch, add_file
+
+async def main():
+    directory = Path(sys.argv[1])
+    store = Store.open(directory, 2**20)
+    assert (directory / "reserve").stat().st_size == 4 * 2**20
+    for number in range(4):
+        await add_file(store, b"x" * 10_000, f"file-{number}")
+    batch = await add_batch(store)
+    with open(directory / "other", "wb", buffering=0) as other:
+        try:
+            while True:
+                other.write(bytes(2**12))
+        except OSError:
+            pass
+        os.fsync(other.fileno())
+    assert store.room() < 0
+    for number in range(60):
+        await store.change(batch.id, lambda one: type(one)(**{**{f: getattr(one, f) for f in one.__struct_fields__},
+            "metadata": {"n": str(number)}}))
+    assert not (directory / "reserve").exists(), "it made room for rows"
+    with open(directory / "other", "ab", buffering=0) as other:
+        try:
+            while True:
+                other.write(bytes(2**10))
+        except OSError:
+            pass
+    for number in range(4):
+        await store.delete_file(f"file-{number}")
+    assert not (await store.files(None, 10, "asc", None)).data
+    (directory / "other").unlink()
+    store.reserve.take()
+    assert (directory / "reserve").exists()
+    await store.close()
+    Store.open(directory)
+
+asyncio.run(main())
+"""
+
+
 async def test_an_output_in_its_place_outlives_a_crash_before_its_row(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     await add_file(store, b"text")
@@ -67,8 +213,6 @@ async def test_an_output_in_its_place_outlives_a_crash_before_its_row(tmp_path: 
     assert store.path(output).read_bytes() == b"answers"
     await store.change(batch.id, lambda one: replace(one, status="completed"))
     await store.close()
-    await Store.open(tmp_path).close()
-    assert not store.path(output).exists()
 
 
 async def test_pages_follow_the_order_of_creation(store: Store) -> None:

@@ -6,6 +6,7 @@ import random
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,10 @@ async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
         yield body[start : start + size]
 
 
-async def upload(body: bytes, target: Path, limit: int = 10**6, size: int = 7, kind: str = TYPE) -> Form:
-    return await receive(kind, pieces(body, size), target, limit)
+async def upload(
+    body: bytes, target: Path, limit: int = 10**6, size: int = 7, kind: str = TYPE, room: Any = None
+) -> Form:
+    return await receive(kind, pieces(body, size), target, limit, room or (lambda: 10**9))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 13, 64, 10**6])
@@ -66,6 +69,22 @@ async def test_another_content_type_is_415(tmp_path: Path, kind: str) -> None:
     assert caught.value.status == 415
 
 
+async def test_what_would_leave_too_little_of_the_disk_is_507(tmp_path: Path) -> None:
+    left = 3 * 2**20
+
+    def room() -> int:
+        nonlocal left
+        left -= 2**20
+        return left
+
+    with pytest.raises(ApiError, match="min_free_mib") as caught:
+        await upload(FILE % bytes(4 * 2**20) + END, tmp_path / "f", 2**30, size=2**16, room=room)
+    assert (caught.value.status, caught.value.code) == (507, "disk_full") and not (tmp_path / "f").exists()
+    with pytest.raises(ApiError) as caught:
+        await upload(FILE % b"x" + END, tmp_path / "gone" / "f")
+    assert caught.value.status == 503 and str(tmp_path) not in caught.value.message
+
+
 async def test_a_large_file_takes_no_more_memory(tmp_path: Path) -> None:
     async def large() -> AsyncIterator[bytes]:
         head, tail = (FILE % b"|").split(b"|")
@@ -75,7 +94,7 @@ async def test_a_large_file_takes_no_more_memory(tmp_path: Path) -> None:
         yield tail + END
 
     tracemalloc.start()
-    form = await receive(TYPE, large(), tmp_path / "f", 2**30)
+    form = await receive(TYPE, large(), tmp_path / "f", 2**30, lambda: 2**30)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert form.size == (tmp_path / "f").stat().st_size == 2**25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -17,9 +18,10 @@ from serve_app.engine.server import ReplicaServer
 from serve_app.errors import ApiError
 from serve_app.ingress.batches import FORM_BYTES, POOL, BatchApi
 from serve_app.pages import answering
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.replica import TOKEN_HEADER, ReplicaInfo, ReplicaLoad
 
 MOST = 2**20
+TOKEN = TOKEN_HEADER.decode()
 
 
 async def digest(request: Request) -> Response:
@@ -39,7 +41,13 @@ async def content(request: Request) -> Response:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ReplicaPool]:
-    app = answering([Route("/v1/files", digest, methods=["GET", "POST"]), Route("/v1/files/{id}/content", content)])
+    app = answering(
+        [
+            Route("/v1/files", digest, methods=["GET", "POST"]),
+            Route("/v1/files/{id}/content", content),
+            Route("/metrics", lambda request: Response("own page")),
+        ]
+    )
     server = ReplicaServer(app, token="t", capacity=8, failure=lambda: None)
     pool = ReplicaPool(POOL, Limits(10, 0.1, 0.1), affinity=False)
     info = ReplicaInfo(POOL, await server.start("127.0.0.1"), "t", 8, 8, 0, 0)
@@ -75,6 +83,22 @@ async def test_bodies_go_through_as_they_are(http: httpx.AsyncClient) -> None:
     down = await http.get("/v1/files/one/content")
     assert len(down.content) == 2**21 and down.headers["x-mine"] == "1"
     assert (await http.get("/v1/files")).json()["size"] == 0
+
+
+@pytest.mark.parametrize("climb", ["..%2f", "%2e%2e%2f", "../", "%2e%2e/", "..%2f..%2f", "..%5c..%2f"])
+async def test_no_path_leads_to_the_replicas_own_pages(pool: ReplicaPool, climb: str) -> None:
+    """Over real HTTP: what a client library makes of a path differs from what a client may send."""
+    async with aiohttp.ClientSession() as session:
+        app = answering(BatchApi(pool, session, MOST).routes())
+        server = ReplicaServer(app, token="c", capacity=8, failure=lambda: None)
+        host, port = (await server.start("127.0.0.1")).removeprefix("http://").split(":")
+        for path in (f"/v1/files/{climb * 2}metrics", f"/v1/files/x/{climb * 3}metrics", f"/v1/batches/{climb}metrics"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n{TOKEN}: c\r\nconnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 404") and b"own page" not in answer, path
+            writer.close()
+        await server.stop()
 
 
 async def test_errors_of_the_deployment_reach_the_client(http: httpx.AsyncClient) -> None:
