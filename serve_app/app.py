@@ -119,6 +119,9 @@ def ingress(
         name="ingress",
         num_replicas=config.ingress.replicas,
         max_ongoing_requests=NO_LIMIT,
+        # It carries the streams of every model: Serve's own 20 s would cut those that a redeploy finds open.
+        graceful_shutdown_timeout_s=config.longest_drain_s + SHUTDOWN_MARGIN_S,
+        graceful_shutdown_wait_loop_s=0.5,
         # A line a request costs the ingress a fifth of what the request itself does; its metrics count them all.
         logging_config={"enable_access_log": False},
         ray_actor_options={

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from serve_app import foreign, keys, plan
+from serve_app import foreign, keys, open_files, plan
 from serve_app.config import Autoscaling, ConfigError, ServiceConfig
 from serve_app.config_file import Application, ConfigFile, load
 from serve_app.packing import ASSUMED_GPU_GIB, GIB
@@ -183,6 +183,7 @@ def _summary(file: ConfigFile, checked: Checked) -> str:
         f"application {application.name} at {application.route_prefix},"
         f" HTTP on {_host(file)}:{file.http_options.get('port', 8000)}",
         f"ingress replicas: {application.config.ingress.replicas}",
+        f"connections of clients: {open_files.room(application.config.ingress.max_connections)}",
         f"CPU cores: {_range(planned.cpus_min, planned.cpus_max)}",
     ]
     batch = application.config.batch

@@ -15,6 +15,7 @@ from serve_app.batch.send import PASSING
 from serve_app.errors import ApiError
 from serve_app.ingress import sequences
 from serve_app.ingress.affinity import affinity_key
+from serve_app.ingress.body import Body
 from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.metrics import Metrics, Observation
@@ -66,7 +67,7 @@ class PoolClient:
             self.requests += 1
             try:
                 with Observation(self._metrics, pool.model, url) as seen:
-                    await self._forward(scope, _never, answer.send, body, pool, seen, key, size)
+                    await self._forward(scope, _never, answer.send, Body(body), pool, seen, key, size)
             finally:
                 self._open[pool.model] -= size
                 self.requests -= 1

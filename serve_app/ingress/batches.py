@@ -89,12 +89,15 @@ class _Bounded:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         size = 0
-        async for piece in self._request.stream():
-            size += len(piece)
-            if size > self._most:
-                self.refusal = self._too_large()
-                raise self.refusal
-            yield piece
+        try:
+            async for piece in self._request.stream():
+                size += len(piece)
+                if size > self._most:
+                    raise self._too_large()
+                yield piece
+        except ApiError as refusal:
+            self.refusal = refusal
+            raise
 
     def _too_large(self) -> ApiError:
         limit = (self._most - FORM_BYTES) / 2**20

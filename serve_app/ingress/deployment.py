@@ -17,6 +17,7 @@ from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import ServiceConfig
 from serve_app.ingress.backpressure import bound_queues
 from serve_app.ingress.batches import POOL, BatchApi
+from serve_app.ingress.body import Bodies
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.engines import Engines, listen
 from serve_app.ingress.forward import Forwarder
@@ -28,6 +29,7 @@ from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.upstream import Upstream
+from serve_app.open_files import raise_to_hard_limit
 
 KEEP_ALIVE_S = 30
 SLOW_PROXY = (
@@ -50,6 +52,7 @@ class IngressReplica:
             logger.warning(SLOW_PROXY)
         bound_queues()
         refuse_unreadable()
+        raise_to_hard_limit()
         limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._engines = Engines(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
@@ -61,12 +64,12 @@ class IngressReplica:
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
-        metrics, catalogue = Metrics(), self._engines.catalogue
+        metrics, catalogue, settings = Metrics(), self._engines.catalogue, self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
         return IngressApp(
             catalogue,
             Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
-            Guard(self._config.ingress.api_keys),
+            Guard(settings.api_keys),
             metrics,
             [
                 Models(catalogue),
@@ -76,5 +79,5 @@ class IngressReplica:
                 Docs(catalogue, session),
                 Unoffered(),
             ],
-            int(self._config.ingress.max_body_mib * 2**20),
+            Bodies(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
         )

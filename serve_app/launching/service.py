@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve_app.config_file import load
 from serve_app.launching.environment import environment
 from serve_app.launching.log import ServiceLog
 from serve_app.launching.mps import Mps
@@ -41,7 +42,8 @@ class Service:
         self.log = ServiceLog(folder / "service.log")
         self._mps = mps
         launch_id = uuid.uuid4().hex
-        self._environment = environment(launch_id, folder) | {"RAY_ADDRESS": cluster or "local"}
+        services = [one.config for one in load(settings.config).applications]
+        self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local"}
         self.family = Family(launch_id)
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -1,4 +1,4 @@
-"""Redeploys a service under load, and prints the statuses of all requests sent meanwhile."""
+"""Redeploys a service under load and long streams; prints the statuses of all requests, and how the streams ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from ray import serve
 from serve_app.app import build
 from serve_app.config import ServiceConfig
 from serve_app.launching.environment import free_ports
+
+LONG_TOKENS = 2600
+"""At 10 ms each: a replica that Serve stops has 20 s unless its deployment says otherwise."""
 
 
 def config(step_base_ms: float) -> ServiceConfig:
@@ -35,6 +38,7 @@ def main() -> None:
     url = f"http://127.0.0.1:{port}"
     statuses: collections.Counter[str] = collections.Counter()
     replicas: set[str] = set()
+    ends: collections.Counter[str] = collections.Counter()
     done = threading.Event()
 
     def load() -> None:
@@ -46,18 +50,27 @@ def main() -> None:
                 except httpx.HTTPError as error:
                     statuses[repr(error)] += 1
 
+    def stream() -> None:
+        body = {"model": "m", "prompt": "a", "max_tokens": LONG_TOKENS, "stream": True}
+        try:
+            with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
+                ends["whole" if b"[DONE]" in answer.read() else "cut"] += 1
+        except httpx.HTTPError as error:
+            ends[repr(error)] += 1
+
     try:
         serve.run(build(config(10)), name="lfm2", route_prefix="/")
         threads = [threading.Thread(target=load) for _ in range(8)]
-        for thread in threads:
+        streams = [threading.Thread(target=stream) for _ in range(4)]
+        for thread in (*threads, *streams):
             thread.start()
         replicas |= running_replicas()
         serve.run(build(config(5)), name="lfm2", route_prefix="/")
         replicas |= running_replicas()
         done.set()
-        for thread in threads:
+        for thread in (*threads, *streams):
             thread.join()
-        print(json.dumps({"statuses": statuses, "replicas": len(replicas)}))
+        print(json.dumps({"statuses": statuses, "replicas": len(replicas), "streams": ends}))
     finally:
         done.set()
         serve.shutdown()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve_app import __main__, check, foreign
+from serve_app import __main__, check, foreign, open_files
 from serve_app.config_errors import ConfigError
 from serve_app.config_file import load
 from serve_app.keys import digest_of
@@ -179,3 +179,13 @@ def test_check_imports_neither_ray_nor_vllm_nor_torch() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_limit_on_open_files_that_is_too_low_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_files, "hard_limit", lambda: 4_000)
+    path = tmp_path / "service.yaml"
+    for connections, told in ((50_000, True), (2_000, False)):
+        args = {"models": [{"id": "LFM2-1.2B"}], "ingress": {"max_connections": connections}}
+        path.write_text(yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": args}]}))
+        text = check.check_file(path)
+        assert ("2,333 in place of 50,000 (ingress.max_connections)" in text) == told

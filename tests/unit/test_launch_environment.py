@@ -2,20 +2,12 @@
 
 import contextlib
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from serve_app.launching.environment import environment, loopback_haproxy
-
-GENERATED = """frontend prometheus
-    bind :9101
-frontend http_frontend
-    bind 0.0.0.0:8000
-listen stats
-  bind *:8404
-"""
+from serve_app.config import Ingress, ServiceConfig
+from serve_app.launching.environment import environment
 
 
 def test_two_launches_share_no_port_and_no_path(tmp_path: Path) -> None:
@@ -51,19 +43,10 @@ def test_what_the_user_sets_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert values["RAY_AUTH_MODE"] == "disabled"
 
 
-def test_metrics_and_statistics_stay_on_this_machine(tmp_path: Path) -> None:
-    folder = tmp_path / "a folder"
-    folder.mkdir()
-    real = folder / "real"
-    real.write_text('#!/bin/sh\necho "$@"\n')
-    real.chmod(0o755)
-    config = folder / "haproxy.cfg"
-    config.write_text(GENERATED)
-    run = subprocess.run(
-        [loopback_haproxy(str(real), folder), "-db", "-f", config, "-sf", "1"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout == f"-db -f {config} -sf 1\n"
-    assert config.read_text() == GENERATED.replace("bind :9101", "bind 127.0.0.1:9101").replace("*:", "127.0.0.1:")
+def test_serve_is_told_what_the_configuration_asks_of_it(tmp_path: Path) -> None:
+    model = {"id": "a", "engine": "simulated", "drain_timeout_s": 7200}
+    config = ServiceConfig.model_validate({"models": [model], "ingress": {"max_connections": 1234}})
+    values = environment("1", tmp_path, [config])
+    assert values["RAY_SERVE_HAPROXY_MAXCONN"] == "1234"
+    assert int(values["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 7200
+    assert environment("1", tmp_path)["RAY_SERVE_HAPROXY_MAXCONN"] == str(Ingress().max_connections)

@@ -9,6 +9,7 @@ import pytest
 
 from serve_app.balancing.pool import Limits, Published, ReplicaPool
 from serve_app.errors import ApiError
+from serve_app.ingress.body import Body
 from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.request import ClientGone
@@ -82,7 +83,7 @@ async def forward() -> AsyncIterator[Callable]:
             "headers": [(b"accept", b"*/*")],
         }
         with Observation(Metrics(), "m", "/v1/completions") as seen:
-            await forwarder(scope, receive, send, b"{}", pool, seen, sequences=sequences)
+            await forwarder(scope, receive, send, Body(b"{}"), pool, seen, sequences=sequences)
         assert all(replica.in_flight == 0 for replica in pool.replicas)
         return sent, pool
 
@@ -155,7 +156,7 @@ async def test_a_client_that_cannot_be_written_to_is_not_held_against_the_replic
 
     scope = {"method": "POST", "path": "/v1/completions", "headers": []}
     with Observation(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
-        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, b"{}", pool, seen)
+        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, Body(b"{}"), pool, seen)
     assert [replica.breaks for replica in pool.replicas] == [0] and replicas.seen == ["a"]
 
 

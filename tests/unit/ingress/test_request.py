@@ -8,43 +8,9 @@ import tracemalloc
 import pytest
 
 from serve_app.errors import ApiError
-from serve_app.ingress.request import ClientGone, read_body, read_head
+from serve_app.ingress.request import read_head
 
 JSON = [(b"content-type", b"application/json; charset=utf-8")]
-
-
-def receiver(*messages: dict):
-    queue = list(messages)
-
-    async def receive() -> dict:
-        return queue.pop(0)
-
-    return receive
-
-
-def chunk(body: bytes, more: bool = False) -> dict:
-    return {"type": "http.request", "body": body, "more_body": more}
-
-
-async def test_joins_the_pieces_of_a_body() -> None:
-    assert await read_body({"headers": []}, receiver(chunk(b"ab", True), chunk(b"c")), 10) == b"abc"
-
-
-async def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
-    with pytest.raises(ApiError) as refused:
-        await read_body({"headers": [(b"content-length", b"11")]}, receiver(), 10)
-    assert refused.value.status == 413
-
-
-async def test_an_undeclared_length_over_the_limit_stops_the_reading() -> None:
-    with pytest.raises(ApiError) as refused:
-        await read_body({"headers": []}, receiver(chunk(b"x" * 8, True), chunk(b"x" * 8, True)), 10)
-    assert refused.value.status == 413
-
-
-async def test_a_client_that_leaves_meanwhile() -> None:
-    with pytest.raises(ClientGone):
-        await read_body({"headers": []}, receiver(chunk(b"x", True), {"type": "http.disconnect"}), 10)
 
 
 def test_reads_the_model_and_skips_the_rest() -> None:
@@ -129,12 +95,3 @@ def test_a_list_of_any_length_costs_no_memory(messages: list) -> None:
     finally:
         tracemalloc.stop()
     assert head.model == "m" and len(head.turns) <= 32
-
-
-@pytest.mark.parametrize("length", ["²".encode("latin-1"), b"9" * 5000, b"-1", b"x"])
-async def test_a_length_that_is_none(length: bytes) -> None:
-    scope = {"headers": [(b"content-length", length)]}
-    try:
-        assert await read_body(scope, receiver(chunk(b"ab")), 10) == b"ab"
-    except ApiError as refused:
-        assert refused.status == 413

@@ -11,6 +11,7 @@ import pytest
 
 from serve_app.balancing.pool import Limits, Published, ReplicaPool
 from serve_app.config import ModelConfig
+from serve_app.ingress.body import Bodies
 from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.forward import Forwarder
@@ -45,7 +46,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Docs(catalogue, session),
             Unoffered(),
         ]
-        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, 2**22)
+        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, Bodies(2**22, 2**24))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client

@@ -1,0 +1,100 @@
+"""What sections of the configuration are made of, and the parts of a model's entry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: closed to unknown keys, immutable once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Sampling(Section):
+    """Sampling used when a request does not say otherwise."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Softmax temperature; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling: the smallest set of tokens whose probability reaches this."""
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    """Keep only the k likeliest tokens; -1 or 0 keeps all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Drop tokens less likely than this share of the likeliest one."""
+    repetition_penalty: Positive | None = None
+    """Above 1 discourages tokens that the prompt or the output already holds."""
+
+
+class Memory(Section):
+    """What a model needs of a device's memory, for planning."""
+
+    weights_gib: Positive
+    """Weights as loaded (bf16 unless quantised), GiB."""
+    kv_bytes_per_token: AtLeastOne
+    """KV cache of one token over all attention layers, bytes."""
+    state_bytes_per_sequence: NotNegative = 0
+    """Convolution state of one running sequence as vLLM pages it, bytes."""
+    reserve_gib: Positive = 2.5
+    """Left for CUDA's context, graphs and activations of one replica, GiB."""
+
+
+class Autoscaling(Section):
+    """Bounds and pace of a model's replicas."""
+
+    min_replicas: NotNegative = 1
+    """Never fewer; 0 lets an idle model give its accelerator back."""
+    max_replicas: AtLeastOne
+    """Never more."""
+    initial_replicas: NotNegative | None = None
+    """How many to start with; `min_replicas` unless set."""
+    target_load: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Aimed-at share of `max_running` that is busy."""
+    target_kv_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Aimed-at share of the KV cache in use."""
+    tokens_per_s: Positive | None = None
+    """Output tokens a second one replica is meant to carry, head-room taken off; unless set, tokens do not count."""
+    ttft_target_s: Positive | None = None
+    """Grow while requests wait and the engines' mean time to first token is above this, seconds."""
+    startup_s: Positive | None = None
+    """How long replicas take to start, seconds; with it, what will wait by then asks for replicas too."""
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 5.0
+    """Demand must stay above the present replicas for this long, unless arrivals jump by more than chance or there are
+    more requests than slots."""
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
+    """Demand must stay below the present replicas for this long."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        first = self.initial_replicas
+        if first is not None and not self.min_replicas <= first <= self.max_replicas:
+            raise ValueError(f"initial_replicas ({first}) is outside {self.min_replicas}..{self.max_replicas}")
+        return self
+
+
+class Simulated(Section):
+    """The simulated engine's speed and size (`engine: simulated`)."""
+
+    prefill_tokens_per_s: Positive = 20_000
+    """Prompt tokens processed a second by one replica."""
+    prefill_chunk_tokens: AtLeastOne | None = None
+    """Tokens one step may carry, prompts' included, which then lengthen it, as vLLM's max_num_batched_tokens;
+    without it prefill delays nobody's decoding."""
+    step_base_ms: Positive = 10.0
+    """Time of one decoding step with a single sequence, ms."""
+    step_per_sequence_ms: Annotated[float, Field(ge=0)] = 0.1
+    """Added to a step by each further running sequence, ms."""
+    kv_tokens: AtLeastOne = 100_000
+    """Tokens the KV cache holds; a sequence that does not fit waits."""
+    max_model_len: AtLeastOne = 32_768
+    """Context length, tokens."""
+    startup_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long a replica takes to become ready."""
