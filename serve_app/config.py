@@ -31,6 +31,7 @@ from serve_app.config_parts import (
     Section,
     Simulated,
 )
+from serve_app.origin import Origin
 from serve_app.packing import Packing, PerGpu, choose, share
 
 
@@ -191,6 +192,8 @@ class Ingress(Section):
     written out works with `up` alone, which deploys its digest."""
     max_connections: AtLeastOne = 65_536
     """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
+    cors: tuple[Origin, ...] = ()
+    """Origins of pages whose scripts may call, such as `https://app.example.com`; `*` is any. None unless listed."""
     max_body_mib: Positive = 32.0
     """Larger request bodies are refused with 413."""
     max_buffered_mib: Positive = 512.0

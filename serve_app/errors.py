@@ -1,34 +1,24 @@
-"""OpenAI's error schema, as bytes ready to send.
+"""The one way to answer an error: OpenAI's schema, or Anthropic's on the routes that are theirs.
 
 https://platform.openai.com/docs/guides/error-codes
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from starlette.responses import Response
 from starlette.types import Send
 
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    408: "invalid_request_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    429: "rate_limit_error",
-    431: "invalid_request_error",
-    499: "client_closed_request",
-    502: "upstream_error",
-    503: "service_unavailable_error",
-}
+from serve_app.dialects import dialect, to_json
+
+MOST_CHARACTERS = 2000
+"""Of a message; what a client sent may be quoted in it."""
 
 
 @dataclass
 class ApiError(Exception):
-    """An answer to a client in OpenAI's error schema."""
+    """An answer to a client. `path` below is the request's, which decides the schema."""
 
     status: int
     """HTTP status."""
@@ -41,25 +31,44 @@ class ApiError(Exception):
     retry_after_s: int | None = None
     """Sent as Retry-After."""
 
+    def __post_init__(self) -> None:
+        self.message = shortened(self.message, MOST_CHARACTERS)
+        self.param = self.param and shortened(self.param, MOST_CHARACTERS // 10)
+
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"
 
     @property
     def body(self) -> bytes:
-        """`{"error": {...}}` as JSON."""
-        kind = _TYPES.get(self.status, "api_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
+        """`{"error": {...}}` as JSON, OpenAI's schema."""
+        return self.rendered("")
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Response headers in ASGI's form."""
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(self.body)).encode())]
+    def rendered(self, path: str) -> bytes:
+        """As the JSON of an answer."""
+        return to_json(dialect(path).error(self.status, self.message, self.param, self.code))
+
+    def event(self, path: str) -> bytes:
+        """As a server-sent event, which ends a stream that has begun."""
+        return dialect(path).event(self.status, self.message, self.param, self.code)
+
+    def response(self, path: str = "") -> Response:
+        """As a Starlette response."""
+        response = Response(self.rendered(path), self.status, media_type="application/json")
         if self.retry_after_s is not None:
-            headers.append((b"retry-after", str(self.retry_after_s).encode()))
-        return headers
+            response.headers["retry-after"] = str(self.retry_after_s)
+        return response
 
-    async def answer(self, send: Send, *extra_headers: tuple[bytes, bytes]) -> None:
+    async def answer(self, send: Send, *extra_headers: tuple[bytes, bytes], path: str = "") -> None:
         """Send it as the whole answer of an ASGI application."""
-        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, *extra_headers]})
-        await send({"type": "http.response.body", "body": self.body})
+        response = self.response(path)
+        headers = [*response.raw_headers, *extra_headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+
+def shortened(text: str, most: int) -> str:
+    """Its two ends where it has more characters."""
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"

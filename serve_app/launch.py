@@ -132,7 +132,8 @@ def _run(service: Service, console: Console) -> int:
     )
     _until_ended(service, console)
     print(
-        f"\nThe service ended by itself:\n{service.log.reason()}\n\nThe whole log: {service.log.path}\n",
+        f"\nThe service ended by itself ({service.ending}):\n{service.log.reason(log.ENDING_S)}\n\n"
+        f"The whole log: {service.log.path}\n",
         file=sys.stderr,
     )
     return 1

@@ -1,4 +1,4 @@
-"""A Starlette application whose errors come in OpenAI's schema."""
+"""A Starlette application whose errors come in the schema of their route."""
 
 from __future__ import annotations
 
@@ -24,27 +24,23 @@ def answering(routes: Sequence[Route]) -> Starlette:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path
+    path = request.scope["path"]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        return _response(
-            ApiError(405, f"{request.method} is not allowed on {path}; allowed: {allowed}", code="method_not_allowed")
-        )
+        message = f"{request.method} is not allowed on {path}; allowed: {allowed}"
+        response = ApiError(405, message, code="method_not_allowed").response(path)
+        response.headers["allow"] = allowed
+        return response
     if error.status_code == 404:
-        return _response(ApiError(404, f"there is no {path} here; /docs lists what there is", code="unknown_route"))
-    return _response(ApiError(error.status_code, str(error.detail)))
+        message = f"there is no {path} here; /docs lists what there is"
+        return ApiError(404, message, code="unknown_route").response(path)
+    return ApiError(error.status_code, str(error.detail)).response(path)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return _response(error)
+    return error.response(request.scope["path"])
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    return _response(ApiError(500, "the service failed on this request; its log says why"))
-
-
-def _response(error: ApiError) -> Response:
-    response = Response(error.body, error.status)
-    response.raw_headers = error.headers
-    return response
+    return ApiError(500, "the service failed on this request; its log says why").response(request.scope["path"])

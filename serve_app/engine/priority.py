@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm.v1.engine.async_llm import AsyncLLM
+from serve_app.engine.acceptance import AcceptingLLM
 
 
-class DownwardsLLM(AsyncLLM):
+class DownwardsLLM(AcceptingLLM):
     """Takes a priority above others', a number below 0 in vLLM's order, for theirs.
 
     Whatever route, header or field it came by: all requests come through `add_request` (vLLM 0.32).

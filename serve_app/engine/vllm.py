@@ -1,8 +1,7 @@
 """vLLM's AsyncLLM and its OpenAI application in this process.
 
-With `media`, `scheduler`, `streaming`, `structured` and `tool_calls` the modules that import vLLM. `build_app` and
-`init_app_state` are not a stable interface (they move between versions), and are the only way to vLLM's schema around
-an engine of one's own.
+Only this module and others of this folder import vLLM. `build_app` and `init_app_state` are not a stable interface
+(they move between versions), and are the only way to vLLM's schema around an engine of one's own.
 """
 
 from __future__ import annotations
@@ -55,7 +54,8 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import media, tool_calls
+        from serve_app.engine import faults, media, tool_calls
+        from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
         media.install(MEDIA_CONNECTOR, images)
@@ -78,6 +78,7 @@ class VllmEngine:
             app = build_app(args, tasks, llm.model_config)
             await init_app_state(llm, app.state, args, tasks)
             trials = structured.install(llm, app.state)
+            faults.install(app)
         except BaseException:
             llm.shutdown(timeout=STOP_TIMEOUT_S)
             raise
@@ -85,7 +86,9 @@ class VllmEngine:
         enable_envs_cache()
         app.state.server = _NoServer()
         app.router.default = _no_such_route
-        return cls(llm, app, gauge, trials, __version__)
+        engine = cls(llm, app, gauge, trials, __version__)
+        engine.app = OneSchema(app, engine.failure)
+        return engine
 
     def load(self) -> ReplicaLoad:
         return self._gauge.load

@@ -84,7 +84,7 @@ class _Bounded:
         self.refusal: ApiError | None = None
         """Why the body was not read to its end."""
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
+        if length.isdecimal() and int(length) > most:
             raise self._too_large()
 
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from serve_app.config import ServiceConfig
 from serve_app.ingress.backpressure import bound_queues
 from serve_app.ingress.batches import POOL, BatchApi
 from serve_app.ingress.body import Bodies
+from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.engines import Engines, listen
 from serve_app.ingress.forward import Forwarder
@@ -66,7 +67,7 @@ class IngressReplica:
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
         metrics, catalogue, settings = Metrics(), self._engines.catalogue, self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
-        return IngressApp(
+        app = IngressApp(
             catalogue,
             Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
             Guard(settings.api_keys),
@@ -81,3 +82,4 @@ class IngressReplica:
             ],
             Bodies(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
         )
+        return for_origins(app, self._config.ingress.cors)

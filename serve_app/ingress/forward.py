@@ -79,7 +79,7 @@ class Forwarder:
         try:
             await carry(pool, attempt, key, seen.retried, sequences)
         except BrokenOff as broken:
-            await _break_off(send, seen, str(broken))
+            await _break_off(scope["path"], send, seen, str(broken))
 
     async def _once(
         self, scope: Scope, send: Send, body: Body, replica: Replica, seen: Observation, sequences: int
@@ -108,13 +108,14 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _break_off(send: Send, seen: Observation, reason: str) -> None:
+async def _break_off(path: str, send: Send, seen: Observation, reason: str) -> None:
     """End an answer that cannot be completed so that the client sees it is not complete.
 
-    An event stream ends with an error event and without [DONE]; anything else by breaking the connection.
+    An event stream ends with its route's error event and without [DONE]; anything else by breaking the connection.
     """
     seen.broke_off()
     if not seen.event_stream:
         raise ConnectionError(reason)
     error = ApiError(502, "the replica serving this stream failed; send the request again", code="replica_failed")
-    await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n", "more_body": False})
+    # It may have been cut off inside an event.
+    await send({"type": "http.response.body", "body": b"\n\n" + error.event(path), "more_body": False})

@@ -64,7 +64,8 @@ class IngressApp:
         path = scope["path"]
         plain = path.rstrip("/")
         try:
-            if plain not in OPEN_ROUTES:
+            # A browser's preflight has no key; without `ingress.cors` it is a method that no route has.
+            if plain not in OPEN_ROUTES and scope["method"] != "OPTIONS":
                 self._guard.check(scope)
             if scope["method"] == "POST" and path in MODEL_ROUTES:
                 await self._to_model(scope, receive, send)
@@ -73,7 +74,7 @@ class IngressApp:
             else:
                 await self._pages(scope, receive, send)
         except ApiError as error:
-            await error.answer(send)
+            await error.answer(send, path=scope["path"])
 
     def _is_route(self, scope: Scope) -> bool:
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)

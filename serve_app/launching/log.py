@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from pathlib import Path
 KEPT_LINES = 2000
 REPEAT_AFTER_S = 60.0
 REASON_LINES = 12
+ENDING_S = 90.0
+"""What ends a running service is written within this long before: Ray's processes wait 60 s for a GCS that is lost."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SOURCE = re.compile(r"^(?:\([^()]*\bpid=\d+[^()]*\) ?|\(raylet\) )+")
@@ -25,6 +28,8 @@ _EXCEPTION = re.compile(
 _FAILED = re.compile(
     r"Failed to update the deployments|Deploying app .* failed with exception|failed to start deployment actors"
 )
+_NATIVE = re.compile(r"^\[\d{4}-\d\d-\d\d [\d:,.]+ [ECF] \d+ \d+\](?: \(\w+\))? [\w./]+:\d+: +(?P<rest>.*)$")
+"""An error of Ray's C++ core, which ends the process without an exception."""
 _WAITING = re.compile(r"taken more than \d+s to (?:be scheduled|initialize)")
 
 
@@ -34,6 +39,7 @@ class ServiceLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recent: deque[str] = deque(maxlen=KEPT_LINES)
+        self._read_at: deque[float] = deque(maxlen=KEPT_LINES)
         self.failed = False
         """Serve gave up on a deployment."""
         self._read_to = 0
@@ -49,6 +55,7 @@ class ServiceLog:
         *complete, self._rest = data.split(b"\n")
         lines = [plain(line.decode(errors="replace")) for line in complete]
         self.recent.extend(lines)
+        self._read_at.extend([time.monotonic()] * len(lines))
         self.failed = self.failed or any(_FAILED.search(line) for line in lines)
         return lines
 
@@ -62,17 +69,20 @@ class ServiceLog:
                 news.append(text)
         return news
 
-    def reason(self) -> str:
-        """The last exception in the log, with the lines its message runs on to."""
-        return reason(list(self.recent))
+    def reason(self, within_s: float = math.inf) -> str:
+        """The last error in what was read of the log in the last `within_s` seconds, with the lines it runs on to."""
+        oldest = time.monotonic() - within_s
+        return reason([line for line, at in zip(self.recent, self._read_at, strict=True) if at >= oldest])
 
 
 def reason(lines: list[str]) -> str:
-    """The last exception in lines of a log, with those its message runs on to."""
+    """The last exception, or error of Ray's core, in lines of a log, with those it runs on to; else their end."""
     for start in range(len(lines) - 1, -1, -1):
+        if native := _NATIVE.match(lines[start]):
+            return native["rest"]
         if _EXCEPTION.match(_text(lines[start])):
             return "\n".join(_message(lines[start:]))
-    return "\n".join(lines[-REASON_LINES:])
+    return "\n".join(lines[-REASON_LINES:]) or "its log says nothing of it"
 
 
 def plain(line: str) -> str:

@@ -68,6 +68,14 @@ class Service:
         """Whether `serve run` is gone."""
         return self._child is not None and self._child.poll() is not None
 
+    @property
+    def ending(self) -> str:
+        """How `serve run` ended."""
+        status = self._child.poll() if self._child is not None else None
+        if status is None or status >= 0:
+            return f"exit status {status}"
+        return f"by signal {signal.Signals(-status).name}"
+
     def readiness(self) -> Readiness | None:
         """What /ready says; None while nobody answers."""
         try:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+import json
+import re
 import socket
 import struct
 import zlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import anthropic
 import httpx
+import openai
 import pytest
 from PIL import Image
 
@@ -61,6 +66,96 @@ def test_what_is_not_a_json_object(http: httpx.Client, body: bytes) -> None:
 )
 def test_wrong_fields(http: httpx.Client, fields: dict) -> None:
     error_of(http.post(CHAT, json={"model": TEXT, **fields}), 400)
+
+
+ASKED = {
+    CHAT: {"messages": HI, "max_tokens": 2},
+    "/v1/completions": {"prompt": "Hello", "max_tokens": 2},
+    "/v1/responses": {"input": "Hello", "max_output_tokens": 2},
+    "/v1/messages": {"messages": HI, "max_tokens": 2},
+}
+WRONG = {
+    "top_k": ["18446744073709551616", "9223372036854775808", '"x"', "[]"],
+    "structured_outputs": ["5", '"x"', "[1]", "false", '{"regex": "("}'],
+    "stop": ['"\\ud800"', "5", '{"a": 1}'],
+    "stop_token_ids": ["[18446744073709551616]", '["\\ud800"]'],
+    "logit_bias": ['{"99999999999999999999": 1}', '{"a": 1}', "[1]"],
+    "kv_transfer_params": ['{"\\ud800": 1}'],
+    "vllm_xargs": ['{"\\ud800": 1}', "5"],
+    "temperature": ["1e400", '"warm"', "[]"],
+    "messages": ["false", "5", '[{"role": "user"}, 5]', '[{"role": "assistant", "tool_calls": [{}]}]'],
+    "tools": ["5", '[{"type": "function"}]'],
+    "seed": ["1e400", "18446744073709551616"],
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_no_value_of_any_field_is_the_services_fault(http: httpx.Client, path: str) -> None:
+    """Streamed and not: an answer, or what was wrong in the route's schema, without vLLM's and Python's words."""
+    for (field, values), stream in itertools.product(WRONG.items(), ("true", "false")):
+        for value in values:
+            asked = {name: json.dumps(one) for name, one in ASKED[path].items()}
+            fields = {"model": f'"{TEXT}"', **asked, field: value, "stream": stream}
+            body = "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
+            answer = http.post(path, content=body.encode(), headers={"content-type": "application/json"})
+            assert answer.status_code in (200, 400), (field, value, stream, answer.text)
+            if answer.status_code == 400:
+                assert_told(answer, path)
+            else:
+                # A stream of /v1/responses has begun when its parameters reach the engine.
+                assert '"error": {' not in answer.text or path == "/v1/responses", (field, value, answer.text)
+
+
+def assert_told(answer: httpx.Response, path: str) -> None:
+    told = answer.json()
+    if path == "/v1/messages":
+        assert told.keys() == {"type", "error", "request_id"} and told["type"] == "error"
+        assert told["error"].keys() == {"type", "message"} and told["error"]["type"] == "invalid_request_error"
+    else:
+        error = error_of(answer, 400)
+        assert error["type"] == "invalid_request_error" and isinstance(error["code"], (str, type(None)))
+    message = told["error"]["message"]
+    assert message and len(message) <= 2000 and not re.search(r"--[a-z]|VLLM_|object has no|pydantic", message), message
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("bad", [b'"\xff"', b"9" * 5000, b"[" * 100_000], ids=["utf-8", "digits", "depth"])
+def test_bodies_that_cannot_be_read(http: httpx.Client, path: str, bad: bytes) -> None:
+    body = b'{"model": "' + TEXT.encode() + b'", "user": ' + bad + b"}"
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert_told(answer, path)
+
+
+def test_openais_client_raises_what_it_names(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.chat.completions.create(model=TEXT, messages=[{"role": "user", "content": "word " * 20_000}])
+    assert raised.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError):
+        list(client.chat.completions.create(model=TEXT, messages=HI, stream=True, extra_body={"top_k": 2**64}))
+    with pytest.raises(openai.APIError, match="stop_token_ids"):
+        list(client.responses.create(model=TEXT, input="a", stream=True, extra_body={"stop_token_ids": [2**64]}))
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(model="nope", input="a")
+
+
+def test_anthropics_client_raises_what_it_names(service: Service) -> None:
+    with anthropic.Anthropic(base_url=service.url, api_key="none", max_retries=0) as client:
+        asked = {"model": TEXT, "max_tokens": 4, "messages": HI}
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.create(**asked | {"model": "nope"})
+        for wrong in (
+            {"max_tokens": 5000},
+            {"messages": []},
+            {"messages": [{"role": "user", "content": "a " * 9000}]},
+        ):
+            for stream in (False, True):
+                with pytest.raises(anthropic.BadRequestError) as raised:
+                    list(client.messages.create(**asked | wrong, stream=stream))
+                assert raised.value.body["error"]["type"] == "invalid_request_error"
+        tool = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
+        answer = client.messages.create(**asked, tools=[tool], tool_choice={"type": "none"})
+        assert answer.content[0].type == "text" and answer.stop_reason in ("end_turn", "max_tokens")
 
 
 def test_an_unknown_model_lists_the_models(http: httpx.Client) -> None:

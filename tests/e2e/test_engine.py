@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -36,6 +37,16 @@ applications:
           engine_args: {runner: pooling, convert: embed, max_model_len: 1024}
       ingress: {cpus: 0.1}
 """
+
+
+HI = [{"role": "user", "content": "Hello"}]
+OURS = b"the replica serving this stream failed; send the request again"
+WHOLE = {
+    "/v1/completions": b"[DONE]",
+    "/v1/chat/completions": b"[DONE]",
+    "/v1/responses": b"response.completed",
+    "/v1/messages": b"message_stop",
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +126,16 @@ def test_embeddings(own_service: Service) -> None:
 async def test_an_engine_that_is_killed(own_service: Service) -> None:
     async with httpx.AsyncClient(base_url=own_service.url, timeout=120) as http:
         body = {"model": TEXT, "prompt": "a", "max_tokens": 1900, "ignore_eos": True}
+        prompts = {
+            "/v1/completions": body,
+            "/v1/chat/completions": {**body, "messages": HI},
+            "/v1/responses": {**body, "input": "a", "max_output_tokens": 1900},
+            "/v1/messages": {**body, "messages": HI},
+        }
 
-        async def stream(begun: asyncio.Event) -> bytes:
+        async def stream(path: str, begun: asyncio.Event) -> bytes:
             received = b""
-            async with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+            async with http.stream("POST", path, json={**prompts[path], "stream": True}) as response:
                 async for chunk in response.aiter_raw():
                     received += chunk
                     begun.set()
@@ -130,16 +147,24 @@ async def test_an_engine_that_is_killed(own_service: Service) -> None:
             processes = family(own_service)
             engines = text_engines(processes)
             assert len(engines) == 2
-            begun = [asyncio.Event() for _ in range(4)]
-            streams = [asyncio.create_task(stream(event)) for event in begun]
+            begun = [asyncio.Event() for _ in range(8)]
+            paths = [*prompts, *prompts]
+            streams = [asyncio.create_task(stream(*one)) for one in zip(paths, begun, strict=True)]
             plain = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(4)]
             await asyncio.gather(*(event.wait() for event in begun))
             os.kill(killed := engines[0], signal.SIGKILL)
             ends = [await one for one in streams]
             assert {answer.status_code for answer in await asyncio.gather(*plain)} == {200}
-            broken = [end for end in ends if b'"error"' in end]
-            assert 0 < len(broken) < 4
-            assert all(b'"finish_reason":"length"' in end for end in ends if end not in broken)
+            broken = [(path, end) for path, end in zip(paths, ends, strict=True) if OURS in end]
+            assert 0 < len(broken) < 8
+            for path, end in zip(paths, ends, strict=True):
+                if (path, end) not in broken:
+                    assert WHOLE[path] in end
+                    continue
+                assert not any(word in end for word in (b"EngineCore", b"stack trace", b"[DONE]", b"message_stop"))
+                name, data = end.split(b"\n\n")[-2].split(b"data: ")
+                assert name == (b"event: error\n" if path in ("/v1/messages", "/v1/responses") else b"")
+                assert json.loads(data)["error"]["message"].encode() == OURS
             while killed in processes.members() or not await _both_ready(http):
                 assert (await http.post("/v1/completions", json={**body, "max_tokens": 2})).status_code == 200
                 await asyncio.sleep(1)

@@ -69,6 +69,32 @@ def test_without_an_exception_the_reason_is_how_the_log_ends(tmp_path: Path) -> 
     assert log.reason() == "one\ntwo"
 
 
+LOST_GCS = (
+    "[2026-01-01 03:53:32,890 E 17321 17954] rpc_client.h:204: Failed to connect to GCS within 60 seconds. "
+    "GCS may have been killed."
+)
+
+
+def test_an_error_of_rays_core_is_a_reason(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", [*FAILED_REPLICA, LOST_GCS])
+    log.news()
+    assert log.reason() == "Failed to connect to GCS within 60 seconds. GCS may have been killed."
+
+
+def test_an_old_exception_is_not_why_the_service_ends_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    log = written(tmp_path / "log", FAILED_REPLICA)
+    log.news()
+    clock[0] += 3600
+    assert log.reason(90) == "its log says nothing of it"
+    with log.path.open("a") as file:
+        file.write("INFO 2026-01-01 02:51:53,000 controller 27626 -- something else\n")
+    log.news()
+    assert log.reason(90).endswith("something else") and "ConfigError" not in log.reason(90)
+    assert "ConfigError" in log.reason()
+
+
 @pytest.mark.parametrize(
     "line",
     [

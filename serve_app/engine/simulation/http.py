@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -18,6 +17,7 @@ from serve_app.engine.simulation import answer, events, render, requests
 from serve_app.engine.simulation.batch import QueueFull
 from serve_app.engine.simulation.driver import Driver, Generation
 from serve_app.errors import ApiError
+from serve_app.pages import answering
 
 
 def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) -> Starlette:
@@ -27,8 +27,8 @@ def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) 
     def post(path: str, endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> Route:
         return Route(path, routes.unless_refusing(endpoint), methods=["POST"])
 
-    return Starlette(
-        routes=[
+    return answering(
+        [
             post("/v1/chat/completions", routes.generate("chat", render.Chat)),
             post("/v1/chat/completions/batch", routes.generate("chat batch", render.Chat)),
             post("/v1/completions", routes.generate("completion", render.Completion)),
@@ -44,8 +44,7 @@ def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) 
             Route("/version", routes.version),
             Route("/metrics", routes.metrics),
             Route("/simulate/fail", routes.fail, methods=["POST"]),
-        ],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error},
+        ]
     )
 
 
@@ -199,19 +198,3 @@ class Routes:
                 "Please try again later or on a different instance.",
                 code="queue_full",
             ) from None
-
-
-def _answer(error: ApiError) -> Response:
-    response = Response(error.body, error.status)
-    response.raw_headers = error.headers
-    return response
-
-
-async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return _answer(error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _answer(ApiError(error.status_code, str(error.detail)))

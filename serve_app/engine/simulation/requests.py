@@ -59,7 +59,9 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The body as an object, or 400."""
     try:
         data = json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply", code="invalid_json") from None
+    except ValueError as error:
         raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(data, dict):
         raise ApiError(400, "the body is not a JSON object", code="invalid_json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import aiohttp
 import httpx
@@ -39,12 +40,17 @@ async def content(request: Request) -> Response:
     return StreamingResponse((bytes([number]) * 2**16 for number in range(32)), headers={"x-mine": "1"})
 
 
+async def named(request: Request) -> Response:
+    return JSONResponse({"id": request.path_params["id"], "query": str(request.query_params)})
+
+
 @pytest.fixture
 async def pool() -> AsyncIterator[ReplicaPool]:
     app = answering(
         [
             Route("/v1/files", digest, methods=["GET", "POST"]),
             Route("/v1/files/{id}/content", content),
+            Route("/v1/files/{id}", named),
             Route("/metrics", lambda request: Response("own page")),
         ]
     )
@@ -105,6 +111,12 @@ async def test_errors_of_the_deployment_reach_the_client(http: httpx.AsyncClient
     for path, code in (("/v1/files/none/content", "file_not_found"), ("/v1/batches/x/y", "unknown_route")):
         answer = await http.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, code)
+
+
+@pytest.mark.parametrize("id", ["a b", "a?limit=1", "a#b", "%2e%2e", "é", "a%2fb"])
+async def test_an_id_arrives_as_it_was(http: httpx.AsyncClient, id: str) -> None:
+    answer = await http.get(f"/v1/files/{quote(id, safe='')}")
+    assert answer.json() == {"id": id, "query": ""}
 
 
 async def test_what_is_too_large_is_413_with_and_without_a_length(http: httpx.AsyncClient, pool: ReplicaPool) -> None:

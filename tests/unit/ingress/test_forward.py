@@ -147,6 +147,13 @@ async def test_a_broken_stream_ends_with_an_error_event(forward: Callable, repli
     assert body(sent).startswith(b"data: 1") and b'"error"' in body(sent) and b"[DONE]" not in body(sent)
 
 
+async def test_a_stream_broken_inside_an_event_still_ends_with_one_of_its_own(
+    forward: Callable, replicas: Replicas
+) -> None:
+    sent, _ = await forward(await replicas.add("a", STREAM + b'9\r\ndata: {"a\r\n'))
+    assert body(sent).split(b"\n\n")[-2].startswith(b'data: {"error"')
+
+
 async def test_a_client_that_cannot_be_written_to_is_not_held_against_the_replica(replicas: Replicas) -> None:
     pool = ReplicaPool("m", Limits(8, 1, 0.2))
     pool.update([await replicas.add("a", OK)])

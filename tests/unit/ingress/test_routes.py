@@ -90,7 +90,6 @@ async def test_ready_counts_each_model(http: httpx.AsyncClient) -> None:
         ("DELETE", "/v1/responses/resp_1", 501, "not_offered"),
         ("POST", "/v1/responses/resp_1/cancel", 501, "not_offered"),
         ("POST", "/v1/chat/completions/render", 501, "not_offered"),
-        ("GET", "/v1/messages/count_tokens", 405, "method_not_allowed"),
         ("BREW", "/v1/models", 405, "method_not_allowed"),
         ("BREW", "/nothing", 404, "unknown_route"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
@@ -133,7 +132,7 @@ async def test_a_redirect_asks_for_the_key_that_its_route_does(http: httpx.Async
 @pytest.mark.parametrize("route", MODEL_ROUTES)
 async def test_every_route_of_a_model_goes_to_its_replicas(http: httpx.AsyncClient, route: str) -> None:
     error = (await http.post(route, json={"model": "down"})).json()
-    assert "down" in str(error) and "not_ready" in str(error)
+    assert "no replica of 'down' is ready" in error["error"]["message"]
 
 
 async def test_a_path_in_other_letters_is_the_same_route(http: httpx.AsyncClient) -> None:
@@ -155,6 +154,33 @@ async def test_a_name_in_an_error_is_short(http: httpx.AsyncClient, name: str) -
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (404, "model_not_found") and len(error["message"]) < 1000
     assert ("Did you mean" in error["message"]) == (name == "owner/u")
+
+
+async def test_options_needs_no_key_and_is_no_method_of_any_route(http: httpx.AsyncClient) -> None:
+    del http.headers["authorization"]
+    for path in ("/v1/chat/completions", "/v1/models"):
+        answer = await http.options(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"]
+
+
+async def test_errors_on_anthropics_route_are_in_its_schema(http: httpx.AsyncClient) -> None:
+    headers = {"content-type": "application/json"}
+    asked = {
+        401: http.post("/v1/messages", json={}, headers={"authorization": ""}),
+        405: http.get("/v1/messages/count_tokens"),
+        413: http.post("/v1/messages", content=b" " * (2**22 + 1), headers=headers),
+        415: http.post("/v1/messages", content=b"{}"),
+        400: http.post("/v1/messages", content=b"{", headers=headers),
+        404: http.post("/v1/messages", json={"model": "nope"}),
+        503: http.post("/v1/messages", json={"model": "down", "messages": []}),
+    }
+    for status, pending in asked.items():
+        answer = await pending
+        assert answer.status_code == status
+        told = answer.json()
+        assert told.keys() == {"type", "error", "request_id"} and told["type"] == "error"
+        assert told["error"].keys() == {"type", "message"} and told["error"]["message"]
 
 
 async def test_a_model_without_replicas_is_503_and_counted(http: httpx.AsyncClient) -> None:
