@@ -56,6 +56,4 @@ async def _refused(request: Request, error: Exception) -> Response:
         refusal = ApiError(503, told(error), code="batch_storage_failed", retry_after_s=RETRY_S)
     else:
         refusal = ApiError(507, "the disk of the Batch API is full: delete files", code="disk_full")
-    response = Response(refusal.body, refusal.status)
-    response.raw_headers = refusal.headers
-    return response
+    return refusal.response(request.scope["path"])
