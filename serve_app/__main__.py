@@ -1,14 +1,15 @@
-"""`python -m serve_app check|up CONFIG ...`"""
+"""`python -m serve_app check|up|down ...`"""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-USAGE = """usage: python -m serve_app COMMAND CONFIG ...
+USAGE = """usage: python -m serve_app COMMAND ...
 
   check CONFIG   is the configuration right, and what would run where?
   up CONFIG      start the service on this machine and show how it comes up
+  down           end a service that `up` started on this machine
 
 Each command tells more with --help."""
 
@@ -25,6 +26,10 @@ def main(argv: list[str]) -> int:
         from serve_app import launch
 
         return launch.main(rest)
+    if command == "down":
+        from serve_app import down
+
+        return down.main(rest)
     if command in ("-h", "--help"):
         print(USAGE)
         return 0

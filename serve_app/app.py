@@ -1,16 +1,14 @@
 """The composition root: a configuration in, a Ray Serve application out."""
 
-import re
-
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
+from serve_app import names
 from serve_app.batch.deployment import BatchReplica
 from serve_app.config import Images, ModelConfig, ServiceConfig
 from serve_app.config_errors import ConfigError, Problem
 from serve_app.engine.deployment import EngineReplica
-from serve_app.ingress.batches import POOL
 from serve_app.ingress.deployment import IngressReplica
 from serve_app.keys import WrittenOut
 from serve_app.replica import LOOK_BACK_S, REPORT_PERIOD_S
@@ -45,7 +43,7 @@ def engine(model: ModelConfig, images: Images) -> serve.Application:
     """One model's replicas."""
     deployment = serve.deployment(
         EngineReplica,
-        name=re.sub(r"[^\w.-]+", "--", model.id),
+        name=names.deployment(model.id),
         ray_actor_options={"num_cpus": model.cpus, "num_gpus": model.gpu_share},
         max_ongoing_requests=NO_LIMIT,
         health_check_period_s=HEALTH_PERIOD_S,
@@ -99,13 +97,13 @@ def batch(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve
         return None
     deployment = serve.deployment(
         BatchReplica,
-        name="batch-api",
+        name=names.BATCH,
         ray_actor_options={"num_cpus": config.batch.cpus},
         max_ongoing_requests=NO_LIMIT,
         health_check_period_s=HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=SHUTDOWN_MARGIN_S,
         graceful_shutdown_wait_loop_s=0.5,
-        request_router_config=announced(POOL),
+        request_router_config=announced(names.BATCH_POOL),
     )
     return deployment.bind(config, engines)
 
@@ -116,7 +114,7 @@ def ingress(
     """The public face."""
     deployment = serve.deployment(
         serve.ingress()(IngressReplica),
-        name="ingress",
+        name=names.INGRESS,
         num_replicas=config.ingress.replicas,
         max_ongoing_requests=NO_LIMIT,
         # It carries the streams of every model: Serve's own 20 s would cut those that a redeploy finds open.

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from serve_app import foreign, keys, open_files, plan
+from serve_app import here as this_machine
 from serve_app.config import Autoscaling, ConfigError, ServiceConfig
 from serve_app.config_file import Application, ConfigFile, load
 from serve_app.packing import ASSUMED_GPU_GIB, GIB
@@ -54,9 +55,12 @@ def main(argv: list[str]) -> int:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="the plan as JSON")
     output.add_argument("--full", action="store_true", help="the configuration with every default filled in, as YAML")
+    parser.add_argument("--elsewhere", action="store_true", help="it is for other machines: leave this one's files out")
     args = parser.parse_args(argv)
     try:
         file = load(args.config)
+        if not args.elsewhere:
+            here(file)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -69,7 +73,15 @@ def main(argv: list[str]) -> int:
 
 def check_file(path: str | Path) -> str:
     """The report on a right configuration; raises ConfigError on a wrong one."""
-    return report(load(path), None)
+    file = load(path)
+    here(file)
+    return report(file, None)
+
+
+def here(file: ConfigFile, starting: bool = False) -> None:
+    """Raises ConfigError for what is not on this machine; what a RayService names is never here."""
+    if not file.manifest and (found := this_machine.problems(file, starting)):
+        raise ConfigError(found, file.path)
 
 
 def report(file: ConfigFile, gpu_memory_gib: float | None) -> str:
@@ -135,11 +147,8 @@ def _about_keys(config: ServiceConfig) -> list[str]:
         place = f"ingress.api_keys[{index}]"
         if isinstance(entry, keys.WrittenOut):
             found.append(f"{place} is written out: `up` deploys its digest, but other ways Ray logs it; write {entry}")
-        else:
-            try:
-                keys.digests(entry)
-            except ValueError as error:
-                found.append(f"{place}: {error} here; the service does not start where that is so")
+        elif not this_machine.is_here(entry):
+            found.append(f"{place}: there is no {entry} on this machine, and the service does not start without it")
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -19,8 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from serve_app import catalog, engine_args, keys
-from serve_app.config_errors import FOREIGN_KEYS, ConfigError, Path, explain
+from serve_app import catalog, engine_args
+from serve_app.config_errors import FOREIGN_KEYS, ConfigError, Path, explain, spell
 from serve_app.config_parts import (
     AtLeastOne,
     Autoscaling,
@@ -31,6 +30,9 @@ from serve_app.config_parts import (
     Section,
     Simulated,
 )
+from serve_app.engine_args import ReasoningParser, ToolParser
+from serve_app.keys import ApiKey
+from serve_app.names import Id, Name, distinct
 from serve_app.origin import Origin
 from serve_app.packing import Packing, PerGpu, choose, share
 
@@ -38,11 +40,11 @@ from serve_app.packing import Packing, PerGpu, choose, share
 class ModelConfig(Section):
     """One model behind the endpoint."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Id
     """The name clients use, and by default the Hugging Face repository or local path of the weights."""
     source: str | None = None
     """Weights, where they are not `id`: a repository, a path, or `package:PATH` inside serve_app."""
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Name, ...] = ()
     """Further names for the same model."""
     kind: Literal["text", "vision", "embedding"] = "text"
     """What the model takes and gives."""
@@ -52,9 +54,9 @@ class ModelConfig(Section):
     """vLLM's AsyncEngineArgs by name, passed on as they are."""
     sampling: Sampling = Sampling()
     """Sampling defaults."""
-    tool_parser: str | None = None
+    tool_parser: ToolParser | None = None
     """vLLM's `--tool-call-parser`; also switches automatic tool choice on."""
-    reasoning_parser: str | None = None
+    reasoning_parser: ReasoningParser | None = None
     """vLLM's `--reasoning-parser`."""
     images_per_prompt: AtLeastOne = 4
     """Images one prompt may hold (vision only)."""
@@ -99,7 +101,7 @@ class ModelConfig(Section):
     @classmethod
     def _vllm_knows_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         if wrong := engine_args.problems(arguments):
-            text = "; ".join(f"{name} {what}" for name, what in wrong.items())
+            text = "; ".join(f"{spell(path)} {what}" for path, what in wrong.items())
             raise PydanticCustomError(FOREIGN_KEYS, "{text}", {"text": text, "keys": wrong})
         return arguments
 
@@ -186,7 +188,7 @@ class Ingress(Section):
     """Ingress processes."""
     cpus: Annotated[float, Field(ge=0)] = 0.5
     """CPU cores Ray reserves for one of them."""
-    api_keys: tuple[Annotated[str, AfterValidator(keys.sealed)], ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     """Keys clients may present as `Authorization: Bearer KEY`; none means open. `sha256:HEX` is the digest of one,
     `env:NAME` a variable of the ingress process, comma-separated, `file:PATH` a file on its node, one a line. A key
     written out works with `up` alone, which deploys its digest."""
@@ -260,12 +262,7 @@ class ServiceConfig(Section):
     @field_validator("models")
     @classmethod
     def _named_once_and_packed(cls, models: tuple[ModelConfig, ...], info: ValidationInfo) -> tuple[ModelConfig, ...]:
-        owner: dict[str, str] = {}
-        for model in models:
-            for name in model.names:
-                if name in owner:
-                    raise ValueError(f"the name {name!r} is used by {owner[name]!r} and again by {model.id!r}")
-                owner[name] = model.id
+        distinct([model.names for model in models])
         return tuple(model.on_gpus_of(info.data.get("gpu_memory_gib")) for model in models)
 
     @property

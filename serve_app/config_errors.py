@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 SECRET = "api_keys"
 """Values beneath this key are not repeated in a message."""
 FOREIGN_KEYS = "foreign_keys"
-"""Type of the error that blames several keys of one mapping: its context has `{key: what is wrong}`."""
+"""Type of the error that blames several keys of one mapping: its context has `{place: what is wrong}`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def explain(error: ValidationError, model: type[BaseModel], at: Path = ()) -> li
             continue
         path = (*at, *detail["loc"])
         if detail["type"] == FOREIGN_KEYS:
-            problems += [Problem((*path, key), text) for key, text in detail["ctx"]["keys"].items()]
+            problems += [Problem((*path, *place), text) for place, text in detail["ctx"]["keys"].items()]
         elif detail["type"] == "extra_forbidden":
             section = _section(model, detail["loc"][:-1])
             problems.append(Problem(path, unknown_key(str(detail["loc"][-1]), section.model_fields if section else ())))

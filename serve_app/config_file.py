@@ -8,19 +8,11 @@ from typing import Any
 
 import yaml
 
-from serve_app import foreign
+from serve_app import serve_keys
 from serve_app.config import ServiceConfig
-from serve_app.config_errors import ConfigError, Path, Problem, unknown_key
+from serve_app.config_errors import ConfigError, Path, Problem, spell
 
 IMPORT_PATH = "serve_app.app:build"
-PROXY_LOCATIONS = ("Disabled", "HeadOnly", "EveryNode")
-SERVE_SECTIONS = {
-    "http_options": "HTTPOptionsSchema",
-    "grpc_options": "gRPCOptionsSchema",
-    "logging_config": "LoggingConfig",
-    "tracing_config": "TracingConfig",
-}
-"""Sections of Ray Serve's configuration and the schema of each."""
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -31,6 +23,8 @@ class Application:
     name: str
     route_prefix: str
     config: ServiceConfig
+    at: Path
+    """Where it lies in the file."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,8 @@ class ConfigFile:
     path: str
     applications: tuple[Application, ...]
     http_options: dict[str, Any]
+    manifest: bool
+    """Whether it is a RayService for Kubernetes."""
 
 
 def load(path: str | pathlib.Path) -> ConfigFile:
@@ -59,8 +55,8 @@ def load(path: str | pathlib.Path) -> ConfigFile:
     elif not problems:
         problems.append(Problem(at, "should be a mapping: a Ray Serve configuration with `applications`"))
     if problems:
-        raise ConfigError(problems, where)
-    return ConfigFile(where, tuple(applications), data.get("http_options") or {})
+        raise ConfigError(dict.fromkeys(problems), where)
+    return ConfigFile(where, tuple(applications), data.get("http_options") or {}, bool(at))
 
 
 def _serve_config(text: str, where: str, problems: list[Problem]) -> tuple[Path, Any]:
@@ -112,40 +108,37 @@ def _twice(node: yaml.Node | None, path: Path) -> list[Path]:
 
 def _applications(data: dict[str, Any], at: Path, problems: list[Problem]) -> list[Application]:
     """This service's applications; what is wrong with them and around them goes to `problems`."""
-    problems += _unknown(data, "ServeDeploySchema", at)
-    for section, schema in SERVE_SECTIONS.items():
-        problems += _unknown(data.get(section), schema, (*at, section))
-    if data.get("proxy_location", "EveryNode") not in PROXY_LOCATIONS:
-        problems.append(Problem((*at, "proxy_location"), f"should be one of {', '.join(PROXY_LOCATIONS)}"))
+    problems += serve_keys.problems(data, at)
     listed = data.get("applications")
     at = (*at, "applications")
     if not isinstance(listed, list):
         problems.append(Problem(at, "is required: a list with this service's application"))
         return []
-    found, ours = [], False
+    found: list[Application] = []
+    ours: int | None = None
     for index, entry in enumerate(listed):
         here = (*at, index)
-        problems += _unknown(entry, "ServeApplicationSchema", here)
         if not isinstance(entry, dict) or entry.get("import_path") != IMPORT_PATH:
             continue
-        ours = True
+        if ours is not None:
+            text = f"is this service again: {spell((*at, ours))} can hold all models"
+            problems.append(Problem((*here, "import_path"), text))
+            continue
+        ours = index
+        prefix = entry.get("route_prefix", "/")
+        if prefix != "/":
+            problems.append(
+                Problem((*here, "route_prefix"), f"should be /, where OpenAI's routes begin, not {prefix!r}")
+            )
         args = entry.get("args")
         try:
             config = ServiceConfig.parse({} if args is None else args, (*here, "args"))
         except ConfigError as error:
             problems += error.problems
         else:
-            found.append(Application(str(entry.get("name", "default")), str(entry.get("route_prefix", "/")), config))
-    if not ours:
+            config, wrong = serve_keys.overridden(entry, config, here)
+            problems += wrong
+            found.append(Application(str(entry.get("name", "default")), str(prefix), config, here))
+    if ours is None:
         problems.append(Problem(at, f"none has `import_path: {IMPORT_PATH}`"))
     return found
-
-
-def _unknown(section: Any, schema: str, at: Path) -> list[Problem]:
-    """Keys Ray Serve would pass over in silence."""
-    known = foreign.serve_keys(schema)
-    if section is None or not known:
-        return []
-    if not isinstance(section, dict):
-        return [Problem(at, "should be a mapping")]
-    return [Problem((*at, str(key)), unknown_key(str(key), known)) for key in section if key not in known]

@@ -13,6 +13,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 DIGEST = "sha256:"
 VARIABLE = "env:"
@@ -57,6 +60,10 @@ def sealed(entry: str) -> str:
                 raise ValueError(f"{scheme} should be followed by {what}")
             return entry
     return WrittenOut(digest_of(entry))
+
+
+ApiKey = Annotated[str, AfterValidator(sealed)]
+"""An entry of `ingress.api_keys`, sealed."""
 
 
 def digests(entry: str) -> list[str]:

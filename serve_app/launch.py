@@ -1,4 +1,4 @@
-"""`python -m serve_app up CONFIG [--port N] [--mps]`: start a service here, show how it comes up, stop it on Ctrl-C."""
+"""`python -m serve_app up CONFIG`: start a service here, show how it comes up, stop it on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from serve_app.launching import log, settings
+from serve_app import down
+from serve_app.launching import launches, log, settings
 from serve_app.launching.mps import Mps
 from serve_app.launching.service import Readiness, Service
+from serve_app.launching.signals import Stop, on_signals, raise_stop
+from serve_app.serve_keys import HIGHEST_PORT
 
 POLL_S = 0.3
 TALLY_S = 5.0
 """How often the processes are counted, so that none is forgotten."""
+TOO_SLOW = "The current node timed out during startup"
+"""Ray gives a node of its own 30 s to start, which no setting changes."""
 MILESTONES = {
     "Started a local Ray instance": "Ray is up",
     "Connected to Ray cluster": "connected to Ray",
     "Started Serve in namespace": "Ray Serve is up",
     "Submitted deploy config": "deploying",
 }
-
-
-class Stop(Exception):
-    """The user asked to stop."""
 
 
 class Console:
@@ -67,14 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C; 0 after a stop that was asked for, 1 when it could not start or ended by itself."""
     parser = argparse.ArgumentParser(prog="python -m serve_app up", description="Start a service on this machine.")
     parser.add_argument("config", type=Path, help="a configuration, such as configs/demo.yaml")
-    parser.add_argument("--port", type=int, help="HTTP port, instead of the configuration's")
+    parser.add_argument("--port", type=_port, help="HTTP port, instead of the configuration's")
     parser.add_argument("--mps", action="store_true", help="let engines packed on a GPU use it at the same moment")
+    parser.add_argument("--replace", action="store_true", help="first end the service that `up` started on this port")
     args = parser.parse_args(argv)
-    _on_signals(_raise_stop)
-    # Not wherever TMPDIR points: HAProxy's sockets lie below it, whose names have 97 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="serve-app-", dir="/tmp"))
+    on_signals(raise_stop)
+    launches.sweep()
+    folder = Path(tempfile.mkdtemp(prefix=launches.PREFIX, dir=launches.ROOT))
     try:
-        service = _prepared(args.config, args.port, args.mps, folder)
+        service = _prepared(args, folder)
     except settings.CannotStart as error:
         shutil.rmtree(folder)
         print(error, file=sys.stderr)
@@ -85,46 +87,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run_and_stop(service, folder)
 
 
-def _prepared(config: Path, port: int | None, mps: bool, folder: Path) -> Service:
-    settings.check(config)
-    wanted = settings.prepare(config, port, folder)
+def _prepared(args: argparse.Namespace, folder: Path) -> Service:
     cluster = settings.chosen_cluster()
-    if cluster is not None and mps:
+    services = settings.check(args.config, elsewhere=cluster is not None)
+    wanted = settings.prepare(args.config, args.port, folder)
+    if cluster is not None and args.mps:
         raise settings.CannotStart("--mps is for a Ray started here: on a cluster, start MPS on each node before Ray")
     if cluster is not None:
         print(
             f"Using the Ray cluster at {cluster}: its applications are replaced, and its own ports and settings hold."
         )
     else:
+        if args.replace and (there := launches.on_port(wanted.port)):
+            print(f"ending {there}", flush=True)
+            down.end(there, now=False, say=_say)
         settings.check_port(wanted)
         if nearby := settings.nearby_cluster():
             print(f"Leaving the Ray cluster at {nearby} alone; RAY_ADDRESS={nearby} would deploy to it.")
-    return Service(wanted, folder, cluster, Mps(folder) if mps else None)
+    return Service(wanted, folder, cluster, services, Mps(folder) if args.mps else None)
 
 
 def _run_and_stop(service: Service, folder: Path) -> int:
     console = Console()
+    status = 1
     try:
-        return _run(service, console)
+        status = _run(service, console)
     except settings.CannotStart as error:
         print(error, file=sys.stderr)
-        return 1
     except Stop:
-        return 0
+        status = 0
     finally:
         _stop(service, console)
-        _tidy(folder, service.log.path)
+        _tidy(folder, service.log.path if status else None)
+    return status
 
 
 def _run(service: Service, console: Console) -> int:
     console.say(f"starting {service.settings.config.name}; log: {service.log.path}")
     service.start()
     state = _until_ready(service, console)
+    if state is None and any(TOO_SLOW in line for line in service.log.recent):
+        console.say("Ray did not start in time: this machine is busy; starting it once more")
+        service.sweep(3.0)
+        service.start()
+        state = _until_ready(service, console)
     if state is None:
-        print(
-            f"\nThe service did not start:\n{service.log.reason()}\n\nThe whole log: {service.log.path}\n",
-            file=sys.stderr,
-        )
+        why = service.log.failures.repeated(service.replicas) or service.log.reason()
+        print(f"\nThe service did not start:\n{why}\n\nThe whole log: {service.log.path}\n", file=sys.stderr)
         return 1
     console.say(f"ready: {service.settings.url}")
     print(
@@ -145,7 +154,7 @@ def _until_ready(service: Service, console: Console) -> Readiness | None:
     while True:
         ended = service.ended
         console.steps(service)
-        if ended or service.log.failed:
+        if ended or service.log.failed or service.log.failures.repeated(service.replicas):
             return None
         if state := service.readiness():
             console.models(state)
@@ -176,17 +185,21 @@ def _stop(service: Service, console: Console) -> None:
     patience_s = 3.0
     try:
         print(flush=True)
-        console.say("stopping; Ctrl-C again to kill")
-        service.stop()
+        console.say("stopping; once more to kill")
+        service.stop(console.say)
     except Stop:
         patience_s = 0.0
-    _on_signals(signal.SIG_IGN)
+    on_signals(signal.SIG_IGN)
     left = service.sweep(patience_s)
     outcome = f"these processes would not end: {left}" if left else "nothing is left running"
     console.say(f"stopped in {time.monotonic() - began:.1f} s; {outcome}")
 
 
-def _tidy(folder: Path, keep: Path) -> None:
+def _tidy(folder: Path, keep: Path | None) -> None:
+    """Remove what is left of a launch, but for the log of one that failed."""
+    if keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -194,16 +207,18 @@ def _tidy(folder: Path, keep: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"should be from 1 to {HIGHEST_PORT}")
+    return port
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def example(url: str, model: str) -> str:
     """A line for the shell that asks `model` something."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "What is this service?"}]})
     return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
-
-
-def _on_signals(action: signal._HANDLER) -> None:
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, action)
-
-
-def _raise_stop(*_: object) -> None:
-    raise Stop

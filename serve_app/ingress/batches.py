@@ -18,10 +18,11 @@ from yarl import URL
 from serve_app.balancing.pool import ReplicaPool
 from serve_app.errors import ApiError
 from serve_app.ingress.forward import DROPPED_RESPONSE_HEADERS
+from serve_app.names import BATCH_POOL
 from serve_app.replica import TOKEN_HEADER
 
-POOL = "/v1/batches"
-"""The name of the batch deployment's pool; no model's id, which a path in /v1 would not load."""
+POOL = BATCH_POOL
+"""The name of the batch deployment's pool; no model may have it."""
 PATHS = ("/v1/files", "/v1/files/{rest:path}", "/v1/batches", "/v1/batches/{rest:path}")
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 KEPT_REQUEST_HEADERS = ("content-type", "accept", "range", "x-request-id")

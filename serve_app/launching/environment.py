@@ -27,6 +27,20 @@ THOUSANDS = range(20_000, 32_000, 1_000)
 """Ports below those Linux gives to outgoing connections, among which Ray's processes take theirs as they start."""
 INGRESS_PORTS, SERVE_PORTS, OTHER_PORTS = range(500), range(500, 750), range(750, 1_000)
 """Of each thousand, what is for ingress replicas, for the rest of Ray Serve, for `free_ports`."""
+PATIENCE = {
+    # HAProxy's manager has this long to start HAProxy, and Serve's controller waits this long for it.
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    # Ray's own processes, while they start, and its node, when it does not answer.
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_worker_register_timeout_seconds": "180",
+    "RAY_health_check_initial_delay_ms": "30000",
+    "RAY_health_check_timeout_ms": "30000",
+    "RAY_health_check_failure_threshold": "10",
+}
+"""A busy machine starts slowly; with Ray's own values it then kills what was about to be ready."""
 
 
 def environment(launch_id: str, folder: Path, services: Sequence[ServiceConfig] = ()) -> dict[str, str]:
@@ -39,6 +53,9 @@ def environment(launch_id: str, folder: Path, services: Sequence[ServiceConfig] 
         **_ray(fallback),
         **_haproxy(folder, metrics, stats),
         **asked(services),
+        **PATIENCE,
+        # Its sockets and logs, which its own default leaves in /tmp/ray for everybody to read.
+        "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 KEPT_LINES = 2000
@@ -25,6 +25,9 @@ _EXCEPTION = re.compile(
     r"^(?!ray\.exceptions\.RayTaskError|IntentionalSystemExit)"
     r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: (?!Traceback)"
 )
+_REPLICA_FAILED = re.compile(r"Exception (?:in|when allocating) Replica\(id='\w+', deployment='([^']+)'")
+_VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
+"""Of an error's text, what differs from one replica to the next."""
 _FAILED = re.compile(
     r"Failed to update the deployments|Deploying app .* failed with exception|failed to start deployment actors"
 )
@@ -42,6 +45,7 @@ class ServiceLog:
         self._read_at: deque[float] = deque(maxlen=KEPT_LINES)
         self.failed = False
         """Serve gave up on a deployment."""
+        self.failures = Failures()
         self._read_to = 0
         self._rest = b""
         self._told: dict[str, float] = {}
@@ -57,6 +61,7 @@ class ServiceLog:
         self.recent.extend(lines)
         self._read_at.extend([time.monotonic()] * len(lines))
         self.failed = self.failed or any(_FAILED.search(line) for line in lines)
+        self.failures.read(lines)
         return lines
 
     def fresh(self, texts: Iterable[str]) -> list[str]:
@@ -73,6 +78,42 @@ class ServiceLog:
         """The last error in what was read of the log in the last `within_s` seconds, with the lines it runs on to."""
         oldest = time.monotonic() - within_s
         return reason([line for line, at in zip(self.recent, self._read_at, strict=True) if at >= oldest])
+
+
+class Failures:
+    """Replicas that failed their start, and with which errors."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._texts: dict[tuple[str, str], str] = {}
+        self._deployment = ""
+        self._lines: list[str] = []
+
+    def read(self, lines: list[str]) -> None:
+        """New lines of the log. An error is complete when the next begins, or when nothing more came."""
+        for line in lines:
+            if failed := _REPLICA_FAILED.search(line):
+                self._complete()
+                self._deployment = failed[1]
+            if self._deployment:
+                self._lines.append(line)
+        if not lines or len(self._lines) > KEPT_LINES:
+            self._complete()
+
+    def repeated(self, replicas: Mapping[str, int]) -> str | None:
+        """An error with which a deployment has failed more often than it is to have replicas: one failed twice."""
+        for (deployment, error), count in self._seen.items():
+            if count > replicas.get(deployment, 1):
+                return f"{deployment} failed its start {count} times with\n{self._texts[deployment, error]}"
+        return None
+
+    def _complete(self) -> None:
+        if self._lines:
+            text = reason(self._lines)
+            key = self._deployment, _VARYING.sub("", text)
+            self._seen[key] += 1
+            self._texts[key] = text
+        self._deployment, self._lines = "", []
 
 
 def reason(lines: list[str]) -> str:

@@ -22,6 +22,17 @@ class Process(NamedTuple):
     """Clock ticks since boot: with the id, it names a process for good."""
 
 
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the process that had this id, and began then, still runs."""
+    return (one := _process(pid)) is not None and one.started == started
+
+
+def identity(pid: int) -> tuple[int, int]:
+    """A process's id, and when it began; 0 where it has ended."""
+    one = _process(pid)
+    return pid, one.started if one else 0
+
+
 class Family:
     """The processes that carry the launch's mark, their descendants, and those known to have been either.
 
@@ -68,11 +79,14 @@ class Family:
 
 def _table() -> dict[int, Process]:
     """All processes but this one and the dead."""
-    table = {}
-    for entry in PROC.iterdir() if PROC.exists() else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                state, parent, *rest = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if state not in "ZX":
-                    table[int(entry.name)] = Process(int(parent), int(rest[17]))
-    return table
+    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.exists() else []
+    return {pid: one for pid in pids if pid != os.getpid() and (one := _process(pid))}
+
+
+def _process(pid: int) -> Process | None:
+    """None for one that has ended, waited for or not."""
+    try:
+        state, parent, *rest = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in "ZX" else Process(int(parent), int(rest[17]))

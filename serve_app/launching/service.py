@@ -8,22 +8,28 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve_app.config_file import load
+from serve_app import plan
+from serve_app.config import ServiceConfig
+from serve_app.launching.drain import drain
 from serve_app.launching.environment import environment
+from serve_app.launching.launches import Launch
 from serve_app.launching.log import ServiceLog
 from serve_app.launching.mps import Mps
-from serve_app.launching.processes import Family
+from serve_app.launching.processes import Family, identity, is_alive
 from serve_app.launching.settings import Settings
+from serve_app.names import deployment
 
 STOP_TIMEOUT_S = 40.0
-"""Serve lets open responses end; with none open it takes about 8 s."""
+"""For Serve and Ray to shut down; about 8 s with nothing open."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +40,70 @@ class Readiness:
     models: dict[str, dict[str, int]]
 
 
+class Running:
+    """The processes of a launch, whoever started them."""
+
+    def __init__(self, family: Family, child: tuple[int, int] | None, drain_s: float) -> None:
+        self._family = family
+        self._child = child
+        self._drain_s = drain_s
+
+    def stop(self, say: Callable[[str], None]) -> None:
+        """Let open requests end, then `serve run` shut Serve and Ray down, each for a bounded time."""
+        drain(self._family, self._drain_s, say)
+        if self._child is None or not is_alive(*self._child):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child[0], signal.SIGINT)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while is_alive(*self._child) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
 class Service:
     """A service on this machine: started, asked, stopped."""
 
-    def __init__(self, settings: Settings, folder: Path, cluster: str | None, mps: Mps | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        cluster: str | None,
+        services: Sequence[ServiceConfig],
+        mps: Mps | None = None,
+    ) -> None:
         self.settings = settings
+        self.folder = folder
         self.log = ServiceLog(folder / "service.log")
         self._mps = mps
+        models = [model for one in services for model in one.models]
         launch_id = uuid.uuid4().hex
-        services = [one.config for one in load(settings.config).applications]
         self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local"}
         self.family = Family(launch_id)
         self._child: subprocess.Popen[bytes] | None = None
+        self._launch = Launch(
+            id=launch_id,
+            folder=str(folder),
+            config=str(settings.named),
+            url=settings.url,
+            port=settings.port,
+            began=time.time(),
+            launcher=identity(os.getpid()),
+            child=None,
+            cluster=cluster,
+            drain_s=0.0 if cluster else max(one.longest_drain_s for one in services),
+        )
+        self.replicas = {deployment(model.id): plan.replica_bounds(model)[0] for model in models}
+        """At least how many of each deployment are to start."""
 
     def start(self) -> None:
         """Returns at once; `readiness` tells how far it is. Raises CannotStart without the MPS it was to have."""
         variables = self._environment
+        self.log.recent.clear()
+        self._launch.save()
         if self._mps is not None:
             self._mps.start(variables)
             variables = variables | self._mps.variables
-        with self.log.path.open("wb") as log:
+        with self.log.path.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "ray.serve.scripts", "run", str(self.settings.config)],
                 stdout=log,
@@ -62,6 +112,8 @@ class Service:
                 env=variables,
                 start_new_session=True,
             )
+        self._launch = replace(self._launch, child=identity(self._child.pid))
+        self._launch.save()
 
     @property
     def ended(self) -> bool:
@@ -86,14 +138,9 @@ class Service:
         except OSError:
             return None
 
-    def stop(self) -> None:
-        """Let `serve run` shut Serve and Ray down, for a bounded time."""
-        self.family.members()
-        if self._child is not None and not self.ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(STOP_TIMEOUT_S)
+    def stop(self, say: Callable[[str], None]) -> None:
+        """End it politely, for a bounded time."""
+        Running(self.family, self._launch.child, self._launch.drain_s).stop(say)
         if self._mps is not None:
             self._mps.stop(self._environment)
 

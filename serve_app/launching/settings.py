@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from serve_app.config_file import IMPORT_PATH
+from serve_app.config import ServiceConfig
+from serve_app.config_errors import ConfigError
+from serve_app.config_file import IMPORT_PATH, load
 from serve_app.keys import sealed
+from serve_app.launching.launches import on_port
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
@@ -28,6 +31,8 @@ class Settings:
     config: Path
     host: str
     port: int
+    named: Path = field(default=Path(), compare=False)
+    """What the user called the configuration."""
 
     @property
     def url(self) -> str:
@@ -41,6 +46,7 @@ def prepare(config: Path, port: int | None, folder: Path) -> Settings:
     to `folder`."""
     data = _read(config)
     open_keys = _seal_keys(data)
+    named = config
     before = data.get("http_options") or {}
     after = {"host": LOOPBACK, "port": 8000, **before}
     if port is not None:
@@ -48,19 +54,22 @@ def prepare(config: Path, port: int | None, folder: Path) -> Settings:
     if after != before or open_keys:
         config = folder / config.name
         config.write_text(yaml.safe_dump({**data, "http_options": after}, sort_keys=False))
-    return Settings(config, str(after["host"]), int(after["port"]))
+    return Settings(config, str(after["host"]), int(after["port"]), named)
 
 
-def check(config: Path) -> None:
-    """Everything that can be known to be wrong before anything starts."""
+def check(config: Path, elsewhere: bool = False) -> list[ServiceConfig]:
+    """The services a file describes. Raises CannotStart for all that can be known before anything starts, but for what
+    is not on this machine where they start elsewhere."""
     _read(config)
-    from serve_app.check import check_file
-    from serve_app.config import ConfigError
+    from serve_app.check import here
 
     try:
-        check_file(config)
+        file = load(config)
+        if not elsewhere:
+            here(file, starting=True)
     except ConfigError as error:
         raise CannotStart(str(error)) from None
+    return [one.config for one in file.applications]
 
 
 def check_port(settings: Settings) -> None:
@@ -71,8 +80,18 @@ def check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            where = f"{settings.host}:{settings.port}"
-            raise CannotStart(f"cannot listen on {where} ({error.strerror}); choose another port with --port") from None
+            raise CannotStart(_taken(settings, error.strerror or str(error))) from None
+
+
+def _taken(settings: Settings, reason: str) -> str:
+    owner = on_port(settings.port)
+    if owner is None:
+        where = f"{settings.host}:{settings.port}"
+        return f"cannot listen on {where} ({reason}); choose another port with --port"
+    return (
+        f"port {settings.port} is taken by {owner}; end it with `python -m serve_app down --port {settings.port}`,"
+        " or start in its place with --replace, or choose another port with --port"
+    )
 
 
 def chosen_cluster() -> str | None:

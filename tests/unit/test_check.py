@@ -165,7 +165,7 @@ def test_full_is_a_configuration_without_its_secrets(
 def test_keys_are_told_about_and_never_shown(keyed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, digest = check.check_file(keyed), digest_of("secret")
     assert "ingress.api_keys[0] is written out" in text and f"write {digest}" in text
-    assert "ingress.api_keys[1]: the environment variable KEYS is empty or not set" in text
+    assert "ingress.api_keys[1]: there is no env:KEYS on this machine" in text
     check.main([str(keyed), "--json"])
     assert "secret" not in text + capsys.readouterr().out
 

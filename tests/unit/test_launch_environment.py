@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,20 @@ def test_streams_outlive_reloads_and_nothing_phones_home(tmp_path: Path) -> None
     assert values["RAY_SERVE_ENABLE_HA_PROXY"] == values["VLLM_NO_USAGE_STATS"] == values["DO_NOT_TRACK"] == "1"
     assert values["RAY_USAGE_STATS_ENABLED"] == "0"
     assert values["SERVE_APP_LAUNCH_ID"] == "1"
+
+
+def test_what_ray_writes_is_in_the_launchs_own_folder(tmp_path: Path) -> None:
+    assert environment("1", tmp_path)["RAY_TMPDIR"] == str(tmp_path)
+
+
+def test_ray_serve_reads_what_is_set_for_a_busy_machine(tmp_path: Path) -> None:
+    code = (
+        "from ray.serve._private import constants as c;"
+        "print(c.PROXY_READY_CHECK_TIMEOUT_S, c.PROXY_HEALTH_CHECK_TIMEOUT_S, c.RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S)"
+    )
+    values = environment("1", tmp_path)
+    run = subprocess.run([sys.executable, "-c", code], env=values, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["120.0", "30.0", "120"]
 
 
 def test_what_the_user_sets_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,3 +128,35 @@ def test_what_was_told_is_not_told_again_at_once(tmp_path: Path) -> None:
     log = ServiceLog(tmp_path / "log")
     assert log.fresh(["a", "b", "a"]) == ["a", "b"]
     assert log.fresh(["a", "c"]) == ["c"]
+
+
+def failure(replica: str, error: str) -> list[str]:
+    return [
+        CONTROLLER
+        + f"ERROR 2026-01-01 01:51:52,439 controller 27626 -- Exception in Replica(id='{replica}', deployment='demo',"
+        " app='lfm2'), the replica will be stopped.",
+        CONTROLLER + "Traceback (most recent call last):",
+        CONTROLLER + f"RuntimeError: {error}",
+        CONTROLLER + "INFO 2026-01-01 01:51:53,000 controller 27626 -- Stopping 1 replica.",
+    ]
+
+
+def test_an_error_met_more_often_than_there_are_replicas_was_met_twice_by_one(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", failure("a", "no memory on 0x7f12, pid 12"))
+    log.news()
+    log.news()
+    assert log.failures.repeated({}) is None
+    with log.path.open("a") as file:
+        file.writelines(f"{line}\n" for line in failure("b", "no memory on 0x8e34, pid 345"))
+    log.news()
+    log.news()
+    told = log.failures.repeated({"demo": 1})
+    assert told == "demo failed its start 2 times with\nRuntimeError: no memory on 0x8e34, pid 345"
+    assert log.failures.repeated({"demo": 2}) is None, "each of two may have failed once"
+
+
+def test_different_errors_are_tried_again(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", [*failure("a", "no memory"), *failure("b", "no network")])
+    log.news()
+    log.news()
+    assert log.failures.repeated({}) is None
