@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-MOST_BYTES = 1024 * 1024
+MOST_CHARACTERS = 256 * 1024
 MOST_DEPTH = 64
 """Objects and arrays inside each other in a schema; vLLM's own bound as well."""
 MOST_PROPERTIES = 5000
@@ -21,6 +21,7 @@ MOST_REPETITIONS = 20_000
 
 _QUANTIFIER = re.compile(r"\{(\d*),?(\d*)\}")
 _HUGE = re.compile(r"\{\d*,?\d{10,}|\{\d{10,}")
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F)} | {ord("\\"): r"\\", ord('"'): r"\""}
 
 
 class Refused(ValueError):
@@ -28,11 +29,15 @@ class Refused(ValueError):
 
 
 def check(kind: str, spec: str) -> None:
-    """Raise Refused for a `json`, `regex`, `grammar` or `structural_tag` constraint that is too large."""
-    if len(spec) > MOST_BYTES:
-        raise Refused(f"it has {len(spec):,} characters; {MOST_BYTES:,} are the most")
-    if kind in ("regex", "grammar"):
-        _check_repetitions(spec, kind)
+    """Raise Refused for a constraint that is too large.
+
+    The kinds are `json`, `regex`, `ebnf`, `lark`, `structural_tag`, and `choice` for what `choice_grammar` made.
+    """
+    if len(spec) > MOST_CHARACTERS:
+        raise Refused(f"it has {len(spec):,} characters; {MOST_CHARACTERS:,} are the most")
+    if kind not in ("json", "structural_tag"):
+        if kind != "choice":
+            _check_repetitions(spec, "expression" if kind == "regex" else "grammar")
         return
     try:
         tree = json.loads(spec)
@@ -43,12 +48,13 @@ def check(kind: str, spec: str) -> None:
     _check_tree(tree)
 
 
-def check_choices(choices: list[str]) -> None:
-    """Raise Refused for a list of allowed answers that is empty or too long."""
+def choice_grammar(choices: list[str]) -> str:
+    """The allowed answers as an EBNF grammar; raises Refused if there are none or too many."""
     if not choices:
         raise Refused("a choice needs at least one entry")
     if len(choices) > MOST_VALUES:
         raise Refused(f"it has {len(choices):,} entries; {MOST_VALUES:,} are the most")
+    return "root ::= " + " | ".join(f'"{choice.translate(_ESCAPES)}"' for choice in choices)
 
 
 def repetitions(pattern: str) -> int:
@@ -96,7 +102,7 @@ def _tokens(pattern: str) -> Iterator[str]:
 def _check_repetitions(pattern: str, what: str) -> None:
     if found := _HUGE.search(pattern):
         raise Refused(f"the {what} repeats something {found[0][:20]}... times")
-    if (product := repetitions(pattern)) > MOST_REPETITIONS and "(" in pattern:
+    if "(" in pattern and _QUANTIFIER.search(pattern) and (product := repetitions(pattern)) > MOST_REPETITIONS:
         raise Refused(
             f"the {what} repeats what is repeated, {product:,} times in all; {MOST_REPETITIONS:,} are the most"
         )

@@ -7,6 +7,7 @@ engine. vLLM's own check would convert the grammar once more, on the event loop;
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.structured_output.backend_types import StructuredOutputOptions
 from vllm.v1.structured_output.request import get_structured_output_key
-from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
+from vllm.v1.structured_output.utils import grammar_is_likely_lark
 
 from serve_app.engine.structured import bounds
 from serve_app.engine.structured.bounds import Refused
@@ -44,30 +45,37 @@ def install(llm: Any, state: Any) -> Trials | None:
 
 
 def constraint(params: StructuredOutputsParams) -> tuple[str, str]:
-    """Kind and text of what is to be compiled; raises Refused for what is malformed or too large."""
+    """Kind and text of what is to be compiled; raises Refused where there is nothing to compile."""
     if params.json_object is False or params.all_constraints_none():
         raise Refused("it holds no constraint")
     if params.choice is not None:
-        bounds.check_choices(params.choice)
-        return "ebnf", choice_as_grammar(params.choice)
+        return "choice", bounds.choice_grammar(params.choice)
     try:
         option, spec = get_structured_output_key(params)
     except RecursionError:
         raise Refused(f"it is nested more than {bounds.MOST_DEPTH} levels deep") from None
-    kind = option.name.lower()
     if option is StructuredOutputOptions.JSON_OBJECT:
         return "json", '{"type": "object"}'
-    bounds.check(kind, spec)
-    if option is StructuredOutputOptions.JSON:
-        schema = json.loads(spec)
-        if backend.has_xgrammar_unsupported_json_features(schema):
-            used = ", ".join(name for name in NOT_ENFORCED if f'"{name}"' in spec)
-            raise Refused(f"the schema asks for what cannot be enforced (by one of: {used}); leave it out")
     if option is StructuredOutputOptions.GRAMMAR:
         return ("lark" if grammar_is_likely_lark(spec) else "ebnf"), spec
-    if option is StructuredOutputOptions.REGEX and "\x00" in spec:
+    return option.name.lower(), spec
+
+
+def look_at(kind: str, spec: str) -> None:
+    """Raise Refused for what need not be tried: it is too large, or xgrammar would not enforce all of it."""
+    bounds.check(kind, spec)
+    if kind == "json" and backend.has_xgrammar_unsupported_json_features(json.loads(spec)):
+        used = ", ".join(name for name in NOT_ENFORCED if f'"{name}"' in spec)
+        raise Refused(f"the schema asks for what cannot be enforced (by one of: {used}); leave it out")
+    if kind == "regex" and "\x00" in spec:
         raise Refused("a regular expression cannot hold a NUL character")
-    return kind, spec
+
+
+async def _try(params: StructuredOutputsParams, trials: Trials) -> None:
+    kind, spec = constraint(params)
+    if not trials.known(kind, spec):
+        await asyncio.to_thread(look_at, kind, spec)
+        await trials.check(kind, spec)
 
 
 class _Validation:
@@ -85,7 +93,7 @@ class _Validation:
             kind, spec = constraint(params)
         except Refused as refused:
             raise _client_error(params, refused) from None
-        # A structural tag is also looked at while the body is read, before its trial.
+        # A structural tag comes here while the body is read as well, before its trial.
         if kind != "structural_tag" and not self._trials.known(kind, spec):
             self._original(sampling_params)
         elif params.choice is not None:
@@ -99,7 +107,7 @@ def _tried(render: Callable[..., Awaitable[Any]], trials: Trials) -> Callable[..
         params = request.extract_structured_outputs()
         if params is not None:
             try:
-                await trials.check(*constraint(params))
+                await _try(params, trials)
             except Refused as refused:
                 raise _client_error(params, refused) from None
             except Busy as busy:

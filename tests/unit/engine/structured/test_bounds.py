@@ -39,19 +39,19 @@ def test_repetitions_inside_repetitions_are_multiplied(pattern: str, product: in
 @pytest.mark.parametrize(
     ("kind", "spec", "reason"),
     [
-        ("json", json.dumps({"properties": {f"f{i}": {} for i in range(20_000)}}), "20,000 properties"),
+        ("json", json.dumps({"properties": {f"{i}": {} for i in range(20_000)}}), "20,000 properties"),
         ("json", json.dumps({"type": "array", "minItems": 100_000}), "minItems is 100,000"),
-        ("json", json.dumps({"items": {"enum": list(range(30_000))}}), "30,000 values"),
+        ("json", json.dumps({"items": {"enum": [0] * 30_000}}), "30,000 values"),
         ("json", json.dumps(deep(100)), "64 levels"),
-        ("json", "[" * 100_000 + "]" * 100_000, "64 levels"),
+        ("json", "[" * 50_000 + "]" * 50_000, "64 levels"),
         ("json", json.dumps({"pattern": "((a{1,100}){1,100}){1,100}"}), "1,000,000"),
         ("json", json.dumps({"patternProperties": {"((a{1,100}){1,100}){1,100}": {}}}), "1,000,000"),
-        ("json", json.dumps({"description": "x" * 2**20}), "characters"),
+        ("json", json.dumps({"description": "x" * 2**18}), "characters"),
         ("json", "{", "not JSON"),
         ("structural_tag", json.dumps({"format": {"json_schema": {"minLength": 10**6}}}), "minLength"),
         ("regex", "((a{1,100}){1,100}){1,100}", "1,000,000"),
         ("regex", "a{99999999999}", "99999999999"),
-        ("grammar", 'root ::= ((("a"{1,100}){1,100}){1,100})', "1,000,000"),
+        ("ebnf", 'root ::= ((("a"{1,100}){1,100}){1,100})', "1,000,000"),
     ],
 )
 def test_what_is_too_large_is_refused_with_its_size(kind: str, spec: str, reason: str) -> None:
@@ -68,7 +68,7 @@ def test_what_is_too_large_is_refused_with_its_size(kind: str, spec: str, reason
         ("json", json.dumps(deep(20))),
         ("regex", "[a-z]{1,1000}@[a-z]{1,1000}"),
         ("regex", r"(\d{1,3}\.){3}\d{1,3}"),
-        ("grammar", 'root ::= "99999999999" | "b"{2}'),
+        ("ebnf", 'root ::= "99999999999" | "b"{2}'),
     ],
 )
 def test_what_is_not_large_is_left_to_the_trial(kind: str, spec: str) -> None:
@@ -76,7 +76,8 @@ def test_what_is_not_large_is_left_to_the_trial(kind: str, spec: str) -> None:
 
 
 def test_a_choice_has_some_entries_and_not_too_many() -> None:
-    bounds.check_choices([str(number) for number in range(10_000)])
+    assert bounds.choice_grammar(["a", 'say "\\"\n', "\x7f"]) == r'root ::= "a" | "say \"\\\"\u000a" | "\u007f"'
+    bounds.choice_grammar([str(number) for number in range(10_000)])
     for choices in ([], ["x"] * 50_000):
         with pytest.raises(bounds.Refused):
-            bounds.check_choices(choices)
+            bounds.choice_grammar(choices)
