@@ -64,7 +64,7 @@ def import_xgrammar() -> Any:
 def try_one(xgrammar: Any, info: Any, kind: str, spec: str) -> str | None:
     """Why it cannot be used; None if it can."""
     try:
-        return _walk(xgrammar, info, _compile(xgrammar, info, kind, spec))
+        return _walks(xgrammar, info, _compile(xgrammar, info, kind, spec))
     except MemoryError:
         return "it needs too much memory"
     except Exception as error:
@@ -92,23 +92,31 @@ def _compile(xgrammar: Any, info: Any, kind: str, spec: str) -> Any:
     return compiler.compile_structural_tag(items, tag["triggers"])
 
 
-def _walk(xgrammar: Any, info: Any, grammar: Any) -> str | None:
-    """Follow the grammar for some tokens, as an engine would: it may lead nowhere, or be slow at each."""
-    matcher = xgrammar.GrammarMatcher(grammar)
-    mask = numpy.full((1, (info.vocab_size + 31) // 32), -1, dtype=numpy.int32)
-    began, chance = time.process_time(), random.Random(0)
-    for _ in range(WALK_TOKENS):
-        matcher.fill_next_token_bitmask(mask, 0)
-        allowed = numpy.unpackbits(mask.view(numpy.uint8), bitorder="little")[: info.vocab_size]
-        if not allowed.any():
-            return "there is no text it would accept"
-        allowed[info.stop_token_ids] = 0
-        onward = numpy.flatnonzero(allowed)
-        if not len(onward) or not matcher.accept_token(int(chance.choice(onward))):
-            return None
-        if time.process_time() - began > WALK_MOST_S:
-            return "it is too ambiguous: finding what may come next takes too long"
+def _walks(xgrammar: Any, info: Any, grammar: Any) -> str | None:
+    """Follow the grammar as an engine would, at length and then by other ways: it may lead nowhere, or be slow."""
+    began = time.process_time()
+    for way, tokens in enumerate((WALK_TOKENS, *(WALK_TOKENS // 16,) * 8)):
+        matcher, chance = xgrammar.GrammarMatcher(grammar), random.Random(way)
+        for _ in range(tokens):
+            onward = _allowed(matcher, info)
+            if onward is None:
+                return "there is no text it would accept"
+            if not len(onward) or not matcher.accept_token(int(chance.choice(onward))):
+                break
+            if time.process_time() - began > WALK_MOST_S:
+                return "it is too ambiguous: finding what may come next takes too long"
     return None
+
+
+def _allowed(matcher: Any, info: Any) -> Any:
+    """The tokens that may come next, without those that end the answer; None if not even those may."""
+    mask = numpy.full((1, (info.vocab_size + 31) // 32), -1, dtype=numpy.int32)
+    matcher.fill_next_token_bitmask(mask, 0)
+    allowed = numpy.unpackbits(mask.view(numpy.uint8), bitorder="little")[: info.vocab_size]
+    if not allowed.any():
+        return None
+    allowed[info.stop_token_ids] = 0
+    return numpy.flatnonzero(allowed)
 
 
 def _ended(status: int, seconds: float, mebibytes: int) -> str:
