@@ -113,7 +113,9 @@ def install(name: str, images: Images) -> None:
                 raise _client_error("an image URL is http, https or data")
             if parsed.host not in images.allowed_domains:
                 allowed = ", ".join(images.allowed_domains) or "none; send the image as a data URL"
-                raise _client_error(f"images are not fetched from {parsed.host!r}; allowed hosts: {allowed}")
+                raise _client_error(
+                    f"images are not fetched from {parsed.host!r}; allowed hosts (images.allowed_domains): {allowed}"
+                )
             if not images.allow_private_addresses and _is_address(parsed.host):
                 try:
                     refuse_private(parsed.host)
@@ -138,5 +140,5 @@ def _reason(error: BaseException) -> str:
     while (cause := error.__cause__ or getattr(error, "os_error", None)) is not None:
         error = cause
     if isinstance(error, TimeoutError):
-        return "it did not arrive in time"
+        return "it did not arrive in time (images.fetch_timeout_s)"
     return str(error) or type(error).__name__

@@ -75,17 +75,17 @@ ASKED = {
     "/v1/messages": {"messages": HI, "max_tokens": 2},
 }
 WRONG = {
-    "top_k": ["18446744073709551616", "9223372036854775808", '"x"', "[]"],
-    "structured_outputs": ["5", '"x"', "[1]", "false", '{"regex": "("}'],
-    "stop": ['"\\ud800"', "5", '{"a": 1}'],
-    "stop_token_ids": ["[18446744073709551616]", '["\\ud800"]'],
-    "logit_bias": ['{"99999999999999999999": 1}', '{"a": 1}', "[1]"],
+    "top_k": ["18446744073709551616", '"x"'],
+    "structured_outputs": ["5", "[1]", '{"regex": "("}'],
+    "stop": ['"\\ud800"', '{"a": 1}'],
+    "stop_token_ids": ["[18446744073709551616]"],
+    "logit_bias": ['{"99999999999999999999": 1}', "[1]"],
     "kv_transfer_params": ['{"\\ud800": 1}'],
     "vllm_xargs": ['{"\\ud800": 1}', "5"],
-    "temperature": ["1e400", '"warm"', "[]"],
-    "messages": ["false", "5", '[{"role": "user"}, 5]', '[{"role": "assistant", "tool_calls": [{}]}]'],
+    "temperature": ["1e400", "[]"],
+    "messages": ["false", '[{"role": "user"}, 5]', '[{"role": "assistant", "tool_calls": [{}]}]'],
     "tools": ["5", '[{"type": "function"}]'],
-    "seed": ["1e400", "18446744073709551616"],
+    "seed": ["18446744073709551616"],
 }
 
 

@@ -26,6 +26,20 @@ def test_probes(http: httpx.Client) -> None:
     assert http.get("/version").json()["engines"][TEXT]["vllm"]
 
 
+def test_scripts_of_a_listed_origin_are_let_in(http: httpx.Client) -> None:
+    page = {"origin": "https://app.example.com"}
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    preflight = http.options("/v1/chat/completions", headers=page | asked)
+    assert preflight.status_code == 200 and "authorization" in preflight.headers["access-control-allow-headers"]
+    body = {"model": TEXT, "prompt": "a", "max_tokens": 2}
+    for change in ({}, {"stream": True}, {"model": "nope"}):
+        answer = http.post("/v1/completions", json=body | change, headers=page)
+        assert answer.headers["access-control-allow-origin"] == page["origin"]
+    refused = http.options("/v1/completions", headers=asked | {"origin": "https://evil.example"})
+    assert refused.status_code == 400 and refused.json()["error"]["message"]
+    assert http.options("/v1/completions").status_code == 405
+
+
 def test_docs_show_the_api(http: httpx.Client) -> None:
     page = http.get("/docs").text
     assert "/v1/chat/completions" in page and "temperature" in page
