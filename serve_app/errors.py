@@ -58,7 +58,7 @@ class ApiError(Exception):
             response.headers["retry-after"] = str(self.retry_after_s)
         return response
 
-    async def answer(self, send: Send, *extra_headers: tuple[bytes, bytes], path: str = "") -> None:
+    async def answer(self, path: str, send: Send, *extra_headers: tuple[bytes, bytes]) -> None:
         """Send it as the whole answer of an ASGI application."""
         response = self.response(path)
         headers = [*response.raw_headers, *extra_headers]

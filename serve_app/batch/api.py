@@ -41,7 +41,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.app is None and scope["type"] == "http":
             error = ApiError(503, self.why_not, code="batch_api_not_ready", retry_after_s=RETRY_S)
-            await error.answer(send)
+            await error.answer(scope["path"], send)
         else:
             await (self.app or self._without)(scope, receive, send)
 

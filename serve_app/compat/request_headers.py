@@ -36,7 +36,7 @@ def refuse_unreadable() -> None:
             (name for name, value in scope["headers"] if not value.isascii() and _fails(name, value)), None
         ):
             message = f"the header {name.decode()} holds bytes that are not UTF-8"
-            await ApiError(400, message, name.decode(), "invalid_header").answer(send)
+            await ApiError(400, message, name.decode(), "invalid_header").answer(scope["path"], send)
         else:
             await answer(replica, scope, receive, send)
 

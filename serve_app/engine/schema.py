@@ -106,13 +106,13 @@ class _Answer:
         error = _from_body(self._head["status"], body)
         if after := _header(self._head, b"retry-after"):
             error.retry_after_s = int(after) if after.isdigit() else error.retry_after_s
-        await error.answer(self._send, path=self._path)
+        await error.answer(self._path, self._send)
 
     async def _fail(self, error: ApiError) -> None:
         """End the answer, begun or not, with an error."""
         self._ended = True
         if not self._begun:
-            await error.answer(self._send, path=self._path)
+            await error.answer(self._path, self._send)
         elif self._streams and self._failure() is None:
             await self._send({"type": "http.response.body", "body": error.event(self._path), "more_body": False})
 

@@ -63,7 +63,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         if not self._knows_token(scope):
-            await ApiError(401, "this server answers only its application's ingress").answer(send)
+            await ApiError(401, "this server answers only its application's ingress").answer("", send)
             return
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
@@ -209,4 +209,4 @@ class _QuietServer(uvicorn.Server):
 
 async def _refuse(send: Send, reason: str) -> None:
     error = ApiError(503, f"this replica is {reason}", code=f"replica_{reason}", retry_after_s=1)
-    await error.answer(send, (REFUSED_HEADER, reason.encode()))
+    await error.answer("", send, (REFUSED_HEADER, reason.encode()))

@@ -149,7 +149,7 @@ class _NoServer:
 
 async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers what vLLM registers no route for, since it is not of the model's tasks."""
-    await ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route").answer(send)
+    await ApiError(404, f"this model does not offer {scope['path']}", code="unsupported_route").answer("", send)
 
 
 def _llm_class(model: ModelConfig) -> Any:

@@ -74,7 +74,7 @@ class IngressApp:
             else:
                 await self._pages(scope, receive, send)
         except ApiError as error:
-            await error.answer(send, path=scope["path"])
+            await error.answer(path, send)
 
     def _is_route(self, scope: Scope) -> bool:
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
@@ -91,7 +91,7 @@ class IngressApp:
             body = await self._bodies.read(scope, receive)
         except ApiError as error:
             # The rest of the body may come or not: nobody reads it.
-            await error.answer(send, (b"connection", b"close"))
+            await error.answer(scope["path"], send, (b"connection", b"close"))
             return
         except ClientGone:
             return

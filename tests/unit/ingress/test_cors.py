@@ -16,7 +16,7 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 async def locked(scope: Scope, receive: Receive, send: Send) -> None:
     """Asks everybody for a key."""
-    await ApiError(401, "no key", retry_after_s=1).answer(send, path=scope["path"])
+    await ApiError(401, "no key", retry_after_s=1).answer(scope["path"], send)
 
 
 async def ask(origins: list[str], method: str, origin: str, **headers: str) -> httpx.Response:
