@@ -7,6 +7,7 @@ import logging
 import os
 
 import aiohttp
+import ray.util
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
@@ -27,6 +28,7 @@ from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
+from serve_app.ingress.siblings import Siblings
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.upstream import Upstream
@@ -60,12 +62,19 @@ class IngressReplica:
         if batch is not None:
             self._batches = ReplicaPool(POOL, limits, affinity=False)
             self._batch_handle = listen(batch, self._batches)
+        context = serve.get_replica_context()
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
+        self._metrics = Metrics()
+        self._siblings = Siblings(
+            (context.app_name, context.replica_tag), self._metrics.registry, self._session, _wanted
+        )
+        await self._siblings.start(ray.util.get_node_ip_address())
         self._reporting = asyncio.create_task(held.report("ingress", self._engines.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
-        metrics, catalogue, settings = Metrics(), self._engines.catalogue, self._config.ingress
+        session, metrics, catalogue = self._session, self._metrics, self._engines.catalogue
+        settings = self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
         app = IngressApp(
             catalogue,
@@ -74,7 +83,7 @@ class IngressReplica:
             metrics,
             [
                 Models(catalogue),
-                Status(catalogue, metrics, session, self._batches),
+                Status(catalogue, metrics, session, self._batches, self._siblings),
                 Scaling(catalogue, serve.get_replica_context().app_name),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 Docs(catalogue, session),
@@ -83,3 +92,13 @@ class IngressReplica:
             Bodies(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
         )
         return for_origins(app, self._config.ingress.cors)
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the process leaves."""
+        if (siblings := getattr(self, "_siblings", None)) is not None:
+            await siblings.stop()
+
+
+def _wanted() -> int:
+    """Processes this deployment is to have at present."""
+    return serve.get_replica_context().world_size

@@ -55,7 +55,7 @@ class Docs:
         """A replica's OpenAPI schema, cut down to the routes clients reach and with this service's own added."""
         for served in self._catalogue.models:
             for replica in served.pool.replicas:
-                if schema := await ask(self._session, replica, "/openapi.json"):
+                if schema := await ask(self._session, replica.info, "/openapi.json"):
                     return self._cut(json.loads(schema))
         raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
-from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -16,12 +15,10 @@ from starlette.routing import Route
 from serve_app.balancing.pool import Replica, ReplicaPool
 from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.ingress.exposition import merge, own
 from serve_app.ingress.metrics import Metrics, Picks
+from serve_app.ingress.siblings import Siblings
 from serve_app.plan import replica_bounds
-
-SCRAPED = ("vllm:", "serve_app_batch")
-"""Metrics of engines and of the batch deployment."""
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
 
 
 class Status:
@@ -33,12 +30,17 @@ class Status:
         metrics: Metrics,
         session: aiohttp.ClientSession,
         batches: ReplicaPool | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
+        """`siblings` are the ingress's other processes, where there may be any."""
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
+        self._siblings = siblings
         self._batches = batches
         metrics.registry.register(Picks({one.config.id: one.pool.placed for one in catalogue.models}))
+        for one in catalogue.models:
+            metrics.waiting.labels(one.config.id).set_function(partial(getattr, one.pool, "waiting"))
 
     def routes(self) -> list[Route]:
         return [
@@ -75,40 +77,20 @@ class Status:
         return JSONResponse({"version": packages["serve-app"], "packages": packages, "engines": engines})
 
     async def _prometheus(self, request: Request) -> PlainTextResponse:
-        for one in self._catalogue.models:
-            self._metrics.waiting.labels(one.config.id).set(one.pool.waiting)
         replicas = [replica for one in self._catalogue.models for replica in one.pool.replicas]
         replicas += self._batches.replicas if self._batches else ()
-        texts = await asyncio.gather(*(self._scrape(replica) for replica in replicas))
-        own = generate_latest(self._metrics.registry).decode()
-        return PlainTextResponse(own + merge(texts), media_type="text/plain; version=0.0.4")
+        scraping = asyncio.gather(*(self._scrape(replica) for replica in replicas))
+        ours = await self._siblings.text() if self._siblings else own(self._metrics.registry)
+        return PlainTextResponse(ours + merge(await scraping), media_type="text/plain; version=0.0.4")
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:
-        return replica.id, (await ask(self._session, replica, "/metrics") or b"").decode()
+        return replica.id, (await ask(self._session, replica.info, "/metrics") or b"").decode()
 
 
 def load(replicas: Iterable[Replica]) -> dict[str, int]:
     """Sums of what the replicas last reported."""
     fields = ("running", "waiting", "interactive", "interactive_begun")
     return {name: sum(getattr(replica.load, name) for replica in replicas) for name in fields}
-
-
-def merge(scraped: Iterable[tuple[str, str]]) -> str:
-    """What all replicas measure themselves in one text, told apart by a `replica` label."""
-    comments: dict[str, list[str]] = {}
-    samples: dict[str, list[str]] = {}
-    for replica, text in scraped:
-        family = ""
-        for line in text.splitlines():
-            if line.startswith("# HELP ") or line.startswith("# TYPE "):
-                family = line.split(" ", 3)[2]
-                known = comments.setdefault(family, [])
-                if len(known) < 2 and line not in known:
-                    known.append(line)
-            elif family.startswith(SCRAPED) and (match := _SAMPLE.match(line)):
-                labels = f"{match['labels']}," if match["labels"] else ""
-                samples.setdefault(family, []).append(f'{match["name"]}{{{labels}replica="{replica}"}}{match["rest"]}')
-    return "".join("\n".join([*comments[family], *lines, ""]) for family, lines in samples.items())
 
 
 def _engine_versions(served: Served) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Scales a model up on two nodes of two (logical) GPUs each, and prints whether they share one."""
+"""Scales a model up on two nodes of two (logical) GPUs each, and prints whether they share one.
+
+Two ingress processes serve it, and what `/metrics` says of them is printed too.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.launching.environment import environment, free_ports
 
 WHOLE_WITHIN_S = 10.0
+SCRAPES = 8
+"""More than go to one of two ingress processes by chance."""
 
 
 def main(packed: bool) -> None:
@@ -43,7 +49,9 @@ def main(packed: bool) -> None:
         "max_running": 4,
         "autoscaling": {"max_replicas": 4, "downscale_delay_s": 600},
     }
-    serve.run(build(ServiceConfig.model_validate({"models": [model], "ingress": {"cpus": 0}})), name="lfm2")
+    serve.run(
+        build(ServiceConfig.model_validate({"models": [model], "ingress": {"cpus": 0, "replicas": 2}})), name="lfm2"
+    )
     http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
 
     def ready() -> int:
@@ -75,10 +83,22 @@ def main(packed: bool) -> None:
                 time.sleep(0.2)
             grown.set()
             statuses = [status for one in loads for status in one.result()]
-        print(json.dumps({"ready": ready(), "statuses": statuses, "three_whole": three_whole()}))
+        pages = [completions(http.get("/metrics").text) for _ in range(SCRAPES)]
+        found = {"ready": ready(), "statuses": statuses, "completions": pages, "three_whole": three_whole()}
+        print(json.dumps(found))
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def completions(page: str) -> dict[str, float]:
+    """Completions answered by each ingress process that could be reached."""
+    families = {family.name: family.samples for family in text_string_to_metric_families(page)}
+    found = {one.labels["ingress"]: 0.0 for one in families["serve_app_ingress_up"] if one.value == 1}
+    for one in families["serve_app_requests"]:
+        if one.labels.get("route") == "/v1/completions" and one.name.endswith("_total"):
+            found[one.labels["ingress"]] += one.value
+    return found
 
 
 if __name__ == "__main__":

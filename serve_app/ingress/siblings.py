@@ -1,0 +1,150 @@
+"""All processes of the ingress, and what each of them has counted: one view of /metrics, whichever process is asked.
+
+A request meets one ingress process, and so does a scrape. Each process therefore serves its own counts to the others
+on the node's address, to who knows its token, and says where in the cluster's key-value store, which they all reach. A
+scrape asks every process at that moment; between scrapes this costs one small write each ANNOUNCE_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from prometheus_client import CollectorRegistry, Gauge
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from serve_app.autoscaling import blackboard
+from serve_app.engine.server import ReplicaServer
+from serve_app.ingress.ask import ask
+from serve_app.ingress.exposition import merge, own
+from serve_app.pages import answering
+from serve_app.replica import ReplicaInfo
+
+PREFIX = "ingress"
+ANNOUNCE_S = 10.0
+"""How often a process says where it is: one that was given up by mistake is back after so long."""
+GIVEN_UP_S = 60.0
+"""A process that cannot be reached for so long is gone."""
+STORE_S = 2.0
+"""For the key-value store to answer."""
+SCRAPES = 64
+"""At the same time; each is a GET, which the server's bound does not count."""
+FAMILIES = ("serve_app_",)
+"""Of metrics that the ingress counts."""
+Pages = dict[str, str | None]
+"""What each process has counted, in Prometheus' text format, by its id; None where it could not be reached."""
+
+logger = logging.getLogger("ray.serve")
+
+
+class Siblings:
+    """This process of the ingress among the others of its application."""
+
+    def __init__(
+        self,
+        me: tuple[str, str],
+        registry: CollectorRegistry,
+        session: aiohttp.ClientSession,
+        processes: Callable[[], int],
+    ) -> None:
+        """`me` is this process's application and id, `processes` how many there are to be at present."""
+        app, self._id = me
+        self._key = f"{PREFIX}/{app}/"
+        self._processes = processes
+        self._registry = registry
+        self._session = session
+        token = secrets.token_urlsafe(32)
+        self._server = ReplicaServer(
+            answering([Route("/metrics", self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
+        )
+        self._info = ReplicaInfo(PREFIX, "", token, SCRAPES, SCRAPES, 0, int(time.time()))
+        self._announcing: asyncio.Task[None] | None = None
+        self._known: dict[str, ReplicaInfo] = {}
+        """The others as of the last scrape."""
+        self._missed_since: dict[str, float] = {}
+        """Those that could not be reached, and since when, on this process's own clock."""
+
+    async def start(self, host: str) -> None:
+        """Listen on a free port of `host`, and be known to the others from then on."""
+        url = await self._server.start(host)
+        self._info = ReplicaInfo.from_dict(self._info.to_dict() | {"url": url})
+        await self._announce()
+        self._announcing = asyncio.create_task(self._announce_again())
+
+    async def stop(self) -> None:
+        """Not be known any more."""
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.gather(self._announcing, return_exceptions=True)
+            await self._store(blackboard.erase, self._key + self._id)
+        await self._server.stop()
+
+    async def text(self) -> str:
+        """What every process has counted, told apart by an `ingress` label; without one where there is one process."""
+        if self._processes() < 2:
+            return own(self._registry)
+        pages = await self.pages()
+        reached = {id: page for id, page in pages.items() if page is not None}
+        return merge(reached.items(), "ingress", FAMILIES) + _up(pages)
+
+    async def pages(self) -> Pages:
+        """Of every process, this one among them."""
+        written = await self._store(blackboard.read_all, self._key)
+        if written is not None:
+            found = {key.removeprefix(self._key): ReplicaInfo.from_dict(fact) for key, fact in written.items()}
+            self._known = {id: info for id, info in found.items() if id != self._id}
+        others = dict(self._known)
+        asked = await asyncio.gather(*(ask(self._session, info, "/metrics") for info in others.values()))
+        pages: Pages = {self._id: own(self._registry)}
+        for id, answer in zip(others, asked, strict=True):
+            pages[id] = None if answer is None else answer.decode()
+        await self._give_up(pages)
+        return dict(sorted(pages.items()))
+
+    async def _give_up(self, pages: Pages) -> None:
+        """Forget those that have been out of reach for GIVEN_UP_S."""
+        now = time.monotonic()
+        self._missed_since = {id: self._missed_since.get(id, now) for id, page in pages.items() if page is None}
+        for id, since in self._missed_since.items():
+            if now - since > GIVEN_UP_S:
+                del pages[id]
+                await self._store(blackboard.erase, self._key + id)
+
+    async def _page(self, request: Request) -> PlainTextResponse:
+        return PlainTextResponse(own(self._registry))
+
+    async def _announce(self) -> None:
+        await self._store(blackboard.write, self._key + self._id, self._info.to_dict())
+
+    async def _announce_again(self) -> None:
+        while True:
+            await asyncio.sleep(ANNOUNCE_S)
+            await self._announce()
+
+    async def _store(self, use: Any, *args: Any) -> Any:
+        """A call of the key-value store; None where it does not answer in time."""
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(use, *args), STORE_S)
+        except Exception as error:
+            logger.warning("the ingress's processes cannot tell each other where they are: %r", error)
+            return None
+
+
+def _up(pages: Pages) -> str:
+    registry = CollectorRegistry()
+    up = Gauge(
+        "serve_app_ingress_up",
+        "Whether an ingress process could be reached; its counts are missing where not.",
+        ("ingress",),
+        registry=registry,
+    )
+    for id, page in pages.items():
+        up.labels(id).set(page is not None)
+    return own(registry)
