@@ -26,6 +26,8 @@ SCRAPES = 8
 def main(packed: bool) -> None:
     with TemporaryDirectory() as folder:
         name = "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY"
+        # Requests meet either ingress process, not only the one on the proxy's node.
+        os.environ["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"
         os.environ[name] = environment("", Path(folder))[name] if packed else "0"
 
     import ray
