@@ -54,7 +54,7 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import faults, media, tool_calls
+        from serve_app.engine import faults, media, rendering, tool_calls
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
@@ -74,6 +74,7 @@ class VllmEngine:
         )
         try:
             await llm.reset_mm_cache()
+            bound = rendering.bind(llm.renderer, llm.model_config.max_model_len)
             tasks = await llm.get_supported_tasks()
             app = build_app(args, tasks, llm.model_config)
             await init_app_state(llm, app.state, args, tasks)
