@@ -18,41 +18,24 @@ from vllm.exceptions import VLLMValidationError
 from vllm.renderers.base import BaseRenderer
 from vllm.utils.async_utils import make_async
 
+from serve_app.engine.context import AT_CUT, Context, longest_token, reach, size
+
 LONG_BYTES = 2**16
 """Prompts of one request that are longer together are tokenized in threads of their own: 60 ms of work and more."""
 LONG_THREADS = 2
 PLENTY_BYTES = 8
 """A text of no more bytes for each token of the context is tokenized at once. Of a longer one, which hardly fits, it is
 first found whether it does, which costs no more than what fits does."""
-PIECE = 2**14
-"""Characters counted at a time."""
-AT_CUT = 16
-"""Tokens that a text may have more because it was cut, at each cut."""
-
 _many: ContextVar[bool] = ContextVar("_many", default=False)
 """The prompts of the present request are long together."""
-
-
-class TextBound:
-    """What a context holds."""
-
-    def __init__(self, tokenizer: Any, max_model_len: int) -> None:
-        self.tokens = max_model_len
-        self.longest = longest_token(tokenizer)
-        """Bytes of the longest token."""
-
-    @property
-    def bytes(self) -> int:
-        """A longer text has more tokens than the context."""
-        return self.tokens * self.longest
 
 
 class _Bounded:
     """What replaces the renderer's methods."""
 
-    def __init__(self, renderer: BaseRenderer[Any], bound: TextBound) -> None:
+    def __init__(self, renderer: BaseRenderer[Any], context: Context) -> None:
         self._renderer = renderer
-        self._bound = bound
+        self._context = context
         self._tokenize = renderer._tokenize_prompt
         self._tokenize_short = renderer._tokenize_prompt_async
         self._tokenize_prompts = renderer.tokenize_prompts_async
@@ -72,19 +55,19 @@ class _Bounded:
             _many.reset(token)
 
     async def tokenize_async(self, prompt: Any, params: Any) -> Any:
-        size = self._check_size(prompt["prompt"], params)
-        if size <= LONG_BYTES and not _many.get():
+        length = self._check_size(prompt["prompt"], params)
+        if length <= LONG_BYTES and not _many.get():
             return await self._tokenize_short(prompt, params)
         return await self._tokenize_long(prompt, params)
 
     def tokenize(self, prompt: Any, params: Any) -> Any:
-        text, bound = prompt["prompt"], self._bound
-        if self._check_size(text, params) > PLENTY_BYTES * bound.tokens:
+        text, context = prompt["prompt"], self._context
+        if self._check_size(text, params) > PLENTY_BYTES * context.tokens:
             backwards = _keeps_end(params, self._renderer.tokenizer)
-            reached = reach(self._count, text, bound.tokens + AT_CUT, backwards)
+            reached = reach(self._count, text, context.tokens + AT_CUT, backwards)
             if reached is not None:
                 if params.truncate_prompt_tokens is None:
-                    raise too_long(f"of which the first {reached} characters alone have more", bound, text)
+                    raise self._too_long(text, f"fewer than its first {reached} characters have")
                 if not params.return_token_offsets:
                     prompt["prompt"] = text[-reached:] if backwards else text[:reached]
         return self._tokenize(prompt, params)
@@ -103,36 +86,34 @@ class _Bounded:
             given = data.get(modality)
             if given is None or (isinstance(given, list) and any(item is None for item in given)):
                 raise VLLMValidationError(
-                    f"the request names an {modality} by its uuid and does not send it: {modality}s of earlier requests "
-                    f"are not kept by name, send the {modality} itself",
+                    f"the request names an {modality} by its uuid and does not send it: those of earlier requests are "
+                    f"not kept by name, send the {modality} itself",
                     parameter="uuid",
                 )
         return self._process_uuids(data, items, {}, request)
 
     def _check_size(self, text: str, params: Any) -> int:
         """The text's bytes; refuses it if they cannot be tokens of one context."""
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        if size > self._bound.bytes and params.truncate_prompt_tokens is None:
-            raise too_long(f"which are at most {self._bound.bytes} bytes", self._bound, text)
-        return size
+        length = size(text)
+        if length > self._context.bytes and params.truncate_prompt_tokens is None:
+            raise self._too_long(text, self._context.at_most)
+        return length
+
+    def _too_long(self, text: str, why: str) -> VLLMValidationError:
+        return VLLMValidationError(self._context.too_long(why, len(text)), parameter="prompt")
 
     def _check_ids(self, prompt: Any) -> None:
-        if (count := len(prompt["prompt_token_ids"])) > self._bound.tokens:
-            raise VLLMValidationError(
-                f"there are {count} tokens, and this model's maximum context length is {self._bound.tokens}: send fewer",
-                parameter="tokens",
-            )
+        if (count := len(prompt["prompt_token_ids"])) > self._context.tokens:
+            raise VLLMValidationError(self._context.too_many(count), parameter="tokens")
 
     def _count(self, text: str) -> int:
         return len(self._renderer.get_tokenizer()(text, add_special_tokens=False)["input_ids"])
 
 
-def bind(renderer: BaseRenderer[Any], max_model_len: int) -> TextBound | None:
-    """Keep the renderer within a context of so many tokens; None if it has no tokenizer."""
-    if renderer.tokenizer is None:
-        return None
-    bound = TextBound(renderer.tokenizer, max_model_len)
-    bounded = _Bounded(renderer, bound)
+def bind(renderer: BaseRenderer[Any], max_model_len: int) -> Context:
+    """Keep the renderer within a context of so many tokens; what it holds."""
+    context = Context(max_model_len, longest_token(renderer.get_tokenizer()))
+    bounded = _Bounded(renderer, context)
     replaced: dict[str, Callable[..., Any]] = {
         "tokenize_prompts_async": bounded.tokenize_prompts,
         "_tokenize_prompt": bounded.tokenize,
@@ -143,38 +124,7 @@ def bind(renderer: BaseRenderer[Any], max_model_len: int) -> TextBound | None:
     }
     for name, method in replaced.items():
         setattr(renderer, name, method)
-    return bound
-
-
-def longest_token(tokenizer: Any) -> int:
-    """Bytes of a vocabulary's longest token. A byte-level one writes each byte as a character."""
-    vocabulary = tokenizer.get_vocab()
-    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
-    if "ByteLevel" not in repr(decoder):
-        return max(len(token.encode("utf-8", "surrogatepass")) for token in vocabulary)
-    added = tokenizer.get_added_vocab()
-    return max(len(token.encode()) if token in added else len(token) for token in vocabulary)
-
-
-def reach(count: Callable[[str], int], text: str, tokens: int, backwards: bool = False) -> int | None:
-    """Characters of a text, from its beginning or its end, that have at least so many tokens; None if all of it may
-    have fewer. `count` is asked for the tokens of pieces, no more of them than it takes."""
-    found = 0
-    for passed in range(0, len(text), PIECE):
-        end = len(text) - passed
-        piece = text[max(0, end - PIECE) : end] if backwards else text[passed : passed + PIECE]
-        found += count(piece) - AT_CUT
-        if found >= tokens:
-            return passed + len(piece)
-    return None
-
-
-def too_long(why: str, bound: TextBound, text: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"this model's maximum context length is {bound.tokens} tokens, {why}, and the prompt has {len(text)} "
-        "characters: shorten it",
-        parameter="prompt",
-    )
+    return context
 
 
 def _keeps_end(params: Any, tokenizer: Any) -> bool:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config import Images, ModelConfig
 from serve_app.engine import platform
+from serve_app.engine.bounds import Bounds
 from serve_app.engine.meter import Meter
 from serve_app.engine.structured.trials import Trials
 from serve_app.errors import ApiError
@@ -74,7 +75,7 @@ class VllmEngine:
         )
         try:
             await llm.reset_mm_cache()
-            bound = rendering.bind(llm.renderer, llm.model_config.max_model_len)
+            context = rendering.bind(llm.renderer, llm.model_config.max_model_len)
             tasks = await llm.get_supported_tasks()
             app = build_app(args, tasks, llm.model_config)
             await init_app_state(llm, app.state, args, tasks)
@@ -88,7 +89,7 @@ class VllmEngine:
         app.state.server = _NoServer()
         app.router.default = _no_such_route
         engine = cls(llm, app, gauge, trials, __version__)
-        engine.app = OneSchema(app, engine.failure)
+        engine.app = OneSchema(Bounds(app, context), engine.failure)
         return engine
 
     def load(self) -> ReplicaLoad:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from functools import lru_cache
 
 import msgspec
 
+from serve_app import lists
 from serve_app.errors import ApiError
 
 _ABSENT = msgspec.Raw()
 _COUNTED = 2**12
-"""Prompts of one request are counted up to so many, or to the bound where that is higher: a body of 32 MiB holds ten
-million."""
+"""Prompts of one request are counted up to so many, or to the bound where that is higher."""
 _MOST_ANSWERS = 2**31
 """A larger `n` is counted as this; no engine takes it."""
 _SEVERAL = re.compile(rb"\[[ \t\r\n]*[\"\[]")
@@ -100,14 +99,6 @@ def _prompts(raw: msgspec.Raw, most: int) -> int:
     if _SEVERAL.match(raw) is None:
         return 1
     try:
-        items = _items(most + 1).decode(raw)
+        return max(1, len(lists.first(raw, most + 1)))
     except _UNREADABLE:
         return 1
-    return max(1, sum(1 for item in msgspec.structs.astuple(items) if item is not _ABSENT))
-
-
-@lru_cache(maxsize=8)
-def _items(most: int) -> msgspec.json.Decoder[msgspec.Struct]:
-    """Reads a list: its first `most` items are kept as they came, the others passed over, which costs no memory."""
-    fields = [(f"item{number}", msgspec.Raw, _ABSENT) for number in range(most)]
-    return msgspec.json.Decoder(msgspec.defstruct("Items", fields, array_like=True))

@@ -8,10 +8,13 @@ from starlette.types import ASGIApp
 
 import serve_app
 from serve_app.config import ModelConfig, Simulated
+from serve_app.engine.bounds import Bounds
+from serve_app.engine.context import Context
 from serve_app.engine.meter import Meter
 from serve_app.engine.simulation import http
 from serve_app.engine.simulation.batch import Batch
 from serve_app.engine.simulation.driver import Driver
+from serve_app.engine.simulation.requests import LONGEST_TOKEN
 from serve_app.replica import ReplicaLoad
 
 
@@ -33,7 +36,8 @@ class SimulatedEngine:
         self.versions = {"simulated": getattr(serve_app, "__version__", "1")}
         self._driver = Driver(Batch(timing, model.max_running, model.max_queued))
         self.meter = self._driver.meter
-        self.app = http.build(self._driver, model, self.max_model_len, self.versions["simulated"])
+        app = http.build(self._driver, model, self.max_model_len, self.versions["simulated"])
+        self.app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
 
     @classmethod
     async def start(cls, model: ModelConfig) -> SimulatedEngine:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.config import ModelConfig
+from serve_app.engine.context import Context
 from serve_app.engine.simulation import answer, events, render, requests
 from serve_app.engine.simulation.batch import QueueFull
 from serve_app.engine.simulation.driver import Driver, Generation
@@ -128,6 +129,9 @@ class Routes:
         tokens = body.get("tokens")
         if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
             raise ApiError(400, "tokens must be a list of token ids", "tokens", "invalid_value")
+        if len(tokens) > self._max_model_len:
+            message = Context(self._max_model_len, requests.LONGEST_TOKEN).too_many(len(tokens))
+            raise ApiError(400, message, "tokens", "context_length_exceeded")
         return JSONResponse({"prompt": " ".join(f"tok{token}" for token in tokens)})
 
     async def models(self, request: Request) -> Response:

@@ -12,6 +12,8 @@ from serve_app.errors import ApiError
 DEFAULT_OUTPUT_TOKENS = 64
 IMAGE_TOKENS = 256
 CHARACTERS_PER_TOKEN = 4
+LONGEST_TOKEN = 4 * CHARACTERS_PER_TOKEN
+"""Bytes; of characters that have four."""
 MOST_CHOICES = 16_384
 """As vLLM's VLLM_MAX_N_SEQUENCES."""
 DOOM = "SIMULATE:die"
