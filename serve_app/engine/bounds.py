@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app import lists
+from serve_app import json_bytes
 from serve_app.engine.context import Context, size
 from serve_app.errors import ApiError
 
@@ -28,7 +28,6 @@ TRUNCATED = 8
 _ABSENT = msgspec.Raw()
 _ID = re.compile(rb"\[[ \t\r\n]*(?:\[[ \t\r\n]*)?-?\d")
 """How a list of token ids begins, and a list of such lists."""
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Body(msgspec.Struct):
@@ -82,8 +81,11 @@ class Bounds:
 def check(body: bytes, context: Context) -> None:
     """Raise ApiError 400 for a body whose prompt cannot fit. What cannot be read is the engine's to judge."""
     try:
-        read = _body.decode(body)
-    except _UNREADABLE:
+        try:
+            read = _body.decode(body)
+        except msgspec.DecodeError:
+            read = _body.decode(json_bytes.plain(body))
+    except json_bytes.UNREADABLE:
         return
     beside = len(body) - sum(len(memoryview(field)) for field in msgspec.structs.astuple(read))
     if beside > MOST_BESIDE_BYTES:
@@ -118,7 +120,7 @@ def _check_text(name: str, field: msgspec.Raw, context: Context) -> None:
         return
     try:
         text = _text.decode(field)
-    except _UNREADABLE:
+    except json_bytes.UNREADABLE:
         return
     if size(text) > context.bytes:
         message = context.too_long(context.at_most, len(text))
@@ -131,13 +133,13 @@ def _check_turns(name: str, field: msgspec.Raw, context: Context) -> None:
     if bytes(memoryview(field)).count(b"{") <= most:
         return
     try:
-        turns = lists.first(field, most + 1)
+        turns = json_bytes.first(field, most + 1)
         found = len(turns)
         for turn in turns:
             content = _turn.decode(turn).content
             if found <= most and bytes(memoryview(content)[:1]) == b"[":
-                found += len(lists.first(content, most + 1))
-    except _UNREADABLE:
+                found += len(json_bytes.first(content, most + 1))
+    except json_bytes.UNREADABLE:
         return
     if found > most:
         message = f"{name} has more than {most} turns and parts of turns: send fewer, joined together"

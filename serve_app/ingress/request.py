@@ -7,14 +7,13 @@ the worst, 19 where all of it is what msgspec does not know. The body is forward
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from starlette.types import Scope
 
+from serve_app import json_bytes
 from serve_app.errors import ApiError
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -71,9 +70,6 @@ class ClientGone(Exception):
 
 _decoder = msgspec.json.Decoder(Head)
 _unturned = msgspec.json.Decoder(_Unturned)
-_ODD = ((rb"\ud", rb"\u0"), (rb"\uD", rb"\u0"), (b"NaN", b"0.0"), (b"Infinity", b"0.000000"))
-"""What the engine's parser, Python's own, takes and msgspec does not, and something alike for it: lone surrogates and
-numbers that are none."""
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -115,7 +111,7 @@ def _read(body: bytes) -> Head:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            return _decode(_plain(body))
+            return _decode(json_bytes.plain(body))
     except msgspec.ValidationError as error:
         if "$.model" in str(error):
             raise ApiError(400, f"model is not text: {error}", "model", "invalid_value") from None
@@ -133,18 +129,6 @@ def _decode(body: bytes) -> Head:
         if "$.messages" not in str(error):
             raise
     return _unturned.decode(body)
-
-
-def _plain(body: bytes) -> bytes:
-    """The body for msgspec to read: with what it does not know replaced, also inside texts, where nothing but a hint
-    depends on it. Raises UnicodeDecodeError."""
-    if body.startswith(codecs.BOM_UTF8):
-        body = body[len(codecs.BOM_UTF8) :]
-    elif (encoding := json.detect_encoding(body)) != "utf-8":
-        body = body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
-    for odd, alike in _ODD:
-        body = body.replace(odd, alike)
-    return body
 
 
 def _check_type(scope: Scope) -> None:

@@ -6,13 +6,12 @@ be, one is counted: the engine refuses such a request.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 
 import msgspec
 
-from serve_app import lists
+from serve_app import json_bytes
 from serve_app.errors import ApiError
 
 _ABSENT = msgspec.Raw()
@@ -22,7 +21,6 @@ _MOST_ANSWERS = 2**31
 """A larger `n` is counted as this; no engine takes it."""
 _SEVERAL = re.compile(rb"\[[ \t\r\n]*[\"\[]")
 """How a list begins that is several prompts."""
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError)
 
 
 class _Body(msgspec.Struct):
@@ -69,16 +67,12 @@ def _param(body: bytes, most: int) -> str:
 
 
 def _read(body: bytes) -> _Body:
-    """Also of what only Python's reader takes, as the engine's does: NaN, a byte-order mark, UTF-16."""
     try:
-        return _decoder.decode(body)
-    except _UNREADABLE:
-        pass
-    try:
-        whole = json.loads(body)
-        fields = {name: whole[name] for name in _Body.__struct_fields__ if name in whole}
-        return _Body(**{name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()})
-    except (*_UNREADABLE, TypeError):
+        try:
+            return _decoder.decode(body)
+        except msgspec.DecodeError:
+            return _decoder.decode(json_bytes.plain(body))
+    except json_bytes.UNREADABLE:
         return _Body()
 
 
@@ -89,7 +83,7 @@ def _answers(raw: msgspec.Raw) -> int:
     try:
         value = msgspec.json.decode(raw)
         number = float(value) if isinstance(value, int | float | str) else 1.0
-    except (*_UNREADABLE, OverflowError):
+    except (*json_bytes.UNREADABLE, ValueError, OverflowError):
         return 1
     return 1 if math.isnan(number) else int(min(_MOST_ANSWERS, max(1.0, number)))
 
@@ -99,6 +93,6 @@ def _prompts(raw: msgspec.Raw, most: int) -> int:
     if _SEVERAL.match(raw) is None:
         return 1
     try:
-        return max(1, len(lists.first(raw, most + 1)))
-    except _UNREADABLE:
+        return max(1, len(json_bytes.first(raw, most + 1)))
+    except json_bytes.UNREADABLE:
         return 1
