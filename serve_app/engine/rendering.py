@@ -37,7 +37,7 @@ class _Bounded:
         self._renderer = renderer
         self._context = context
         self._tokenize = renderer._tokenize_prompt
-        self._tokenize_short = renderer._tokenize_prompt_async
+        self._tokenize_short = make_async(self.tokenize, executor=renderer._executor)
         self._tokenize_prompts = renderer.tokenize_prompts_async
         self._detokenize = renderer._detokenize_prompt
         self._detokenize_async = renderer._detokenize_prompt_async

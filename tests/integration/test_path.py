@@ -87,6 +87,17 @@ async def test_beyond_capacity_and_queue_is_429_with_retry_after(http: httpx.Asy
     assert (await post(http, "narrow")).status_code == 200
 
 
+async def test_a_request_of_many_counts_as_many_and_is_served_beside_others(http: httpx.AsyncClient) -> None:
+    assert (await post(http, "pair", n=5)).status_code == 400, "half of max_running is 4"
+    many = [asyncio.create_task(post(http, "pair", 100, n=4)) for _ in range(12)]
+    chats = [asyncio.create_task(post(http, "pair", 5)) for _ in range(4)]
+    answers = await asyncio.gather(*many)
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429}, "both replicas hold 32 sequences, 4 more wait"
+    assert all(len(answer.json()["choices"]) == 4 for answer in answers if answer.status_code == 200)
+    assert {(await chat).status_code for chat in chats} <= {200, 429}
+
+
 async def test_a_client_that_leaves_frees_its_slot(http: httpx.AsyncClient, simulated: Service) -> None:
     body = completion("narrow", 2000, stream=True)
     async with http.stream("POST", "/v1/completions", json=body) as response:

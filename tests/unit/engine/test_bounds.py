@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.engine.bounds import MOST_BESIDE_BYTES, SMALL_BYTES, Bounds
+from serve_app.engine.bounds import MOST_BESIDE_BYTES, Bounds
 from serve_app.engine.context import AT_CUT, PIECE, Context, reach, size
 
 CONTEXT = Context(tokens=10_000, longest=20)
