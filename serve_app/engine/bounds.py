@@ -69,7 +69,7 @@ class Bounds:
         try:
             check(b"".join(message.get("body", b"") for message in kept), self._context)
         except ApiError as error:
-            await error.answer(send)
+            await error.answer(scope["path"], send)
             return
 
         async def again() -> Message:

@@ -89,7 +89,7 @@ async def test_beyond_capacity_and_queue_is_429_with_retry_after(http: httpx.Asy
 
 async def test_a_request_of_many_counts_as_many_and_is_served_beside_others(http: httpx.AsyncClient) -> None:
     assert (await post(http, "pair", n=5)).status_code == 400, "half of max_running is 4"
-    many = [asyncio.create_task(post(http, "pair", 100, n=4)) for _ in range(12)]
+    many = [asyncio.create_task(post(http, "pair", 300, n=4)) for _ in range(12)]
     chats = [asyncio.create_task(post(http, "pair", 5)) for _ in range(4)]
     answers = await asyncio.gather(*many)
     statuses = [answer.status_code for answer in answers]
