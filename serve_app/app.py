@@ -120,6 +120,8 @@ def ingress(
         # It carries the streams of every model: Serve's own 20 s would cut those that a redeploy finds open.
         graceful_shutdown_timeout_s=config.longest_drain_s + SHUTDOWN_MARGIN_S,
         graceful_shutdown_wait_loop_s=0.5,
+        # New ones start before old ones stop, or nobody would be served while a stream goes on at the old.
+        max_surge_percent=100,
         # A line a request costs the ingress a fifth of what the request itself does; its metrics count them all.
         logging_config={"enable_access_log": False},
         ray_actor_options={

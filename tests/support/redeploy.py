@@ -18,6 +18,10 @@ LONG_TOKENS = 2600
 """At 10 ms each: a replica that Serve stops has 20 s unless its deployment says otherwise."""
 
 
+OLD_GONE_S = 10.0
+"""By then the old ingress is told to go, and waits for the streams."""
+
+
 def config(step_base_ms: float) -> ServiceConfig:
     """The same service, its engines' speed apart; changing that replaces every engine replica."""
     model = {
@@ -39,16 +43,20 @@ def main() -> None:
     statuses: collections.Counter[str] = collections.Counter()
     replicas: set[str] = set()
     ends: collections.Counter[str] = collections.Counter()
+    redeployed = threading.Event()
+    meanwhile: collections.Counter[str] = collections.Counter()
     done = threading.Event()
 
     def load() -> None:
         body = {"model": "m", "prompt": "a", "max_tokens": 100}
         with httpx.Client(timeout=60) as http:
             while not done.is_set():
+                late = redeployed.is_set() and not ends
                 try:
                     statuses[str(http.post(f"{url}/v1/completions", json=body).status_code)] += 1
                 except httpx.HTTPError as error:
                     statuses[repr(error)] += 1
+                meanwhile["answered"] += late and not ends
 
     def stream() -> None:
         body = {"model": "m", "prompt": "a", "max_tokens": LONG_TOKENS, "stream": True}
@@ -65,12 +73,17 @@ def main() -> None:
         for thread in (*threads, *streams):
             thread.start()
         replicas |= running_replicas()
+        threading.Timer(OLD_GONE_S, redeployed.set).start()
         serve.run(build(config(5)), name="lfm2", route_prefix="/")
         replicas |= running_replicas()
         done.set()
         for thread in (*threads, *streams):
             thread.join()
-        print(json.dumps({"statuses": statuses, "replicas": len(replicas), "streams": ends}))
+        print(
+            json.dumps(
+                {"statuses": statuses, "replicas": len(replicas), "streams": ends, "meanwhile": meanwhile["answered"]}
+            )
+        )
     finally:
         done.set()
         serve.shutdown()
