@@ -33,20 +33,21 @@ def main(argv: Sequence[str] | None = None) -> None:
                 config.write_text(AMENDED + amend(text, os.environ))
             except ValueError as error:
                 sys.exit(f"{config}: {error}")
-        if "-sf" not in arguments and (left := _left_over(config)):
+        if "-sf" not in arguments and (left := _left_over(config, binary)):
             arguments += ["-sf", *left]
     raise_to_hard_limit()
     os.execv(binary, [binary, *arguments])
 
 
-def _left_over(config: Path) -> list[str]:
+def _left_over(config: Path, binary: str) -> list[str]:
     """HAProxy processes of a manager that was killed: they hold the port, and know only what it knew."""
+    program = os.path.realpath(binary)
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 command = (entry / "cmdline").read_bytes().split(b"\0")
-                if str(config).encode() in command and b"-db" in command:
+                if str(config).encode() in command and os.readlink(entry / "exe") == program:
                     found.append(entry.name)
     return found
 

@@ -58,8 +58,6 @@ _SERVES_OWN_HEADERS = (
     "serve-multiplexed-model-id",
 )
 """They steer Ray Serve from outside."""
-_DECODED_HEADERS = ("x-request-id", "x-session-id")
-"""Serve fails on what is not UTF-8 in them."""
 
 
 def amend(text: str, variables: Mapping[str, str]) -> str:
@@ -123,8 +121,6 @@ def _admission() -> Iterator[str]:
         yield f"    {_answer(too_many)} if {{ {condition} }}"
     for name in _SERVES_OWN_HEADERS:
         yield f"    http-request del-header {name}"
-    for name in _DECODED_HEADERS:
-        yield f"    http-request del-header {name} if {{ req.hdr({name}) -m reg [^\\x20-\\x7e] }}"
 
 
 def _answer(error: ApiError) -> str:
