@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from typing import NamedTuple
 
-from serve_app.errors import ApiError
+from serve_app.dialects import dialect, to_json
 from serve_app.open_files import most_connections
 
 MAX_CONNECTIONS = 65_536
 """Unless RAY_SERVE_HAPROXY_MAXCONN says otherwise; Serve's own default is 4,096."""
 MAX_HEADER_BYTES = 2**16
-"""Of one request, its first line included."""
+"""Of one request, all together."""
 MAX_HEADERS = 256
 BUFFER_BYTES = 2**18
 """Headers that do not fit into a buffer HAProxy refuses in its own words, which no setting of 2.8 changes, so a buffer
@@ -37,19 +37,29 @@ TOO_MANY_HEADERS = (
     " send fewer and shorter ones"
 )
 
+
+class Answer(NamedTuple):
+    """One of HAProxy's own."""
+
+    status: int
+    message: str
+    code: str | None = None
+    retry_after_s: int | None = None
+
+
 ERRORS = (
-    ApiError(400, "the request is not valid HTTP, or its body ended early", code="bad_request"),
-    ApiError(408, "the request did not arrive in time: send it whole", code="request_timeout"),
-    ApiError(413, "the request is too large", code="body_too_large"),
-    ApiError(500, f"the load balancer failed on this request; {AGAIN}", code="load_balancer_failed"),
-    ApiError(501, "the load balancer does not know this transfer encoding: use chunked or Content-Length"),
-    ApiError(502, f"the ingress ended while it answered; {AGAIN}", code="ingress_failed"),
-    ApiError(503, f"no ingress process is ready; {AGAIN}", code="ingress_not_ready", retry_after_s=1),
-    ApiError(504, f"the ingress did not answer in time; {AGAIN}", code="ingress_timeout"),
+    Answer(400, "the request is not valid HTTP, or its body ended early", "bad_request"),
+    Answer(408, "the request did not arrive in time: send it whole", "request_timeout"),
+    Answer(413, "the request is too large", "body_too_large"),
+    Answer(500, f"the load balancer failed on this request; {AGAIN}", "load_balancer_failed"),
+    Answer(501, "the load balancer does not know this transfer encoding: use chunked or Content-Length"),
+    Answer(502, f"the ingress ended while it answered; {AGAIN}", "ingress_failed"),
+    Answer(503, f"no ingress process is ready; {AGAIN}", "ingress_not_ready", retry_after_s=1),
+    Answer(504, f"the ingress did not answer in time; {AGAIN}", "ingress_timeout"),
 )
-"""HAProxy's own answers."""
-NO_SUCH_PATH = ApiError(404, "there is no such path here; /docs shows the API", code="path_not_found")
-STARTING = ApiError(503, "the service is starting; try again in a few seconds", code="starting", retry_after_s=5)
+"""What HAProxy answers by itself."""
+NO_SUCH_PATH = Answer(404, "there is no such path here; /docs shows the API", "path_not_found")
+STARTING = Answer(503, "the service is starting; try again in a few seconds", "starting", retry_after_s=5)
 
 _SERVES_OWN_HEADERS = (
     "x-request-timeout-seconds",
@@ -116,21 +126,22 @@ def _keeping(new: str) -> Callable[[re.Match[str]], str]:
 
 def _admission() -> Iterator[str]:
     """Rules for each request, before any other."""
-    too_many = replace(NO_SUCH_PATH, status=431, message=TOO_MANY_HEADERS, code="headers_too_large")
+    too_many = Answer(431, TOO_MANY_HEADERS, "headers_too_large")
     for condition in (f"req.hdrs,length gt {MAX_HEADER_BYTES}", f"req.fhdr_cnt() gt {MAX_HEADERS}"):
         yield f"    {_answer(too_many)} if {{ {condition} }}"
     for name in _SERVES_OWN_HEADERS:
         yield f"    http-request del-header {name}"
 
 
-def _answer(error: ApiError) -> str:
+def _answer(error: Answer) -> str:
     return f"http-request return {_status(error)}"
 
 
-def _own_answer(error: ApiError) -> str:
+def _own_answer(error: Answer) -> str:
     return f"    http-error {_status(error)}"
 
 
-def _status(error: ApiError) -> str:
+def _status(error: Answer) -> str:
+    body = to_json(dialect("").error(error.status, error.message, None, error.code))
     later = f" hdr Retry-After {error.retry_after_s}" if error.retry_after_s else ""
-    return f"status {error.status} content-type application/json string {shlex.quote(error.body.decode())}{later}"
+    return f"status {error.status} content-type application/json string {shlex.quote(body.decode())}{later}"
