@@ -25,7 +25,7 @@ import numpy
 
 NICENESS = 5
 WALK_TOKENS = 256
-WALK_MOST_S = 0.5
+WALK_MOST_S = 1.0
 """CPU time for so many tokens of an answer: the engine's other answers wait while it asks what may come next."""
 
 _WHERE = re.compile(r"^\[[\d:]+\] \S+?:\d+: (Check failed: .*? is false: )?")
