@@ -92,7 +92,7 @@ def read_head(scope: Scope, body: bytes) -> Head:
     except ApiError:
         _check_type(scope)
         raise
-    if len(memoryview(head.request_id)) > 2 * MOST_ID_CHARACTERS:
+    if len(memoryview(head.request_id)) > MOST_ID_CHARACTERS + 2:
         raise id_too_long("request_id")
     return head
 
