@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
+import pydantic
+
 from serve_app.errors import ApiError
 
 DEFAULT_OUTPUT_TOKENS = 64
@@ -28,6 +30,7 @@ _MAX_TOKENS_FIELDS: dict[Route, tuple[str, ...]] = {
     "response": ("max_output_tokens",),
     "message": ("max_tokens",),
 }
+_FLAG: pydantic.TypeAdapter[bool | None] = pydantic.TypeAdapter(bool | None)
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
@@ -215,10 +218,11 @@ def _whole(data: dict[str, Any], name: str, least: int, most: int | None = None)
 
 
 def _flag(data: dict[str, Any], name: str) -> bool:
-    value = data.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ApiError(400, f"{name} must be true or false", name, "invalid_value")
-    return bool(value)
+    """As pydantic takes it for vLLM: "true", "on" and 1 are true."""
+    try:
+        return bool(_FLAG.validate_python(data.get(name)))
+    except pydantic.ValidationError:
+        raise ApiError(400, f"{name} must be true or false", name, "invalid_value") from None
 
 
 def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
