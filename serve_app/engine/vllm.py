@@ -55,12 +55,13 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import faults, media, rendering, tool_calls
+        from serve_app.engine import fail_fast, faults, media, rendering, tool_calls
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
         media.install(MEDIA_CONNECTOR, images)
         tool_calls.install()
+        fail_fast.install()
         args = _arguments(model, images)
         engine_args = AsyncEngineArgs.from_cli_args(args)
         vllm_config = await asyncio.to_thread(

@@ -105,10 +105,12 @@ def test_deep_json(http: httpx.Client, path: str) -> None:
 
 def test_deep_json_where_vllm_looks(http: httpx.Client) -> None:
     deep = "[" * 900 + "]" * 900
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": ' + "[" * 5000}}
     for body in (
         json.dumps(chat(messages="@")).replace('"@"', deep),
         json.dumps(chat(tools="@")).replace('"@"', deep),
         json.dumps(chat(messages=[{"role": "user", "content": "@"}])).replace('"@"', deep),
+        json.dumps(chat(messages=[*HI, {"role": "assistant", "content": "", "tool_calls": [call]}])),
     ):
         assert post(http, body).status_code == 400
 
@@ -150,6 +152,7 @@ def test_any_priority_is_taken(http: httpx.Client, priority: int) -> None:
         {"kv_transfer_params": {"do_remote_prefill": True, "remote_block_ids": [1], "remote_engine_id": "x"}},
         {"kv_transfer_params": {"do_remote_decode": True}},
         {"ec_transfer_params": {"a": 1}},
+        {"vllm_xargs": {"kv_transfer_params": "x"}},
         {"mm_processor_kwargs": {"a": 1}},
         {"media_io_kwargs": {"image": {"a": 1}}},
         {"chat_template": "{{ 1 }}"},
@@ -165,6 +168,33 @@ def test_any_priority_is_taken(http: httpx.Client, priority: int) -> None:
 def test_fields_that_are_not_for_clients(http: httpx.Client, fields: dict) -> None:
     assert http.post(CHAT, json=chat(**fields)).status_code in (200, 400)
     assert http.post(CHAT, json=chat()).status_code == 200
+
+
+WRONG = [1] * 50_000
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"messages": WRONG}),
+        (CHAT, {"messages": HI, "tools": WRONG}),
+        (CHAT, {"messages": HI, "logit_bias": {str(number): [] for number in range(20_000)}}),
+        ("/v1/chat/completions/batch", {"messages": [WRONG]}),
+        ("/v1/completions", {"prompt": [WRONG, {}]}),
+        ("/v1/responses", {"input": WRONG}),
+        ("/v1/responses", {"input": "x", "tools": WRONG}),
+        ("/v1/messages", {"messages": WRONG}),
+        ("/v1/messages/count_tokens", {"messages": WRONG}),
+        ("/tokenize", {"messages": WRONG}),
+        ("/detokenize", {"tokens": [[]] * 20_000}),
+        ("/invocations", {"messages": WRONG}),
+    ],
+    ids=str,
+)
+def test_a_list_of_wrong_elements_is_judged_by_its_first(http: httpx.Client, path: str, fields: dict) -> None:
+    """Else the replica answers nobody for minutes: long enough to be taken for dead."""
+    answer = http.post(path, json={"model": TEXT, "max_tokens": 4, **fields}, timeout=60)
+    assert answer.status_code == 400 and len(answer.content) < 5000
 
 
 def test_routes_beside_openais(http: httpx.Client) -> None:
