@@ -98,7 +98,7 @@ class IngressApp:
         try:
             head = read_head(scope, body.data)
             served = self._catalogue.served(head.model)
-            pool, size = served.pool, sequences.bounded(body.data, served.config.most_sequences)
+            pool, size = served.pool, sequences.bounded(body.data, served.config.most_sequences, scope["path"])
             key = affinity_key(scope, head) if pool.affine else None
             scope = {**scope, "headers": for_replica(scope["headers"], head)}
             del head  # It looks into the body.

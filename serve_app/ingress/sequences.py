@@ -1,13 +1,15 @@
 """How many sequences a request is: `n` answers to each of its prompts, which are what an engine's batch holds.
 
-The fields mean the same on every route that has them, so the route is not asked. Where they are not what they should
-be, one is counted: the engine refuses such a request.
+`n`, `prompt`, `input` and `messages` mean the same on every route that has them, so the route is not asked. What is
+scored and ranked has a name of its own on each. Where a field is not what it should be, one is counted: the engine
+refuses such a request.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import msgspec
 
@@ -21,6 +23,13 @@ _MOST_ANSWERS = 2**31
 """A larger `n` is counted as this; no engine takes it."""
 _SEVERAL = re.compile(rb"\[[ \t\r\n]*[\"\[]")
 """How a list begins that is several prompts."""
+_RANKED = ("documents", "queries", "items", "text_1", "text_2", "data_1", "data_2")
+LISTS = {
+    "/generative_scoring": ("items",),
+    "/v2/embed": ("texts", "images", "inputs"),
+    **dict.fromkeys(("/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"), _RANKED),
+}
+"""Fields of a route that are as many sequences as they have elements, of any type."""
 
 
 class _Body(msgspec.Struct):
@@ -33,47 +42,56 @@ class _Body(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_lists: dict[str, msgspec.json.Decoder[Any]] = {
+    path: msgspec.json.Decoder(msgspec.defstruct("_Lists", [(name, msgspec.Raw, _ABSENT) for name in names]))
+    for path, names in LISTS.items()
+}
 
 
-def count(body: bytes, least: int = 0) -> int:
+def count(body: bytes, least: int = 0, path: str = "") -> int:
     """Sequences of the request with this body. Prompts beyond 4,096, and beyond `least`, are not counted.
 
     `prompt` and `input` are one prompt as a text, as token ids and as the turns of a conversation, and several as a
     list of texts or of lists of ids; `messages` is several where it is a list of conversations.
     """
-    read = _read(body)
     most = max(least, _COUNTED)
+    if path in LISTS:
+        return max(_length(field, most) for field in msgspec.structs.astuple(_read(_lists[path], body)))
+    read = _read(_decoder, body)
     return _answers(read.n) * max(_prompts(field, most) for field in (read.prompt, read.input, read.messages))
 
 
-def bounded(body: bytes, most: int) -> int:
+def bounded(body: bytes, most: int, path: str = "") -> int:
     """Sequences of the request with this body; raises ApiError 400 if they are more than `most`."""
-    found = count(body, most)
+    found = count(body, most, path)
     if found <= most:
         return found
     message = (
         f"this request is {found} sequences, n for each prompt, and one may be {most} (max_sequences): ask for fewer "
         "answers, or send the prompts in several requests"
     )
-    raise ApiError(400, message, param=_param(body, most), code="too_many_sequences")
+    raise ApiError(400, message, param=_param(body, most, path), code="too_many_sequences")
 
 
-def _param(body: bytes, most: int) -> str:
+def _param(body: bytes, most: int, path: str) -> str:
     """The field that is to blame."""
-    read = _read(body)
+    if path in LISTS:
+        lists = _read(_lists[path], body)
+        return max(LISTS[path], key=lambda name: _length(getattr(lists, name), most))
+    read = _read(_decoder, body)
     if _answers(read.n) > 1:
         return "n"
     return next(name for name in ("prompt", "input", "messages") if _prompts(getattr(read, name), most) > 1)
 
 
-def _read(body: bytes) -> _Body:
+def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         try:
-            return _decoder.decode(body)
+            return decoder.decode(body)
         except msgspec.DecodeError:
-            return _decoder.decode(json_bytes.plain(body))
+            return decoder.decode(json_bytes.plain(body))
     except json_bytes.UNREADABLE:
-        return _Body()
+        return decoder.type()
 
 
 def _answers(raw: msgspec.Raw) -> int:
@@ -90,8 +108,11 @@ def _answers(raw: msgspec.Raw) -> int:
 
 def _prompts(raw: msgspec.Raw, most: int) -> int:
     """Prompts in a field, counted up to one more than `most`."""
-    if _SEVERAL.match(raw) is None:
-        return 1
+    return 1 if _SEVERAL.match(raw) is None else _length(raw, most)
+
+
+def _length(raw: msgspec.Raw, most: int) -> int:
+    """Elements of a list, counted up to one more than `most`; 1 for anything else."""
     try:
         return max(1, len(json_bytes.first(raw, most + 1)))
     except json_bytes.UNREADABLE:

@@ -78,3 +78,27 @@ def test_a_bound_above_what_is_counted_otherwise_is_kept() -> None:
     assert sequences.bounded(body, 5000) == 5000
     with pytest.raises(ApiError):
         sequences.bounded(body, 4999)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/score", {"text_1": "a", "text_2": ["b"] * 9}, "text_2"),
+        ("/v1/score", {"queries": "a", "documents": [{"content": []}] * 9}, "documents"),
+        ("/v2/rerank", {"query": "a", "documents": ["b"] * 9, "n": 5}, "documents"),
+        ("/v2/embed", {"inputs": [{"content": []}] * 9}, "inputs"),
+        ("/v2/embed", {"texts": ["a"] * 9}, "texts"),
+        ("/generative_scoring", {"query": "a", "items": [[1], [2]] * 4 + [[3]]}, "items"),
+    ],
+)
+def test_what_is_scored_and_ranked_counts(path: str, body: dict[str, Any], param: str) -> None:
+    data = json.dumps(body).encode()
+    assert sequences.count(data, path=path) == 9 and sequences.count(data, path="/v1/chat/completions") < 9
+    with pytest.raises(ApiError) as refused:
+        sequences.bounded(data, 8, path)
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"{", b'{"documents": "a", "text_2": {}}', b'{"documents": []}'])
+def test_what_is_not_a_list_is_one(body: bytes) -> None:
+    assert sequences.count(body, path="/rerank") == 1
