@@ -40,6 +40,8 @@ applications:
 
 
 HI = [{"role": "user", "content": "Hello"}]
+LONG = {"type": "json_schema", "schema": {"type": "array", "items": {"enum": [1]}, "minItems": 900}}
+"""For an API that has no `ignore_eos`."""
 OURS = b"the replica serving this stream failed; send the request again"
 WHOLE = {
     "/v1/completions": b"[DONE]",
@@ -130,7 +132,7 @@ async def test_an_engine_that_is_killed(own_service: Service) -> None:
             "/v1/completions": body,
             "/v1/chat/completions": {**body, "messages": HI},
             "/v1/responses": {**body, "input": "a", "max_output_tokens": 1900},
-            "/v1/messages": {**body, "messages": HI},
+            "/v1/messages": {**body, "messages": HI, "output_config": {"format": LONG}},
         }
 
         async def stream(path: str, begun: asyncio.Event) -> bytes:
