@@ -116,15 +116,24 @@ def test_every_replica_says_the_same_whatever_it_saw_before(http: httpx.Client, 
             },
         ),
         (
+            "/v1/chat/completions/batch",
+            {
+                "messages": [ASK, ASK],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": TUPLE}},
+            },
+        ),
+        (
             "/v1/chat/completions",
             {"messages": ASK, "response_format": {"type": "structural_tag", "format": {"type": "unheard of"}}},
         ),
     ],
-    ids=["response_format", "required", "named", "text.format", "messages", "structural_tag"],
+    ids=["response_format", "required", "named", "text.format", "messages", "chat batch", "structural_tag"],
 )
 def test_it_is_refused_on_every_route_before_a_stream_begins(
     http: httpx.Client, path: str, body: dict, stream: bool
 ) -> None:
+    if stream and path.endswith("/batch"):
+        pytest.skip("this route does not stream")
     answer = http.post(path, json={"model": TEXT, "stream": stream, **body})
     assert answer.status_code == 400 and "cannot be used" in answer.text, answer.text
 
@@ -144,6 +153,17 @@ def test_schemas_hold(client: openai.OpenAI) -> None:
     )
     text = answer.choices[0].message.content
     assert json.loads(text).keys() == {"count", "model"} and not any(one.isspace() for one in text)
+
+
+def test_a_choice_holds_for_each_prompt_and_answer(client: openai.OpenAI) -> None:
+    answers = client.completions.create(
+        model=TEXT,
+        prompt=["a", "b"],
+        n=2,
+        max_tokens=20,
+        extra_body={"structured_outputs": {"choice": ["left", "right"]}},
+    )
+    assert len(answers.choices) == 4 and {choice.text for choice in answers.choices} <= {"left", "right"}
 
 
 def test_an_unknown_tool_is_called_without_white_space_until_the_end(client: openai.OpenAI) -> None:

@@ -1,8 +1,8 @@
 """Puts the trial of a grammar before vLLM's handling of requests; vLLM 0.32's private parts it touches are here.
 
-Everything that constrains an answer passes `OnlineRenderer`'s `render_chat`, `render_completion` or
-`render_responses`, with what tools ask for already turned into a schema, before a stream's first byte and before the
-engine. vLLM's own check would convert the grammar once more, on the event loop; it is skipped for what passed.
+Everything that constrains an answer passes `OnlineRenderer`'s `preprocess_chat` or `preprocess_completion`, which turn
+what tools ask for into a schema, before a stream's first byte and before the engine. vLLM's own check, which would
+convert the grammar once more, on the event loop and without a bound, is replaced: only what was tried passes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from serve_app.engine.structured import bounds
 from serve_app.engine.structured.bounds import Refused
 from serve_app.engine.structured.trials import Busy, Trials
 
-RENDERING = ("render_chat", "render_completion", "render_responses")
+PREPROCESSING = ("preprocess_chat", "preprocess_completion")
 NOT_ENFORCED = (
     *("multipleOf", "uniqueItems", "contains", "minContains", "maxContains", "format", "propertyNames"),
     *("patternProperties", "allOf", "pattern"),
@@ -38,9 +38,9 @@ def install(llm: Any, state: Any) -> Trials | None:
     if llm.vllm_config.structured_outputs_config.backend != "xgrammar":
         return None
     trials = Trials(lambda: _tokenizer_info(llm))
-    for name in RENDERING:
+    for name in PREPROCESSING:
         setattr(state.online_renderer, name, _tried(getattr(state.online_renderer, name), trials))
-    backend.validate_xgrammar_grammar = _Validation(trials, backend.validate_xgrammar_grammar)
+    backend.validate_xgrammar_grammar = _Validation(trials)
     return trials
 
 
@@ -49,7 +49,8 @@ def constraint(params: StructuredOutputsParams) -> tuple[str, str]:
     if params.json_object is False or params.all_constraints_none():
         raise Refused("it holds no constraint")
     if params.choice is not None:
-        return "choice", bounds.choice_grammar(params.choice)
+        # As a grammar it comes again with the next prompt of the request.
+        return "ebnf", bounds.choice_grammar(params.choice)
     try:
         option, spec = get_structured_output_key(params)
     except RecursionError:
@@ -74,16 +75,15 @@ def look_at(kind: str, spec: str) -> None:
 async def _try(params: StructuredOutputsParams, trials: Trials) -> None:
     kind, spec = constraint(params)
     if not trials.known(kind, spec):
-        await asyncio.to_thread(look_at, kind, spec)
+        await asyncio.to_thread(look_at, "choice" if params.choice is not None else kind, spec)
         await trials.check(kind, spec)
 
 
 class _Validation:
     """Stands for vLLM's `validate_xgrammar_grammar`, which runs on the event loop and has no bounds."""
 
-    def __init__(self, trials: Trials, original: Callable[[SamplingParams], None]) -> None:
+    def __init__(self, trials: Trials) -> None:
         self._trials = trials
-        self._original = original
 
     def __call__(self, sampling_params: SamplingParams) -> None:
         params = sampling_params.structured_outputs
@@ -95,17 +95,18 @@ class _Validation:
             raise _client_error(params, refused) from None
         # A structural tag comes here while the body is read as well, before its trial.
         if kind != "structural_tag" and not self._trials.known(kind, spec):
-            self._original(sampling_params)
-        elif params.choice is not None:
+            raise _client_error(params, Refused("it was not tried; send the request again"))
+        if params.choice is not None:
             params.choice, params.grammar = None, spec
 
 
-def _tried(render: Callable[..., Awaitable[Any]], trials: Trials) -> Callable[..., Awaitable[Any]]:
-    @functools.wraps(render)
-    async def rendered(request: Any, *args: Any, **kwargs: Any) -> Any:
-        result = await render(request, *args, **kwargs)
-        params = request.extract_structured_outputs()
-        if params is not None:
+def _tried(preprocess: Callable[..., Awaitable[Any]], trials: Trials) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(preprocess)
+    async def preprocessed(request: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await preprocess(request, *args, **kwargs)
+        # Requests to tokenize or to embed have no answer to constrain.
+        extract = getattr(request, "extract_structured_outputs", None)
+        if extract is not None and (params := extract()) is not None:
             try:
                 await _try(params, trials)
             except Refused as refused:
@@ -114,7 +115,7 @@ def _tried(render: Callable[..., Awaitable[Any]], trials: Trials) -> Callable[..
                 raise GracefulHTTPError(str(busy), HTTPStatus.SERVICE_UNAVAILABLE) from None
         return result
 
-    return rendered
+    return preprocessed
 
 
 def _client_error(params: StructuredOutputsParams, refused: Refused) -> VLLMValidationError:

@@ -80,7 +80,7 @@ def _compile(xgrammar: Any, info: Any, kind: str, spec: str) -> Any:
         return compiler.compile_regex(spec)
     if kind == "lark":
         return compiler.compile_lark(spec)
-    if kind in ("ebnf", "choice"):
+    if kind == "ebnf":
         return compiler.compile_grammar(spec)
     tag = json.loads(spec)
     if "structures" not in tag:
