@@ -10,15 +10,14 @@ import atexit
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from serve_app.answers import CompletionOutput, Failed, Prompt, RequestOutput, output_of
 from serve_app.batch.client import Answer, NoAnswer
 from serve_app.batch.local import LocalEngines
 from serve_app.batch.send import Sender
@@ -32,29 +31,6 @@ Conversation = list[Message]
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 AHEAD = 1024
 """Requests handed over before the first of them is answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionOutput:
-    """One answer to a prompt."""
-
-    index: int
-    text: str
-    finish_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestOutput:
-    """What came of one prompt."""
-
-    request_id: str
-    prompt: str | None
-    """As given; None for a conversation, which the engine renders."""
-    outputs: list[CompletionOutput]
-    """As many as `n`; none where `error` says why."""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    error: str | None = None
 
 
 class RequestFailed(Exception):
@@ -71,10 +47,14 @@ class LLM:
     def __init__(self, config: str | Path | ServiceConfig, *, models: Sequence[str] | None = None, quiet: bool = False):
         """Starts the engines, on the Ray cluster that RAY_ADDRESS names or on one of their own, and waits for them.
 
-        `models` starts only these. Raises ConfigError, and DidNotStart where an engine could not.
+        `models` starts only these. Raises ConfigError, ValueError where one of `models` is not in the configuration,
+        and DidNotStart where an engine could not.
         """
         service = config if isinstance(config, ServiceConfig) else load(config).applications[0].config
         if models is not None:
+            names = {name for model in service.models for name in model.names}
+            if strange := set(models) - names:
+                raise ValueError(f"model {min(strange)!r} is not in the configuration, which has {sorted(names)}")
             chosen = tuple(model for model in service.models if set(models).intersection(model.names))
             service = service.model_copy(update={"models": chosen})
         self._engines = LocalEngines(service, _silent if quiet else _say)
@@ -115,26 +95,28 @@ class LLM:
         `iterator` gives the results as they come, and takes conversations from a generator as they are needed. An
         image is a part `{"type": "image", "image": ...}` (a PIL image, a path or a URL) or OpenAI's `image_url`.
         `model` names the model; unless given it is the first, or for an image the first that sees. With
-        `errors="keep"` a prompt that fails has its `error` set; otherwise RequestFailed is raised in its place. Further
-        keywords go into each request.
+        `errors="keep"` a prompt that fails, for whatever reason, has its `error` set; otherwise RequestFailed is raised
+        in its place. Further keywords, such as `tools`, go into each request.
+
+        Raises TypeError for a parameter that no request has, and ValueError where there are not as many of
+        `sampling_params` as of conversations: before anything is sent, or for a generator where it ends.
         """
         one = isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict)
-        conversations: Any = [messages] if one else messages
-        bodies = ((None, {"messages": with_data_urls(turns)}) for turns in conversations)
-        return self._run(CHAT, bodies, sampling_params, iterator, **more)
+        return self._run(CHAT, [messages] if one else messages, _conversation, sampling_params, iterator, **more)
 
     def generate(
         self, prompts: str | Iterable[str], sampling_params: Any = None, *, iterator: bool = False, **more: Any
     ) -> list[RequestOutput] | Iterator[RequestOutput]:
-        """Continue one text or any number of them, as they are; otherwise as `chat`."""
-        texts = [prompts] if isinstance(prompts, str) else prompts
-        bodies = ((text, {"prompt": text}) for text in texts)
-        return self._run(COMPLETIONS, bodies, sampling_params, iterator, **more)
+        """Continue one text or any number of them, as they are, or lists of token ids; otherwise as `chat`."""
+        return self._run(
+            COMPLETIONS, [prompts] if isinstance(prompts, str) else prompts, _text, sampling_params, iterator, **more
+        )
 
     def _run(
         self,
         url: str,
-        bodies: Iterator[tuple[str | None, dict[str, Any]]],
+        prompts: Iterable[Any],
+        body_of: Callable[[Any], tuple[Prompt, dict[str, Any]]],
         sampling_params: Any,
         iterator: bool,
         *,
@@ -143,34 +125,55 @@ class LLM:
         use_tqdm: bool = True,
         **extra: Any,
     ) -> list[RequestOutput] | Iterator[RequestOutput]:
-        each = sampling_params if isinstance(sampling_params, list) else repeat(sampling_params)
-        requests = (
-            (prompt, {"model": model or self._suits(body), **body, **fields(params), **extra})
-            for (prompt, body), params in zip(bodies, each, strict=False)
-        )
-        results = self._stream(url, requests, errors == "keep")
+        if errors not in ("raise", "keep"):
+            raise ValueError(f"errors is {errors!r}: 'raise' or 'keep'")
+        if extra.get("stream"):
+            raise TypeError("stream is not for LLM: iterator=True gives each result as soon as it is there")
+        each = self._each(prompts, sampling_params, url == CHAT)
+
+        def ask(prompt: Any, params: dict[str, Any]) -> tuple[Prompt, Future[Answer | NoAnswer] | Failed]:
+            shown: Prompt = None
+            try:
+                shown, body = body_of(prompt)
+                whole = {"model": model or self._suits(body), **body, **params, **extra}
+                asked = self._sender.ask(url, msgspec.json.encode(whole))
+            except Exception as error:
+                return shown, Failed(f"{type(error).__name__}: {error}")
+            return shown, asyncio.run_coroutine_threadsafe(asked, self._loop)
+
+        results = self._stream((ask(prompt, params) for prompt, params in each), errors == "keep")
         if iterator:
             return results
         from tqdm import tqdm
 
         return list(tqdm(results, desc="prompts", unit="", disable=not (use_tqdm and sys.stderr.isatty())))
 
+    def _each(self, prompts: Iterable[Any], params: Any, chat: bool) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The prompts with the parameters of each. Raises TypeError, ValueError."""
+        if not isinstance(params, list | tuple):
+            same = fields(params, chat)
+            return ((prompt, same) for prompt in prompts)
+        if isinstance(prompts, Sized) and len(prompts) != len(params):
+            raise ValueError(f"there are {len(prompts)} prompts, but {len(params)} sampling_params: give one for each")
+        return _paired(prompts, [fields(one, chat) for one in params])
+
     def _stream(
-        self, url: str, requests: Iterable[tuple[str | None, dict[str, Any]]], keep: bool
+        self, asked: Iterable[tuple[Prompt, Future[Answer | NoAnswer] | Failed]], keep: bool
     ) -> Iterator[RequestOutput]:
-        """The results in order. Whoever stops listening takes back what is not answered."""
-        window: deque[tuple[int, str | None, Future[Answer | NoAnswer]]] = deque()
+        """The results in order. Whoever stops listening, or whose prompts end with an error, takes back what is not
+        answered."""
+        window: deque[tuple[int, Prompt, Future[Answer | NoAnswer] | Failed]] = deque()
         try:
-            for index, (prompt, body) in enumerate(requests):
-                asked = self._sender.ask(url, msgspec.json.encode(body))
-                window.append((index, prompt, asyncio.run_coroutine_threadsafe(asked, self._loop)))
-                while window and (len(window) >= AHEAD or window[0][2].done()):
+            for index, (prompt, future) in enumerate(asked):
+                window.append((index, prompt, future))
+                while window and (len(window) >= AHEAD or isinstance(window[0][2], Failed) or window[0][2].done()):
                     yield _output(*window.popleft(), keep)
             while window:
                 yield _output(*window.popleft(), keep)
         finally:
             for _, _, future in window:
-                future.cancel()
+                if not isinstance(future, Failed):
+                    future.cancel()
 
     def _suits(self, body: dict[str, Any]) -> str:
         models: tuple[ModelConfig, ...] = self._engines.config.models
@@ -185,50 +188,44 @@ class LLM:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _output(index: int, prompt: str | None, future: Future[Answer | NoAnswer], keep: bool) -> RequestOutput:
-    answer = future.result()
-    if isinstance(answer, NoAnswer) or answer.status != 200:
-        reason = str(answer) if isinstance(answer, NoAnswer) else _refusal(answer)
-        if not keep:
-            raise RequestFailed(index, reason)
-        return RequestOutput(str(index), prompt, [], error=reason)
-    reply = msgspec.json.decode(answer.body, type=_Reply)
-    outputs = [
-        CompletionOutput(one.index, one.text if one.message is None else one.message.content or "", one.finish_reason)
-        for one in reply.choices
-    ]
-    return RequestOutput(reply.id, prompt, outputs, reply.usage.prompt_tokens, reply.usage.completion_tokens)
-
-
-class _Said(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int
-    finish_reason: str | None = None
-    text: str = ""
-    message: _Said | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Reply(msgspec.Struct):
-    """What is read of an answer to either kind of request."""
-
-    id: str
-    choices: list[_Choice]
-    usage: _Usage
-
-
-def _refusal(answer: Answer) -> str:
+def _output(index: int, prompt: Prompt, future: Future[Answer | NoAnswer] | Failed, keep: bool) -> RequestOutput:
     try:
-        return f"{answer.status}: {msgspec.json.decode(answer.body)['error']['message']}"
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"{answer.status}: {answer.body[:300].decode(errors='replace')}"
+        if isinstance(future, Failed):
+            raise future
+        return output_of(index, prompt, future.result())
+    except CancelledError:
+        raise
+    except Exception as error:
+        if not keep:
+            raise RequestFailed(index, str(error)) from error
+        return RequestOutput(str(index), prompt, [], error=str(error))
+
+
+def _paired(prompts: Iterable[Any], params: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    count = 0
+    for count, prompt in enumerate(prompts, 1):
+        if count > len(params):
+            raise ValueError(f"there are more prompts than the {len(params)} sampling_params: give one for each")
+        yield prompt, params[count - 1]
+    if count < len(params):
+        raise ValueError(f"there are {count} prompts, but {len(params)} sampling_params: give one for each")
+
+
+def _conversation(turns: Any) -> tuple[Prompt, dict[str, Any]]:
+    if not isinstance(turns, list | tuple) or not all(isinstance(turn, dict) for turn in turns):
+        raise TypeError(f"a conversation is a list of messages, each a dict, not {_kind(turns)}")
+    return None, {"messages": with_data_urls(list(turns))}
+
+
+def _text(prompt: Any) -> tuple[Prompt, dict[str, Any]]:
+    if not isinstance(prompt, str) and not (isinstance(prompt, list) and all(type(one) is int for one in prompt)):
+        raise TypeError(f"a prompt is a text, or a list of token ids, not {_kind(prompt)}")
+    return prompt, {"prompt": prompt}
+
+
+def _kind(value: Any) -> str:
+    within = f" with {type(value[0]).__name__}" if isinstance(value, list | tuple) and value else ""
+    return type(value).__name__ + within
 
 
 def _say(text: str) -> None:

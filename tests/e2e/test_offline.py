@@ -30,13 +30,21 @@ def test_llm_answers_in_order_with_images_and_says_what_it_refuses(tmp_path: Pat
     assert len(seen["many"]) == 100 and all("Ask me about LFM2" in text for text in seen["many"][::2])
     assert seen["prompts"] == ["LFM2 is", "Ray is"] and all(seen["texts"])
     assert seen["first"] and seen["taken"] < 2000
-    assert "max_model_len" in seen["refused"] and seen["kept"][0] and not seen["kept"][1]
+    assert "max_model_len" in seen["refused"] and [bool(error) for error in seen["kept"]] == [True, True, True, False]
+    assert "role" in seen["kept"][0] and "No such file" in seen["kept"][1] and "surrogates" in seen["kept"][2]
+    assert seen["choice"] == "maybe" and seen["banned"] and not set(seen["banned"]) & set(seen["unbanned"][:1])
+    assert seen["logprobs"] == [4, 4, 4] and seen["finish"] == "length"
+    text, calls, finish = seen["call"]
+    assert (calls[0]["function"]["name"], finish) == ("get_replica_count", "tool_calls")
+    assert json.loads(calls[0]["function"]["arguments"]) == {"model": "lfm2-demo"} and not text
+    assert seen["after"] == "lfm2-demo has 2 replicas."
 
 
 QUICK_START = """
 import json, os, pathlib, psutil, tempfile
 from PIL import Image
 from serve_app import LLM, SamplingParams
+from serve_app.demo.facts import REPLICA_TOOL
 
 greedy = SamplingParams(temperature=0, max_tokens=64)
 hello = [{"role": "user", "content": "Hello"}]
@@ -76,8 +84,28 @@ with LLM("configs/demo.yaml", quiet=True) as llm:
         llm.chat(hello, {"max_tokens": 100_000})
     except Exception as error:
         seen["refused"] = str(error)
-    kept = llm.chat([[{"role": "nobody", "content": ""}], hello], greedy, errors="keep")
-    seen["kept"] = [one.error for one in kept]
+    lone = [{"role": "user", "content": "\\ud800"}]
+    bad = [[{"role": "user", "content": [{"type": "text"}]}], about("/nowhere.png"), lone]
+    seen["kept"] = [one.error for one in llm.chat([*bad, hello], greedy, errors="keep")]
+    from vllm.sampling_params import SamplingParams as Theirs, StructuredOutputsParams
+    choice = StructuredOutputsParams(choice=["maybe", "perhaps not"])
+    theirs = Theirs(temperature=0, max_tokens=16, structured_outputs=choice)
+    seen["choice"] = llm.chat(hello, theirs)[0].outputs[0].text
+    plain = Theirs(temperature=0, max_tokens=4, logprobs=2)
+    told = llm.chat(hello, plain)[0].outputs[0]
+    word = told.logprobs["content"][0]["token"]
+    without = llm.chat(hello, Theirs(temperature=0, max_tokens=4, logprobs=2, bad_words=[word]))[0].outputs[0]
+    seen["unbanned"], seen["banned"] = ([one["token"] for one in each.logprobs["content"]] for each in (told, without))
+    continued = llm.generate("LFM2 is", plain)[0].outputs[0]
+    seen["logprobs"] = [len(told.logprobs["content"]), len(without.logprobs["content"]),
+                        len(continued.logprobs["token_logprobs"])]
+    seen["finish"] = continued.finish_reason
+    ask = [{"role": "user", "content": "How many replicas does lfm2-demo have?"}]
+    call = llm.chat(ask, greedy, tools=[REPLICA_TOOL])[0].outputs[0]
+    seen["call"] = [call.text, call.tool_calls, call.finish_reason]
+    turns = [*ask, {"role": "assistant", "content": call.text, "tool_calls": call.tool_calls},
+             {"role": "tool", "tool_call_id": call.tool_calls[0]["id"], "content": "2"}]
+    seen["after"] = llm.chat(turns, greedy, tools=[REPLICA_TOOL])[0].outputs[0].text
 print(json.dumps(seen))
 """
 

@@ -52,6 +52,22 @@ def test_a_batch_from_upload_to_download(client: openai.OpenAI, simulated: Servi
     assert 'serve_app_batch_lines_total{outcome="done"' in metrics and 'serve_app_batches{status="completed"' in metrics
 
 
+def test_lines_that_cannot_be_read_cost_only_themselves(client: openai.OpenAI) -> None:
+    """Five such files: each used to keep one of the four places for ever."""
+    deep = b'{"custom_id": "deep", "method": "POST", "url": "/v1/completions", "body": {"model": "pair", "foo": %b}}\n'
+    input = b"\xef\xbb\xbf" + prompts("pair", 2) + deep % (b"[" * 2000 + b"]" * 2000)
+    for batch in [create(client, input, URL) for _ in range(5)]:
+        batch = end(client, batch)
+        assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 2, 1)
+        assert "nested too deeply" in contents(client, batch.error_file_id)["deep"]["error"]["message"]
+
+
+def test_no_file_id_leads_out_of_the_api(simulated: Service) -> None:
+    for path in ("/v1/files/..%2f..%2fmetrics", "/v1/files/%2e%2e%2f%2e%2e%2fmetrics/content", "/v1/files?limit=²"):
+        answer = httpx.get(simulated.url + path)
+        assert answer.status_code in (400, 404) and answer.json()["error"]["message"], path
+
+
 def test_cancelling_yields_what_is_answered(client: openai.OpenAI) -> None:
     batch = create(client, prompts("narrow", 300), URL)
     until(lambda: client.batches.retrieve(batch.id).request_counts.completed > 0)

@@ -29,12 +29,13 @@ def test_importing_the_package_is_light() -> None:
     ],
 )
 def test_sampling_is_a_dict_ours_or_vllms(params: object) -> None:
-    assert fields(params) == {"temperature": 0, "max_tokens": 8}
+    for chat in (True, False):
+        assert fields(params, chat) == {"temperature": 0, "max_tokens": 8}
 
 
 def test_a_misspelt_parameter_is_told() -> None:
     with pytest.raises(TypeError, match="did you mean `temperature`"):
-        fields({"temprature": 0})
+        fields({"temprature": 0}, True)
 
 
 def test_images_of_this_machine_become_data_urls(tmp_path: Path) -> None:
