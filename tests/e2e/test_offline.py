@@ -87,14 +87,13 @@ with LLM("configs/demo.yaml", quiet=True) as llm:
     lone = [{"role": "user", "content": "\\ud800"}]
     bad = [[{"role": "user", "content": [{"type": "text"}]}], about("/nowhere.png"), lone]
     seen["kept"] = [one.error for one in llm.chat([*bad, hello], greedy, errors="keep")]
-    from vllm.sampling_params import SamplingParams as Theirs, StructuredOutputsParams
-    choice = StructuredOutputsParams(choice=["maybe", "perhaps not"])
-    theirs = Theirs(temperature=0, max_tokens=16, structured_outputs=choice)
-    seen["choice"] = llm.chat(hello, theirs)[0].outputs[0].text
-    plain = Theirs(temperature=0, max_tokens=4, logprobs=2)
+    choice = SamplingParams(temperature=0, structured_outputs={"choice": ["maybe", "perhaps not"]})
+    seen["choice"] = llm.chat(hello, choice)[0].outputs[0].text
+    plain = SamplingParams(temperature=0, max_tokens=4, logprobs=2)
     told = llm.chat(hello, plain)[0].outputs[0]
     word = told.logprobs["content"][0]["token"]
-    without = llm.chat(hello, Theirs(temperature=0, max_tokens=4, logprobs=2, bad_words=[word]))[0].outputs[0]
+    banned = SamplingParams(temperature=0, max_tokens=4, logprobs=2, bad_words=[word])
+    without = llm.chat(hello, banned)[0].outputs[0]
     seen["unbanned"], seen["banned"] = ([one["token"] for one in each.logprobs["content"]] for each in (told, without))
     continued = llm.generate("LFM2 is", plain)[0].outputs[0]
     seen["logprobs"] = [len(told.logprobs["content"]), len(without.logprobs["content"]),
