@@ -17,6 +17,8 @@ HEALTH_PERIOD_S = 1.0
 """Serve replaces a replica after three failed checks in a row."""
 SHUTDOWN_MARGIN_S = 30.0
 """For ending the engine once its last request is done."""
+START_FAILURES = 4
+"""After so many, with no replica up, Serve gives a deployment up; its own 20 take an hour where a start takes minutes."""
 NO_LIMIT = 1_000_000
 """Serve's own request limits; ours are the pool's and the replica's."""
 
@@ -45,6 +47,7 @@ def engine(model: ModelConfig, images: Images) -> serve.Application:
         EngineReplica,
         name=names.deployment(model.id),
         ray_actor_options={"num_cpus": model.cpus, "num_gpus": model.gpu_share},
+        max_constructor_retry_count=START_FAILURES,
         max_ongoing_requests=NO_LIMIT,
         health_check_period_s=HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=model.drain_timeout_s + SHUTDOWN_MARGIN_S,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, running_service, with_batch
+from tests.support.service import Service, running_service, stream_to_end, with_batch
 
 HERE = Path(__file__).parent
 
@@ -20,5 +22,10 @@ def batch_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def simulated(batch_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = with_batch(HERE / "service.yaml", batch_directory, tmp_path_factory.mktemp("config"))
-    with running_service(config, start_timeout_s=120) as started:
-        yield started
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        with running_service(config, start_timeout_s=120) as started:
+            yield started
+            begun = threading.Event()
+            last = threads.submit(stream_to_end, started.url, "narrow", 250, begun)
+            assert begun.wait(60)
+        assert last.result() == 250, "SIGTERM cut an open stream"

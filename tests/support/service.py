@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Service:
 
 @contextlib.contextmanager
 def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
-    """`python -m serve_app up CONFIG` on a free port, until it is ready; stopped by Ctrl-C."""
+    """`python -m serve_app up CONFIG` on a free port, until it is ready; ended by SIGTERM."""
     port = free_ports(1)[0]
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)]
@@ -42,7 +43,7 @@ def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
             print(log.read()[-20_000:])
             raise
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(90)
             except subprocess.TimeoutExpired:
@@ -57,6 +58,19 @@ def with_batch(config: Path, directory: Path, folder: Path) -> Path:
     copy = folder / config.name
     copy.write_text(yaml.safe_dump(data))
     return copy
+
+
+def stream_to_end(url: str, model: str, tokens: int, begun: threading.Event, **headers: str) -> int:
+    """Ask for so many tokens one by one; how many came. Raises ValueError for an answer that was cut off."""
+    body = {"model": model, "prompt": "a", "max_tokens": tokens, "ignore_eos": True, "stream": True}
+    events = []
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, headers=headers, timeout=60) as response:
+        for line in filter(None, response.iter_lines()):
+            events.append(line.removeprefix("data: "))
+            begun.set()
+    if events[-1:] != ["[DONE]"]:
+        raise ValueError(f"the stream ended after {len(events)} events, {events[-1:]}")
+    return len(events) - 1
 
 
 def wait_ready(url: str, timeout_s: float, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
