@@ -18,7 +18,7 @@ HEALTH_PERIOD_S = 1.0
 SHUTDOWN_MARGIN_S = 30.0
 """For ending the engine once its last request is done."""
 START_FAILURES = 4
-"""After so many, with no replica up, Serve gives a deployment up; its own 20 take an hour where a start takes minutes."""
+"""After so many, with no replica up, Serve gives a deployment up. Its own 20 may take an hour."""
 NO_LIMIT = 1_000_000
 """Serve's own request limits; ours are the pool's and the replica's."""
 

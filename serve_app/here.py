@@ -25,7 +25,7 @@ def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
     for application in file.applications:
         at = (*application.at, "args")
         for index, model in enumerate(application.config.models):
-            if wrong := _weights(model):
+            if wrong := without_weights(model):
                 key = "id" if model.source is None else "source"
                 found.append(Problem((*at, "models", index, key), wrong))
         if application.config.batch and (wrong := _directory(application.config.batch.directory)):
@@ -34,7 +34,7 @@ def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
     return found
 
 
-def _weights(model: ModelConfig) -> str | None:
+def without_weights(model: ModelConfig) -> str | None:
     """What is wrong with where a model's weights are; None for a repository, which only its hub knows."""
     name = model.source or model.id
     if model.engine != "vllm" or name.startswith(REMOTE):

@@ -15,6 +15,7 @@ from typing import Any
 
 from serve_app.batch.pace import MOST, QUEUED_ALONE, START, Pace
 from serve_app.config import ServiceConfig
+from serve_app.here import without_weights
 from serve_app.launching.environment import offline
 from serve_app.launching.log import reason
 from serve_app.launching.settings import chosen_cluster
@@ -54,6 +55,9 @@ class LocalEngines:
 
         if not ray.is_initialized():
             address = chosen_cluster() or "local"
+            wrong = [f"{one.id}: {text}" for one in self.config.models if (text := without_weights(one))]
+            if wrong and address == "local":
+                raise DidNotStart("; ".join(wrong))
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
             self._joined = True
         logging.getLogger("ray.serve").setLevel(logging.ERROR)

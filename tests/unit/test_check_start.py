@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from serve_app import check, foreign, here, names
+from serve_app.batch import local
+from serve_app.batch.local import DidNotStart, LocalEngines
+from serve_app.config import ServiceConfig
 from serve_app.config_errors import ConfigError
 from serve_app.config_file import load
 
@@ -181,6 +184,14 @@ def test_sources_that_may_be_there(tmp_path: Path) -> None:
         {"source": weights(tmp_path, "model.safetensors")},
     ):
         check.check_file(written(tmp_path, application({"id": "some/model"} | entry)))
+
+
+def test_offline_engines_are_not_started_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(local, "offline", lambda: None)
+    engines = LocalEngines(ServiceConfig.parse({"models": [{"id": "some/model", "source": "/none"}]}))
+    with pytest.raises(DidNotStart, match="some/model: there is no folder /none on this machine"):
+        engines.start()
 
 
 def test_a_configuration_for_other_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
