@@ -37,5 +37,10 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`serve-app`, the same as `python -m serve_app`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command()

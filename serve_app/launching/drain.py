@@ -26,6 +26,8 @@ def drain(family: Family, timeout_s: float, say: Callable[[str], None]) -> None:
     members = family.members()
     halted = [pid for pid in members if _title(pid).startswith((CONTROLLER, MANAGER))]
     if not (open_ := _haproxies(members)):
+        # A launcher that was killed in the midst of this may have left them halted.
+        _send(signal.SIGCONT, halted)
         return
     say(f"no new requests; open ones may take {timeout_s:g} s to end")
     began = told = time.monotonic()
