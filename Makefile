@@ -1,6 +1,7 @@
 # make serve    install what is missing and start the demo; CONFIG=configs/X.yaml and PORT=N choose another, MPS=1 shares a GPU by NVIDIA's MPS
 # make test     lint, types and every test
-.PHONY: install serve test lint clean
+# make fuzz     for every night: thousands of damaged requests against the real engine; SEED=N sends those of another night again
+.PHONY: install serve test fuzz lint clean
 CONFIG ?= configs/demo.yaml
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +27,9 @@ lint: .venv/.installed-test
 
 test: lint
 	$(BIN)/python -m pytest
+
+fuzz: .venv/.installed-test
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache
