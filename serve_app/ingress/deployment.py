@@ -86,7 +86,7 @@ class IngressReplica:
                 Status(catalogue, metrics, session, self._batches, self._siblings),
                 Scaling(catalogue, serve.get_replica_context().app_name),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
-                Docs(catalogue, session),
+                Docs(catalogue, session, batches=self._batches is not None, keys=bool(settings.api_keys)),
                 Unoffered(),
             ],
             Bodies(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),

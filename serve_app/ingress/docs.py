@@ -14,64 +14,59 @@ from starlette.routing import Route
 from serve_app.errors import ApiError
 from serve_app.ingress.ask import ask
 from serve_app.ingress.catalogue import Catalogue
+from serve_app.ingress.openapi import document
 from serve_app.model_routes import MODEL_ROUTES
-
-OWN_ROUTES = {
-    "/v1/models": "The models served here, with their context length, aliases and replicas.",
-    "/v1/models/{id}": "One of them.",
-    "/health": "This ingress process answers.",
-    "/ready": "Each model and how many of its replicas are ready; 503 until every model has one.",
-    "/ping": "/ready without a word, for SageMaker.",
-    "/autoscaling": "What decides how many replicas each model has: what it sees, needs, decides and why.",
-    "/v1/files": "Files of the Batch API, where the configuration switches it on; POST uploads one.",
-    "/v1/batches": "Its batches; POST creates one.",
-    "/load": "What each model's replicas hold, and how much of it is not batch work.",
-    "/version": "Versions of this service and its engines.",
-    "/metrics": "Prometheus metrics of this ingress and of every engine.",
-}
 
 
 class Docs:
     """Shows the routes and their request fields; works without the internet."""
 
-    def __init__(self, catalogue: Catalogue, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, catalogue: Catalogue, session: aiohttp.ClientSession, *, batches: bool = False, keys: bool = False
+    ) -> None:
+        """`batches` says whether the service has the Batch API, `keys` whether it asks for API keys."""
         self._catalogue = catalogue
         self._session = session
+        self._batches, self._keys = batches, keys
+        self._described: dict[str, dict[str, Any]] = {}
+        """What a replica of each model said, by the model's id."""
 
     def routes(self) -> list[Route]:
         return [Route("/openapi.json", self._openapi), Route("/docs", self._page)]
 
     async def _openapi(self, request: Request) -> JSONResponse:
-        return JSONResponse(await self._schema())
+        await self._ask()
+        if not any(one.pool.replicas for one in self._catalogue.models):
+            raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
+        return JSONResponse(self._document())
 
     async def _page(self, request: Request) -> HTMLResponse:
-        try:
-            schema = await self._schema()
-        except ApiError:
-            schema = {"paths": {}}
-        return HTMLResponse(_render(schema, [one.config.id for one in self._catalogue.models]))
+        await self._ask()
+        return HTMLResponse(_render(self._document(), [one.config.id for one in self._catalogue.models]))
 
-    async def _schema(self) -> dict[str, Any]:
-        """A replica's OpenAPI schema, cut down to the routes clients reach and with this service's own added."""
+    def _document(self) -> dict[str, Any]:
+        names = [name for one in self._catalogue.models for name in one.config.names]
+        return document(list(self._described.values()), names, batches=self._batches, keys=self._keys)
+
+    async def _ask(self) -> None:
+        """Learn of each model's routes from one of its replicas, once."""
         for served in self._catalogue.models:
+            if served.config.id in self._described:
+                continue
             for replica in served.pool.replicas:
                 if schema := await ask(self._session, replica.info, "/openapi.json"):
-                    return self._cut(json.loads(schema))
-        raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
-
-    def _cut(self, schema: dict[str, Any]) -> dict[str, Any]:
-        paths = {path: item for path, item in schema["paths"].items() if path in MODEL_ROUTES}
-        own = {
-            path: {"get": {"summary": text, "responses": {"200": {"description": "OK"}}}}
-            for path, text in OWN_ROUTES.items()
-        }
-        info = {"title": "LFM2 on Ray Serve", "version": schema["info"]["version"]}
-        return {**schema, "info": info, "paths": paths | own}
+                    self._described[served.config.id] = json.loads(schema)
+                    break
 
 
 def _render(schema: dict[str, Any], models: list[str]) -> str:
     rows = [f"<h2>POST {path}</h2>{_fields(schema, path)}" for path in MODEL_ROUTES]
-    rows += [f"<h2>GET {html.escape(path)}</h2><p>{html.escape(text)}</p>" for path, text in OWN_ROUTES.items()]
+    own = {path: item for path, item in schema["paths"].items() if path not in MODEL_ROUTES}
+    rows += [
+        f"<h2>{method.upper()} {html.escape(path)}</h2><p>{html.escape(one['summary'])}</p>"
+        for path, item in own.items()
+        for method, one in item.items()
+    ]
     names = ", ".join(f"<code>{html.escape(name)}</code>" for name in models)
     return (
         "<!doctype html><meta charset=utf-8><title>LFM2 on Ray Serve</title>"
