@@ -36,7 +36,8 @@ class Docs:
 
     async def _openapi(self, request: Request) -> JSONResponse:
         await self._ask()
-        if not any(one.pool.replicas for one in self._catalogue.models):
+        describe = [one for one in self._catalogue.models if one.config.engine != "simulated"]
+        if describe and not self._described:
             raise ApiError(503, "no engine is ready to describe the API yet", code="model_not_ready", retry_after_s=10)
         return JSONResponse(self._document())
 
