@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serve_app.batch.client import Answer, NoAnswer
-from serve_app.batch.decoding import NOT_JSON, explained
+from serve_app.json_bytes import UNREADABLE, explained
 
 Prompt = str | list[int] | None
 
@@ -60,7 +60,7 @@ def output_of(index: int, prompt: Prompt, answer: Answer | NoAnswer) -> RequestO
         raise Failed(_refusal(answer))
     try:
         reply = msgspec.json.decode(answer.body, type=_Reply)
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         raise Failed(f"the answer cannot be read: {explained(error)}") from None
     usage, first = reply.usage, reply.choices[0] if reply.choices else None
     return RequestOutput(
@@ -126,5 +126,5 @@ class _Reply(msgspec.Struct):
 def _refusal(answer: Answer) -> str:
     try:
         return f"{answer.status}: {msgspec.json.decode(answer.body)['error']['message']}"
-    except (*NOT_JSON, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return f"{answer.status}: {answer.body[:300].decode(errors='replace')}"

@@ -16,6 +16,11 @@ _ODD = ((rb"\ud", rb"\u0"), (rb"\uD", rb"\u0"), (b"NaN", b"0.0"), (b"Infinity", 
 numbers that are none."""
 
 
+def explained(error: Exception) -> str:
+    """What is wrong with the bytes; for one of UNREADABLE."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 def plain(body: bytes) -> bytes:
     """The body for msgspec to read: with what it does not know replaced, also inside texts, where nothing but a hint
     depends on it. Raises UnicodeDecodeError."""

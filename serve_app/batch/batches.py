@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.batch.decoding import NOT_JSON, explained
 from serve_app.batch.files import checked_seconds
 from serve_app.batch.lines import ROUTES, SHOWN
 from serve_app.batch.objects import FINAL, Batch, ExpiresAfter
 from serve_app.batch.query import known, limit_of, listed, reply
 from serve_app.batch.store import Store
 from serve_app.errors import ApiError
+from serve_app.json_bytes import UNREADABLE, explained
 
 MOST_LISTED, USUALLY_LISTED = 100, 20
 MOST_BODY_BYTES = 2**20
@@ -127,7 +127,7 @@ def _read(body: bytes) -> NewBatch:
         found = re.search(r"field `(\w+)`|\$\.([\w.]+)", str(error))
         param = (found[1] or found[2]) if found else None
         raise ApiError(400, f"invalid request body: {error}", param, "invalid_value") from None
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         message = f"the request body is not valid JSON: {explained(error)}"
         raise ApiError(400, message, code="invalid_json") from None
     if wanted.endpoint not in ROUTES:

@@ -10,8 +10,8 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.pace import Load
+from serve_app.json_bytes import UNREADABLE
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 3600.0
@@ -94,7 +94,7 @@ class HttpClient:
             raise NoAnswer(f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True)
         try:
             return frozenset(model.id for model in msgspec.json.decode(body, type=_Models).data)
-        except NOT_JSON:
+        except UNREADABLE:
             raise NoAnswer(f"{self._root}/v1/models answers no list of models: is it a service?", sent=True) from None
 
     async def send(self, url: str, body: bytes) -> Answer:
@@ -110,7 +110,7 @@ class HttpClient:
     async def load(self, model: str | None) -> Load | None:
         """What this project's service says at /load; None from another's. All models where it does not know the name,
         which may be an alias."""
-        with contextlib.suppress(NoAnswer, *NOT_JSON):
+        with contextlib.suppress(NoAnswer, *UNREADABLE):
             status, body = await self._get("/load")
             if status == 200:
                 loads = msgspec.json.decode(body, type=dict[str, ModelLoad])

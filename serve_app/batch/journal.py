@@ -20,8 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.scan import Scan
+from serve_app.json_bytes import UNREADABLE
 
 SYNC_S = 1.0
 _READ = 2**20
@@ -118,7 +118,7 @@ class Journal:
             try:
                 prefix, fingerprint, index = _id_of(line).rsplit("_", 2)
                 position = int(index, 16)
-            except (*NOT_JSON, ValueError):
+            except (*UNREADABLE, ValueError):
                 prefix = ""
             if prefix != "batch_req" or position < 0:
                 raise ForeignOutput(

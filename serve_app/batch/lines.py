@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
-from serve_app.batch.decoding import NOT_JSON, explained
+from serve_app.json_bytes import UNREADABLE, explained
 
 MOST_LINE_BYTES = 64 * 2**20
 """A longer line is an error of its own, and is skipped without being held in memory."""
@@ -154,7 +154,7 @@ def names(raw: Raw) -> tuple[str | None, str | None]:
     try:
         line = _names.decode(raw.data or b"")
         model = line.body.model if line.body else None
-    except NOT_JSON:
+    except UNREADABLE:
         return custom_id(raw), None
     return _text(line.custom_id), _text(model)
 
@@ -164,9 +164,9 @@ def custom_id(raw: Raw) -> str | None:
     data = raw.data or b""
     try:
         return _text(_id.decode(data).custom_id)
-    except NOT_JSON:
+    except UNREADABLE:
         found = _begins.match(data)
-    with contextlib.suppress(*NOT_JSON):
+    with contextlib.suppress(*UNREADABLE):
         return _text(_id.decode(found[0] + b"}").custom_id) if found else None
     return None
 
@@ -184,7 +184,7 @@ def judge(raw: Raw, models: Collection[str] | None, priority: int, routes: Colle
         raise BadLine("line_too_long", f"the line is over {MOST_LINE_BYTES // 2**20} MiB", None)
     try:
         line = _line.decode(raw.data)
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         code = "invalid_request" if isinstance(error, msgspec.ValidationError) else "invalid_json"
         raise BadLine(code, explained(error), custom_id(raw)) from None
     if not line.custom_id:
@@ -193,7 +193,7 @@ def judge(raw: Raw, models: Collection[str] | None, priority: int, routes: Colle
         raise BadLine("invalid_url", f"url is {line.url[:SHOWN]!r}: use {' or '.join(sorted(routes))}", line.custom_id)
     try:
         head = _head.decode(line.body)
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         raise BadLine("invalid_request", f"{explained(error)} of the body", line.custom_id) from None
     if head.priority is not None and head.priority < 0:
         reason = f"priority is {head.priority}: a batch goes before nobody, so it is 0 or more"

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from serve_app.batch.client import Answer, NoAnswer
-from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.lines import Raw
+from serve_app.json_bytes import UNREADABLE
 
 
 class Tokens(msgspec.Struct):
@@ -52,7 +52,7 @@ def answered(id: str, custom_id: str, answer: Answer | NoAnswer, raw: Raw) -> Re
         reply, body = _reply.decode(answer.body), answer.body
         if b"\n" in body:
             body = msgspec.json.format(body, indent=-1)
-    except NOT_JSON:
+    except UNREADABLE:
         reply, body = _Reply(), json.dumps(answer.body.decode(errors="replace")).encode()
         if answer.status == 200:
             return Record(refused(id, custom_id, "no_json", "the answer is not JSON", raw), "no_json")

@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from serve_app.batch.decoding import NOT_JSON
+from serve_app.json_bytes import UNREADABLE
 
 VERSION = 1
 """Of the schema, in SQLite's user_version."""
@@ -142,7 +142,7 @@ class Table(Generic[Item]):
         rows = self._connection.execute(f"SELECT object FROM {self._name} {rest}", arguments).fetchall()
         try:
             return [msgspec.json.decode(row[0], type=self._type) for row in rows]
-        except NOT_JSON as error:
+        except UNREADABLE as error:
             raise Damaged(f"a row of the table {self._name} is none of ours: {error}") from None
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from serve_app.batch.decoding import NOT_JSON
 from serve_app.batch.objects import Counts, Usage
 from serve_app.batch.record import Tokens
+from serve_app.json_bytes import UNREADABLE
 
 
 class _Body(msgspec.Struct):
@@ -33,7 +33,7 @@ def tally(output: Path, errors: Path) -> tuple[Counts, Usage]:
     completed = prompt = generated = 0
     for line in _lines(output):
         completed += 1
-        with contextlib.suppress(*NOT_JSON):
+        with contextlib.suppress(*UNREADABLE):
             tokens = _line.decode(line).response.body.usage or Tokens()
             prompt += tokens.prompt_tokens or tokens.input_tokens or 0
             generated += tokens.completion_tokens or tokens.output_tokens or 0

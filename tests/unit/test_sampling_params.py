@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from serve_app import SamplingParams, foreign
+from serve_app import SamplingParams
+from serve_app.declared import declared
 from serve_app.sampling_params import NAMES, REFUSED, WITHOUT_EFFECT, fields
 
-OF_VLLM = foreign._fields("vllm", "sampling_params.py", "SamplingParams")
+OF_VLLM = {name for name in declared("vllm", "sampling_params.py", "SamplingParams") if not name.startswith("_")}
 """Its public fields, read from its source: importing it takes long."""
 RENAMED = {"logprobs": "top_logprobs", "extra_args": "vllm_xargs"}
 
@@ -42,7 +43,7 @@ def test_every_field_of_vllms_is_carried_or_refused_or_without_effect() -> None:
 
 @pytest.mark.parametrize(("route", "request_type"), [("chat_completion", "Chat"), ("completion", "")])
 def test_every_carried_field_is_one_of_a_request(route: str, request_type: str) -> None:
-    of_request = foreign._fields("vllm", f"entrypoints/openai/{route}/protocol.py", f"{request_type}CompletionRequest")
+    of_request = declared("vllm", f"entrypoints/openai/{route}/protocol.py", f"{request_type}CompletionRequest")
     for name in NAMES:
         sent = RENAMED.get(name, name) if request_type or name != "logprobs" else name
         assert sent in of_request, name
