@@ -13,6 +13,8 @@ from vllm.exceptions import VLLMError
 from serve_app.errors import ApiError, shortened
 
 MOST_PROBLEMS = 4
+MOST_READ = 100
+"""Of pydantic's problems, of which a field of many elements and alternatives has hundreds of thousands."""
 MOST_INPUT_CHARACTERS = 60
 
 _NAMES = {
@@ -73,11 +75,12 @@ def validation_error(problems: Sequence[Any]) -> ApiError:
         found = problems[0]
         message = f"the request body is not valid JSON: {found['ctx']['error']} at character {found['loc'][-1]}"
         return ApiError(400, message, code="invalid_json")
-    told = list(dict.fromkeys((_field(one["loc"]), _what(one)) for one in problems))
+    read = problems[:MOST_READ]
+    told = list(dict.fromkeys((_field(one["loc"]), _what(one)) for one in read))
     lines = [f"{field}: {what}" if field else what for field, what in told[:MOST_PROBLEMS]]
     if len(told) > MOST_PROBLEMS:
-        lines.append(f"and {len(told) - MOST_PROBLEMS} problems more")
-    param = next((name for one in problems if (name := _parameter(one))), told[0][0] if told else None)
+        lines.append(f"and {len(told) - MOST_PROBLEMS + len(problems) - len(read)} more")
+    param = next((name for one in read if (name := _parameter(one))), told[0][0] if told else None)
     return ApiError(400, "; ".join(lines) or "the request is not valid", param or None, "invalid_value")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -145,6 +146,13 @@ async def test_every_shape_of_error_becomes_the_one(app: App, answer: Response, 
 async def test_what_fastapi_refuses(app: App, body: bytes, words: str, param: str | None) -> None:
     error = error_of(await ask(app, content=body), 400)
     assert words in error["message"] and error["param"] == param
+
+
+async def test_of_many_problems_the_first_are_told(app: App) -> None:
+    body = json.dumps({"items": ["x"] * 50_000}).encode()
+    began = time.process_time()
+    error = error_of(await ask(app, content=body), 400)
+    assert len(error["message"]) < 1000 and error["message"].endswith(" more") and time.process_time() - began < 10
 
 
 async def test_unknown_routes_and_methods(app: App) -> None:
