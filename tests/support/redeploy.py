@@ -36,7 +36,7 @@ def config(step_base_ms: float) -> ServiceConfig:
 
 
 def main() -> None:
-    ray.init(num_cpus=2, log_to_driver=False)
+    ray.init("local", num_cpus=2, log_to_driver=False)
     port = free_ports(1)[0]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     url = f"http://127.0.0.1:{port}"
