@@ -25,10 +25,10 @@ PARSED_HEADERS = 4_096
 """What is above MAX_HEADERS is refused in OpenAI's schema, what is above this in HAProxy's own words."""
 HEAD_TIMEOUT_S = 15
 """For a request's headers to arrive, and for the next request on a connection to begin."""
-STUCK_TIMEOUT_S = 60
+STUCK_TIMEOUT_S = 20
 """A client that for as long does not send what is due, or does not read what is there, is let go, unless
 RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S says otherwise; Serve's own default is an hour. Waiting for an answer does not
-count."""
+count. Longer than the ingress waits for a body, so that it can say so."""
 PIPES = 100
 """For moving bodies inside the kernel, two open files each; without one a body goes through a buffer."""
 AGAIN = "send the request again"
@@ -129,6 +129,7 @@ def _admission() -> Iterator[str]:
     too_many = Answer(431, TOO_MANY_HEADERS, "headers_too_large")
     for condition in (f"req.hdrs,length gt {MAX_HEADER_BYTES}", f"req.fhdr_cnt() gt {MAX_HEADERS}"):
         yield f"    {_answer(too_many)} if {{ {condition} }}"
+    yield "    http-after-response set-header connection close if { status 408 }"
     for name in _SERVES_OWN_HEADERS:
         yield f"    http-request del-header {name}"
 

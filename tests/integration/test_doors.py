@@ -40,9 +40,9 @@ async def opened(simulated: Service, data: bytes = b"") -> tuple[asyncio.StreamR
 
 
 async def answer(simulated: Service, data: bytes) -> tuple[int, dict]:
-    """Status and JSON of what comes back on a connection that the service closes."""
+    """Status and JSON of what comes back before the service closes the connection."""
     reader, writer = await opened(simulated, data)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(body)
@@ -55,7 +55,7 @@ async def test_a_body_that_stays_away_is_refused_and_idle_connections_are_closed
     )
     assert slow[0] == 408 and slow[1]["error"]["code"] == "request_timeout"
     for reader, writer in (idle, kept):
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             await reader.read()
         writer.close()
 
