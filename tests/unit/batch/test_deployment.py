@@ -22,6 +22,12 @@ class Handle:
         return self
 
 
+class Replica(BatchReplica):
+    """Serve awaits the finalizer, Python would not."""
+
+    def __del__(self) -> None: ...
+
+
 async def test_a_replica_with_a_damaged_database_stays_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +39,7 @@ async def test_a_replica_with_a_damaged_database_stays_and_comes_back(
     config = ServiceConfig.model_validate(
         {"models": [{"id": "m", "engine": "simulated"}], "batch": {"directory": str(tmp_path)}}
     )
-    replica = BatchReplica.__new__(BatchReplica)
+    replica = Replica.__new__(Replica)
     await replica.__init__(config, {"m": Handle()})
     info = replica.record_replica_metadata()
     headers = {TOKEN_HEADER.decode(): info["token"]}
@@ -47,7 +53,5 @@ async def test_a_replica_with_a_damaged_database_stays_and_comes_back(
                 await asyncio.sleep(0.02)
         assert "serve_app_batches" in (await http.get("/metrics")).text
     replica.check_health()
-    leave = BatchReplica.__del__
-    monkeypatch.delattr(BatchReplica, "__del__")
-    await leave(replica)
+    await BatchReplica.__del__(replica)
     registry.unregister("m")
