@@ -144,7 +144,7 @@ HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"forwarded", b"for=\xff"),
     (b"x-http-method-override", b"DELETE"),
 )
-METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "POST", "FOO")
+METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "POST", "PURGE")
 PATHS: Sequence[Callable[[str], str]] = (
     lambda path: path + "/",
     lambda path: path + "//",

@@ -180,6 +180,8 @@ def _parts(content: Any, where: str) -> Iterator[str | int]:
         raise ApiError(400, f"{where} must be a text or a list of parts", where, "invalid_value")
     for i, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str | None):
+            raise ApiError(400, f"{where}[{i}].type must be a text", f"{where}[{i}].type", "invalid_value")
         if kind in _IMAGE_PARTS:
             yield IMAGE_TOKENS
         elif kind in _TEXT_PARTS:

@@ -309,6 +309,12 @@ BAD: list[tuple[str, Any, int, str | None]] = [
     ("chat/completions", {"messages": ["hi"]}, 400, "messages[0]"),
     ("chat/completions", {"messages": HELLO, "model": "two"}, 404, "model"),
     ("chat/completions", {"messages": HELLO, "model": ["one"]}, 404, "model"),
+    (
+        "chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": {"a": 1}, "text": "a"}]}]},
+        400,
+        "messages[0].content[0].type",
+    ),
     ("chat/completions", {"messages": HELLO, "max_tokens": 0}, 400, "max_tokens"),
     ("chat/completions", {"messages": HELLO, "n": "2"}, 400, "n"),
     ("chat/completions", {"messages": HELLO, "stream": "banana"}, 400, "stream"),
