@@ -8,8 +8,14 @@ from typing import Any
 from serve_app import plan
 from serve_app.config import ModelConfig
 
-CPU_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""One unpinned thread an engine: bound threads spin on every core and give less throughput for small models."""
+CPU_ENVIRONMENT = {
+    # One unpinned thread an engine: bound threads spin on every core and give less throughput for small models.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # All that is left to compile are small operations, such as counting for `logprobs`: the first request that asks for
+    # them would hold every stream of its replica for the 5 to 25 s that takes.
+    "TORCH_COMPILE_DISABLE": "1",
+}
 
 GPU_ENVIRONMENT = {"VLLM_USE_BREAKABLE_CUDAGRAPH": "1"}
 """CUDA graphs that break at attention and convolution, so that steps with a prefill run from graphs too, not decoding

@@ -74,7 +74,7 @@ def test_what_vllm_refuses(http: httpx.Client, body: str | bytes) -> None:
 @pytest.mark.parametrize("kind", ["text/plain", "application/vnd.api+json", ""])
 def test_another_content_type(http: httpx.Client, kind: str) -> None:
     headers = {"content-type": kind} if kind else {}
-    assert http.post(CHAT, content=json.dumps(chat()), headers=headers).status_code == 400
+    assert http.post(CHAT, content=json.dumps(chat()), headers=headers).status_code == 415
 
 
 DEEP = {"prompt": "x", "input": "x", "tokens": [1]}
