@@ -33,7 +33,7 @@ IDS = list(range(80, 90)) * 50_000
 )
 def test_what_cannot_fit_is_400(http: httpx.Client, path: str, fields: dict) -> None:
     answer = http.post(path, json={"model": TEXT, **fields})
-    assert answer.status_code == 400 and "4096" in answer.json()["error"]["message"], answer.text[:300]
+    assert answer.status_code == 400 and "2048" in answer.json()["error"]["message"], answer.text[:300]
 
 
 def test_a_stream_goes_on_while_texts_of_megabytes_are_refused(client: openai.OpenAI, http: httpx.Client) -> None:
