@@ -40,8 +40,6 @@ applications:
 
 
 HI = [{"role": "user", "content": "Hello"}]
-LONG = {"type": "json_schema", "schema": {"type": "array", "items": {"enum": [1]}, "minItems": 900}}
-"""For an API that has no `ignore_eos`."""
 OURS = b"the replica serving this stream failed; send the request again"
 WHOLE = {
     "/v1/completions": b"[DONE]",
@@ -130,9 +128,9 @@ async def test_an_engine_that_is_killed(own_service: Service) -> None:
         body = {"model": TEXT, "prompt": "a", "max_tokens": 1900, "ignore_eos": True}
         prompts = {
             "/v1/completions": body,
-            "/v1/chat/completions": {**body, "messages": HI},
-            "/v1/responses": {**body, "input": "a", "max_output_tokens": 1900},
-            "/v1/messages": {**body, "messages": HI, "output_config": {"format": LONG}},
+            "/v1/chat/completions": {"model": TEXT, "messages": HI, "max_tokens": 1900, "ignore_eos": True},
+            "/v1/responses": {"model": TEXT, "input": "a", "max_output_tokens": 1900, "ignore_eos": True},
+            "/v1/messages": {"model": TEXT, "messages": HI, "max_tokens": 1900},
         }
 
         async def stream(path: str, begun: asyncio.Event) -> bytes:
