@@ -32,8 +32,10 @@ OF_MODELS = (400, 404, 408, 413, 415, 429, 500, 502, 503)
 """Errors of a route that leads to a model."""
 EVERYWHERE = (431,)
 SCHEMAS: dict[str, Json] = {
-    "Error": record(error=record(message=TEXT, type=TEXT, param=MAYBE_TEXT, code=MAYBE_TEXT)),
-    "AnthropicError": record(type=constant("error"), error=record(type=TEXT, message=TEXT), request_id=MAYBE_TEXT),
+    "ErrorAnswer": record(error=record(message=TEXT, type=TEXT, param=MAYBE_TEXT, code=MAYBE_TEXT)),
+    "AnthropicErrorAnswer": record(
+        type=constant("error"), error=record(type=TEXT, message=TEXT), request_id=MAYBE_TEXT
+    ),
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -63,7 +65,7 @@ def document(replicas: Sequence[Mapping[str, Any]], names: Iterable[str], *, bat
         paths[path] = {method: _with_errors(path, one, keys) for method, one in item.items()}
     for path in paths.keys() & MODEL_ROUTES.keys():
         paths[path]["post"] = _with_errors(path, paths[path]["post"], keys)
-    kept = SCHEMAS | {name: schemas[name] for name in _used(paths, schemas)}
+    kept = {name: schemas[name] for name in _used(paths, schemas)} | SCHEMAS
     components: Json = {"schemas": kept} | ({"securitySchemes": SECURITY} if keys else {})
     info = {"title": "LFM2 on Ray Serve", "version": replicas[0]["info"]["version"] if replicas else "0"}
     found = {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
@@ -90,7 +92,7 @@ def _model_operation(path: str, described: Mapping[str, Any], names: list[str]) 
 
 def _with_errors(path: str, operation: Mapping[str, Any], keys: bool) -> Json:
     """With the numbers among its answers spelled out, and those that every route may give."""
-    schema = "AnthropicError" if isinstance(dialect(path), Anthropic) else "Error"
+    schema = "AnthropicErrorAnswer" if isinstance(dialect(path), Anthropic) else "ErrorAnswer"
     wanted = dict(operation["responses"])
     wanted |= {str(status): status for status in EVERYWHERE if str(status) not in wanted}
     if keys and operation.get("security") != []:

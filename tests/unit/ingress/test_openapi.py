@@ -58,13 +58,13 @@ DESCRIBED: dict[str, Any] = {
 def test_routes_of_replicas_have_this_services_answers() -> None:
     found = document([DESCRIBED], ["m"], batches=False, keys=False)
     assert "/pause" not in found["paths"] and "/v1/files" not in found["paths"]
-    assert found["components"]["schemas"].keys() == {"Ask", "Prompt", "Error", "AnthropicError"}
+    assert found["components"]["schemas"].keys() == {"Ask", "Prompt", "ErrorAnswer", "AnthropicErrorAnswer"}
     complete, messages = (found["paths"][path]["post"] for path in ("/v1/completions", "/v1/messages"))
     assert complete["requestBody"] == BODY and "`model` is one of m." in complete["description"]
     assert complete["responses"].keys() >= {"200", "400", "404", "413", "429", "503"}
     assert "422" not in complete["responses"] and "401" not in complete["responses"]
     assert complete["responses"]["200"]["content"].keys() == {"application/json", "text/event-stream"}
-    for operation, schema in ((complete, "Error"), (messages, "AnthropicError")):
+    for operation, schema in ((complete, "ErrorAnswer"), (messages, "AnthropicErrorAnswer")):
         assert operation["responses"]["400"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{schema}")
 
 
