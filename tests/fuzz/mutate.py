@@ -157,7 +157,7 @@ PATHS: Sequence[Callable[[str], str]] = (
     lambda path: path + "?limit=%C2%B2&after=%FF",
     lambda path: path + "%ff",
     lambda path: path.rpartition("/")[0] + "/" + "a" * 3000,
-    lambda path: path + "?stream=true#x",
+    lambda path: path + "?stream=true",
     lambda path: path + ";a=b",
 )
 

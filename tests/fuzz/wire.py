@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 import httptools
 
 
+LONG_S = 60.0
+"""Of a stream that goes on: `max_tokens` may have been taken away."""
+
+
 @dataclass
 class Answer:
     """What came back."""
@@ -57,24 +61,29 @@ class _Reader:
 
 
 async def send(url: str, data: bytes, timeout_s: float) -> Answer:
-    """The answer, or as much of it as comes within the time."""
+    """The answer, as long as it does not stop for that long; of one that goes on and on, its first LONG_S."""
     answer, parts = Answer(), urlsplit(url)
     reader = _Reader(answer, bodiless=data.startswith(b"HEAD "))
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as patience:
+            loop = asyncio.get_running_loop()
+            enough = loop.time() + LONG_S
             source, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
             writing = asyncio.ensure_future(_write(writer, data))
             try:
                 while not answer.whole and (more := await source.read(2**16)):
                     reader.parser.feed_data(more)
+                    patience.reschedule(loop.time() + timeout_s)
+                    if loop.time() > enough:
+                        answer.whole = True
             finally:
                 writing.cancel()
         answer.whole = answer.whole or bool(answer.status and b"content-length" not in answer._headers)
         if not answer.whole:
             answer.trouble = "the connection closed before the answer's end"
     except TimeoutError:
-        answer.trouble = f"no whole answer within {timeout_s:g} s"
+        answer.trouble = f"nothing came for {timeout_s:g} s"
     except (OSError, httptools.HttpParserError) as error:
         answer.trouble = "" if answer.whole else repr(error)
     finally:
