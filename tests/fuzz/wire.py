@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import httptools
 
-
 LONG_S = 60.0
 """Of a stream that goes on: `max_tokens` may have been taken away."""
 
