@@ -56,6 +56,8 @@ def environment(launch_id: str, folder: Path, services: Sequence[ServiceConfig] 
         **PATIENCE,
         # Its sockets and logs, which its own default leaves in /tmp/ray for everybody to read.
         "RAY_TMPDIR": str(folder),
+        # Sockets between a replica and its engine, which stay where an engine is killed.
+        "VLLM_RPC_BASE_PATH": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
