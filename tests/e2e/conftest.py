@@ -1,4 +1,4 @@
-"""One stack for the whole session, started the way `make serve` starts it."""
+"""One stack for all of these tests, started the way `make serve` starts it; it is gone before others begin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT = "lfm2-demo"
 VISION = "lfm2-vl-demo"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service() -> Iterator[Service]:
     """Where it listens; SERVE_APP_TEST_URL points at one that runs already."""
     if url := os.environ.get("SERVE_APP_TEST_URL"):
@@ -32,12 +32,12 @@ def service() -> Iterator[Service]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(service: Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=120)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=120) as session:
         yield session

@@ -1,4 +1,4 @@
-"""Real Ray Serve with simulated engines, one cluster for the session."""
+"""Real Ray Serve with simulated engines, one cluster for all of these tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def batch_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("batch")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def simulated(batch_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = with_batch(HERE / "service.yaml", batch_directory, tmp_path_factory.mktemp("config"))
     with concurrent.futures.ThreadPoolExecutor() as threads:
