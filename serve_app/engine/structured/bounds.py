@@ -24,17 +24,17 @@ _HUGE = re.compile(r"\{\d*,?\d{10,}|\{\d{10,}")
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F)} | {ord("\\"): r"\\", ord('"'): r"\""}
 
 
-class Refused(ValueError):
+class UnusableConstraint(ValueError):
     """The constraint cannot be used; the text says why, for the client."""
 
 
 def check(kind: str, spec: str) -> None:
-    """Raise Refused for a constraint that is too large.
+    """Raise UnusableConstraint for a constraint that is too large.
 
     The kinds are `json`, `regex`, `ebnf`, `lark`, `structural_tag`, and `choice` for what `choice_grammar` made.
     """
     if len(spec) > MOST_CHARACTERS:
-        raise Refused(f"it has {len(spec):,} characters; {MOST_CHARACTERS:,} are the most")
+        raise UnusableConstraint(f"it has {len(spec):,} characters; {MOST_CHARACTERS:,} are the most")
     if kind not in ("json", "structural_tag"):
         if kind != "choice":
             _check_repetitions(spec, "expression" if kind == "regex" else "grammar")
@@ -42,18 +42,18 @@ def check(kind: str, spec: str) -> None:
     try:
         tree = json.loads(spec)
     except ValueError as error:
-        raise Refused(f"it is not JSON: {error}") from None
+        raise UnusableConstraint(f"it is not JSON: {error}") from None
     except RecursionError:
-        raise Refused(f"it is nested more than {MOST_DEPTH} levels deep") from None
+        raise UnusableConstraint(f"it is nested more than {MOST_DEPTH} levels deep") from None
     _check_tree(tree)
 
 
 def choice_grammar(choices: list[str]) -> str:
-    """The allowed answers as an EBNF grammar; raises Refused if there are none or too many."""
+    """The allowed answers as an EBNF grammar; raises UnusableConstraint if there are none or too many."""
     if not choices:
-        raise Refused("a choice needs at least one entry")
+        raise UnusableConstraint("a choice needs at least one entry")
     if len(choices) > MOST_VALUES:
-        raise Refused(f"it has {len(choices):,} entries; {MOST_VALUES:,} are the most")
+        raise UnusableConstraint(f"it has {len(choices):,} entries; {MOST_VALUES:,} are the most")
     return "root ::= " + " | ".join(f'"{choice.translate(_ESCAPES)}"' for choice in choices)
 
 
@@ -101,9 +101,9 @@ def _tokens(pattern: str) -> Iterator[str]:
 
 def _check_repetitions(pattern: str, what: str) -> None:
     if found := _HUGE.search(pattern):
-        raise Refused(f"the {what} repeats something {found[0][:20]}... times")
+        raise UnusableConstraint(f"the {what} repeats something {found[0][:20]}... times")
     if "(" in pattern and _QUANTIFIER.search(pattern) and (product := repetitions(pattern)) > MOST_REPETITIONS:
-        raise Refused(
+        raise UnusableConstraint(
             f"the {what} repeats what is repeated, {product:,} times in all; {MOST_REPETITIONS:,} are the most"
         )
 
@@ -114,7 +114,7 @@ def _check_tree(tree: Any) -> None:
     while stack:
         node, depth = stack.pop()
         if depth > MOST_DEPTH:
-            raise Refused(f"it is nested more than {MOST_DEPTH} levels deep")
+            raise UnusableConstraint(f"it is nested more than {MOST_DEPTH} levels deep")
         if isinstance(node, dict):
             properties += _count(node.get("properties")) + _count(node.get("patternProperties"))
             values += _count(node.get("enum"))
@@ -123,15 +123,15 @@ def _check_tree(tree: Any) -> None:
         elif isinstance(node, list):
             stack += [(child, depth + 1) for child in node if isinstance(child, (dict, list))]
     if properties > MOST_PROPERTIES:
-        raise Refused(f"it has {properties:,} properties; {MOST_PROPERTIES:,} are the most")
+        raise UnusableConstraint(f"it has {properties:,} properties; {MOST_PROPERTIES:,} are the most")
     if values > MOST_VALUES:
-        raise Refused(f"its enums have {values:,} values; {MOST_VALUES:,} are the most")
+        raise UnusableConstraint(f"its enums have {values:,} values; {MOST_VALUES:,} are the most")
 
 
 def _check_object(node: dict[str, Any]) -> None:
     for name in ("minItems", "minLength", "minProperties"):
         if isinstance(least := node.get(name), int) and least > MOST_ITEMS:
-            raise Refused(f"{name} is {least:,}; {MOST_ITEMS:,} is the most")
+            raise UnusableConstraint(f"{name} is {least:,}; {MOST_ITEMS:,} is the most")
     for name in ("pattern", "regex"):
         if isinstance(pattern := node.get(name), str):
             _check_repetitions(pattern, name)

@@ -22,7 +22,7 @@ from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import grammar_is_likely_lark
 
 from serve_app.engine.structured import bounds
-from serve_app.engine.structured.bounds import Refused
+from serve_app.engine.structured.bounds import UnusableConstraint
 from serve_app.engine.structured.trials import Busy, Trials
 
 PREPROCESSING = ("preprocess_chat", "preprocess_completion")
@@ -45,16 +45,16 @@ def install(llm: Any, state: Any) -> Trials | None:
 
 
 def constraint(params: StructuredOutputsParams) -> tuple[str, str]:
-    """Kind and text of what is to be compiled; raises Refused where there is nothing to compile."""
+    """Kind and text of what is to be compiled; raises UnusableConstraint where there is nothing to compile."""
     if params.json_object is False or params.all_constraints_none():
-        raise Refused("it holds no constraint")
+        raise UnusableConstraint("it holds no constraint")
     if params.choice is not None:
         # As a grammar it comes again with the next prompt of the request.
         return "ebnf", bounds.choice_grammar(params.choice)
     try:
         option, spec = get_structured_output_key(params)
     except RecursionError:
-        raise Refused(f"it is nested more than {bounds.MOST_DEPTH} levels deep") from None
+        raise UnusableConstraint(f"it is nested more than {bounds.MOST_DEPTH} levels deep") from None
     if option is StructuredOutputOptions.JSON_OBJECT:
         return "json", '{"type": "object"}'
     if option is StructuredOutputOptions.GRAMMAR:
@@ -63,13 +63,13 @@ def constraint(params: StructuredOutputsParams) -> tuple[str, str]:
 
 
 def look_at(kind: str, spec: str) -> None:
-    """Raise Refused for what need not be tried: it is too large, or xgrammar would not enforce all of it."""
+    """Raise UnusableConstraint for what need not be tried: it is too large, or xgrammar would not enforce all of it."""
     bounds.check(kind, spec)
     if kind == "json" and backend.has_xgrammar_unsupported_json_features(json.loads(spec)):
         used = ", ".join(name for name in NOT_ENFORCED if f'"{name}"' in spec)
-        raise Refused(f"the schema asks for what cannot be enforced (by one of: {used}); leave it out")
+        raise UnusableConstraint(f"the schema asks for what cannot be enforced (by one of: {used}); leave it out")
     if kind == "regex" and "\x00" in spec:
-        raise Refused("a regular expression cannot hold a NUL character")
+        raise UnusableConstraint("a regular expression cannot hold a NUL character")
 
 
 async def _try(params: StructuredOutputsParams, trials: Trials) -> None:
@@ -91,11 +91,11 @@ class _Validation:
             return
         try:
             kind, spec = constraint(params)
-        except Refused as refused:
+        except UnusableConstraint as refused:
             raise _client_error(params, refused) from None
         # A structural tag comes here while the body is read as well, before its trial.
         if kind != "structural_tag" and not self._trials.known(kind, spec):
-            raise _client_error(params, Refused("it was not tried; send the request again"))
+            raise _client_error(params, UnusableConstraint("it was not tried; send the request again"))
         if params.choice is not None:
             params.choice, params.grammar = None, spec
 
@@ -109,7 +109,7 @@ def _tried(preprocess: Callable[..., Awaitable[Any]], trials: Trials) -> Callabl
         if extract is not None and (params := extract()) is not None:
             try:
                 await _try(params, trials)
-            except Refused as refused:
+            except UnusableConstraint as refused:
                 raise _client_error(params, refused) from None
             except Busy as busy:
                 raise GracefulHTTPError(str(busy), HTTPStatus.SERVICE_UNAVAILABLE) from None
@@ -118,7 +118,7 @@ def _tried(preprocess: Callable[..., Awaitable[Any]], trials: Trials) -> Callabl
     return preprocessed
 
 
-def _client_error(params: StructuredOutputsParams, refused: Refused) -> VLLMValidationError:
+def _client_error(params: StructuredOutputsParams, refused: UnusableConstraint) -> VLLMValidationError:
     names = ("json", "regex", "choice", "grammar", "structural_tag")
     what = next((name for name in names if getattr(params, name) is not None), "structured_outputs")
     return VLLMValidationError(f"the {_SAID[what]} cannot be used: {refused}", parameter="structured_outputs")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.engine.structured.bounds import Refused
+from serve_app.engine.structured.bounds import UnusableConstraint
 
 CPU_S = 15.0
 """CPU time one trial may take. With a vocabulary of 65,536 tokens a string of `maxLength` 100 took 3.4 s on a loaded
@@ -59,7 +59,8 @@ class Trials:
     async def check(self, kind: str, spec: str) -> None:
         """Return if the grammar can be used.
 
-        Raises Refused with the reason if not, and Busy if too many trials are waiting or the machine is too slow.
+        Raises UnusableConstraint with the reason if not, and Busy if too many trials are waiting or the machine is too
+        slow.
         Who is the last to wait for a trial and is cancelled ends it.
         """
         digest = _digest(kind, spec)
@@ -67,7 +68,7 @@ class Trials:
             await self._wait(digest, kind, spec)
         self._verdicts.move_to_end(digest)
         if reason := self._verdicts[digest]:
-            raise Refused(reason)
+            raise UnusableConstraint(reason)
 
     async def close(self) -> None:
         """End the process."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.engine.structured import worker
-from serve_app.engine.structured.trials import Busy, Refused, Trials
+from serve_app.engine.structured.trials import Busy, Trials, UnusableConstraint
 
 CPU_S = 1.0
 SLOW = "root ::= a{1,90}\na ::= b{1,90}\nb ::= c{1,90}\nc ::= [a-z]{1,90}"
@@ -73,14 +73,14 @@ async def test_what_cannot_be_used_and_why(trials: Trials) -> None:
         ("ebnf", SLOW, "takes"),
     ):
         for _ in range(2):
-            with pytest.raises(Refused, match=reason):
+            with pytest.raises(UnusableConstraint, match=reason):
                 await trials.check(kind, spec)
         assert not trials.known(kind, spec)
 
 
 async def test_one_that_takes_too_long_ends_and_the_next_is_tried(trials: Trials) -> None:
     enough = 'root ::= "' + '" | "'.join(f"{number:09d}" for number in range(100_000)) + '"'
-    with pytest.raises(Refused, match=r"more than 1 s"):
+    with pytest.raises(UnusableConstraint, match=r"more than 1 s"):
         await trials.check("ebnf", enough)
     await trials.check("regex", "a+")
 
