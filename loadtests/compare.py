@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests.arguments import whole
-from loadtests.figures import Results, about
-from loadtests.load.bench import BenchFailed, Sample, measure, rust_client
-from loadtests.load.workload import Load
-from loadtests.peers import prefix_cache
-from loadtests.peers.peer import DidNotServe, Running
-from loadtests.plot import draw
-from loadtests.suites import SUITES, Suite, refuse_source
+from loadtests.bench.client import BenchFailed, Sample, measure, rust_client
+from loadtests.bench.peers import prefix_cache
+from loadtests.bench.peers.peer import DidNotServe, Running
+from loadtests.bench.suites import SUITES, Suite, refuse_source
+from loadtests.bench.workload import Load
+from loadtests.results.figures import Results, about
+from loadtests.results.plot import draw
 from serve_app.launching.environment import free_ports
 
 

@@ -2,9 +2,9 @@
 
 from locust import events
 
-from loadtests.load import harness
-from loadtests.load.shapes import Shape
-from loadtests.load.users import Arrivals, Closed
+from loadtests.loadgen import harness
+from loadtests.loadgen.shapes import Shape
+from loadtests.loadgen.users import Arrivals, Closed
 
 harness.install(events)
 

@@ -23,9 +23,9 @@ from typing import Any
 import yaml
 
 from loadtests.arguments import above_zero, whole
-from loadtests.peers.ours import service_args
-from loadtests.peers.setup import Setup
-from loadtests.suites import cpu_text, gpu_text, path, refuse_source
+from loadtests.bench.peers.ours import service_args
+from loadtests.bench.peers.setup import Setup
+from loadtests.bench.suites import cpu_text, gpu_text, path, refuse_source
 
 SUITES: dict[str, Callable[[str], Setup]] = {
     "cpu-text": lambda source: cpu_text().setup,
@@ -93,12 +93,12 @@ def _contenders(setup: Setup, args: argparse.Namespace, folder: Path) -> dict[st
 def _vllm(args: argparse.Namespace, setup: Setup, prompts: Path) -> Figures:
     engine = {"model": setup.source, "max_num_seqs": setup.streams, **setup.engine_args, **setup.platform_args}
     arguments = {"prompts": str(prompts), "warm_up": args.warm_up, "engine_args": engine}
-    return _run(["loadtests.peers.vllm_offline", json.dumps(arguments)], setup.environment)
+    return _run(["loadtests.bench.peers.vllm_offline", json.dumps(arguments)], setup.environment)
 
 
 def _llm(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:
     arguments = {"prompts": str(prompts), "warm_up": args.warm_up, "config": str(config)}
-    return _run(["loadtests.peers.our_offline", json.dumps(arguments)], {})
+    return _run(["loadtests.bench.peers.our_offline", json.dumps(arguments)], {})
 
 
 def _file(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:

@@ -14,17 +14,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtests.load.spec import BadSpec
-from loadtests.simulation import options, study
-from loadtests.simulation.calibrate import CannotCalibrate
-from loadtests.simulation.capacity import Capacity, measure
-from loadtests.simulation.draw import draw
-from loadtests.simulation.figures import Figures, curve, table
-from loadtests.simulation.options import Asked, Unclear
-from loadtests.simulation.study import Study
-from loadtests.simulation.world import Run
-from loadtests.tuning.knee import NeverHolds
-from serve_app.config_errors import ConfigError
+from loadtests.loadgen.spec import BadSpec
+from loadtests.planner.simulation import options, study
+from loadtests.planner.simulation.calibrate import CannotCalibrate
+from loadtests.planner.simulation.capacity import Capacity, measure
+from loadtests.planner.simulation.draw import draw
+from loadtests.planner.simulation.figures import Figures, curve, table
+from loadtests.planner.simulation.options import Asked, Unclear
+from loadtests.planner.simulation.study import Study
+from loadtests.planner.simulation.world import Run
+from loadtests.planner.tuning.knee import NeverHolds
+from serve_app.config.errors import ConfigError
 
 INTERRUPTED = 130
 NOTHING_SENT = 3

@@ -14,21 +14,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loadtests import report
 from loadtests.arguments import above_zero, whole
-from loadtests.figures import about
-from loadtests.load import lengths, options, scenarios, traffic
-from loadtests.load.locust_run import LocustFailed
-from loadtests.load.slo import Slo
-from loadtests.load.spec import BadSpec
-from loadtests.peers.configured import Source
-from loadtests.peers.peer import DidNotServe
-from loadtests.tuning.knee import NeverHolds
-from loadtests.tuning.measure import Asked
-from loadtests.tuning.prove import Target
-from loadtests.tuning.state import CannotResume, State
-from loadtests.tuning.tuner import QUICK, Effort, Tuner
-from serve_app.config_errors import ConfigError
+from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.peer import DidNotServe
+from loadtests.loadgen import lengths, options, scenarios, traffic
+from loadtests.loadgen.locust_run import LocustFailed
+from loadtests.loadgen.spec import BadSpec
+from loadtests.planner import report
+from loadtests.planner.tuning.knee import NeverHolds
+from loadtests.planner.tuning.measure import Asked
+from loadtests.planner.tuning.prove import Target
+from loadtests.planner.tuning.state import CannotResume, State
+from loadtests.planner.tuning.tuner import QUICK, Effort, Tuner
+from loadtests.results.figures import about
+from loadtests.results.slo import Slo
+from serve_app.config.errors import ConfigError
 
 CONTENDERS = ("default", "serve")
 INTERRUPTED = 130

@@ -4,14 +4,14 @@ import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
-from serve_app import names
 from serve_app.batch.deployment import BatchReplica
-from serve_app.config import Images, ModelConfig, ServiceConfig
-from serve_app.config_errors import ConfigError, Problem
+from serve_app.config import names
+from serve_app.config.api_keys import WrittenOut
+from serve_app.config.errors import ConfigError, Problem
+from serve_app.config.schema import Images, ModelConfig, ServiceConfig
 from serve_app.engine.deployment import EngineReplica
 from serve_app.ingress.deployment import IngressReplica
-from serve_app.keys import WrittenOut
-from serve_app.replica import LOOK_BACK_S, REPORT_PERIOD_S
+from serve_app.replica.protocol import LOOK_BACK_S, REPORT_PERIOD_S
 
 HEALTH_PERIOD_S = 1.0
 """Serve replaces a replica after three failed checks in a row."""
@@ -61,7 +61,7 @@ def engine(model: ModelConfig, images: Images) -> serve.Application:
 def announced(pool: str) -> RequestRouterConfig:
     """Replicas make themselves known to this pool in each process that listens."""
     return RequestRouterConfig(
-        request_router_class="serve_app.balancing.discovery:Listener",
+        request_router_class="serve_app.routing.discovery:Listener",
         request_router_kwargs={"model": pool},
         request_routing_stats_period_s=REPORT_PERIOD_S,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from serve_app.replica import LOOK_BACK_S, RATES_OVER_S
+from serve_app.replica.protocol import LOOK_BACK_S, RATES_OVER_S
 
 LONGEST_S = 30.0
 """No stretch is longer: a slow rise, in which no moment differs from the next, must not go unseen."""

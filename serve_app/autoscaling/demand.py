@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from serve_app.autoscaling.arrivals import BLUR_S, Rate
-from serve_app.replica import LOOK_BACK_S, RATES_OVER_S, ReplicaSignals
+from serve_app.replica.protocol import LOOK_BACK_S, RATES_OVER_S, ReplicaSignals
 
 TYPICAL_OVER_S = 60.0
 """How fast it is forgotten what a request is like: its time in the batch, its tokens a second, its KV cache."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serve_app.autoscaling.demand import Demand, Estimator, Observation, Totals
-from serve_app.config import Autoscaling
+from serve_app.config.schema import Autoscaling
 
 __all__ = ["Decision", "Observation", "Policy"]
 

@@ -14,8 +14,8 @@ from ray.serve.config import AutoscalingContext
 
 from serve_app.autoscaling import exchange, state
 from serve_app.autoscaling.policy import Observation, Policy
-from serve_app.config import Autoscaling
-from serve_app.replica import ReplicaSignals
+from serve_app.config.schema import Autoscaling
+from serve_app.replica.protocol import ReplicaSignals
 
 PERIOD_S = 0.5
 """Serve asks about ten times a second; replicas report, and held requests are read, twice."""

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serve_app.batch.client import HttpClient, NoAnswer
-from serve_app.batch.journal import Journal, JournalError
-from serve_app.batch.lines import InputError, expand
-from serve_app.batch.local import DidNotStart, LocalEngines
-from serve_app.batch.pace import MOST, Pace
-from serve_app.batch.progress import Progress
-from serve_app.batch.runner import PRIORITY, Job, Summary, run
-from serve_app.batch.scan import NoRoomToScan, scan
-from serve_app.batch.send import Stopped
-from serve_app.config import ConfigError
-from serve_app.config_file import load
+from serve_app.batch.run.client import HttpClient, NoAnswer
+from serve_app.batch.run.journal import Journal, JournalError
+from serve_app.batch.run.lines import InputError, expand
+from serve_app.batch.run.local import DidNotStart, LocalEngines
+from serve_app.batch.run.pace import MOST, Pace
+from serve_app.batch.run.progress import Progress
+from serve_app.batch.run.runner import PRIORITY, Job, Summary, run
+from serve_app.batch.run.scan import NoRoomToScan, scan
+from serve_app.batch.run.send import Stopped
+from serve_app.config.file import load
+from serve_app.config.schema import ConfigError
 
 INTERRUPTED = 130
 FORESEEN = (InputError, NoRoomToScan, JournalError, NoAnswer, Stopped, DidNotStart, ConfigError)

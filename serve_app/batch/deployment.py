@@ -14,21 +14,21 @@ import ray.util
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.autoscaling import held
-from serve_app.balancing.pool import Limits
-from serve_app.batch.api import Gate, application
-from serve_app.batch.keeper import Keeper
+from serve_app.batch.api.application import Gate, application
+from serve_app.batch.api.keeper import Keeper
+from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
-from serve_app.batch.pooled import PoolClient
-from serve_app.batch.store import Store
-from serve_app.batch.worker import Worker
-from serve_app.config import ServiceConfig
-from serve_app.engine.server import ReplicaServer
+from serve_app.batch.run.pooled import PoolClient
+from serve_app.batch.run.worker import Worker
+from serve_app.config.schema import ServiceConfig
 from serve_app.ingress.batches import POOL
-from serve_app.ingress.engines import Engines
-from serve_app.ingress.forward import Forwarder
-from serve_app.ingress.metrics import Metrics
-from serve_app.ingress.upstream import Upstream
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.server import ReplicaServer
+from serve_app.routing.engines import Engines
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.metrics import Metrics
+from serve_app.routing.pool import Limits
+from serve_app.routing.upstream import Upstream
 
 CAPACITY = 256
 """Uploads and other changes at the same time."""

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from serve_app.batch.objects import STATUSES
-from serve_app.batch.store import Store
+from serve_app.batch.api.objects import STATUSES
+from serve_app.batch.api.store import Store
 
 
 class BatchMetrics:

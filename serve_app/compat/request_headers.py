@@ -12,7 +12,7 @@ from typing import Any
 from ray.serve._private.replica import Replica
 from starlette.types import Receive, Scope, Send
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 READ = frozenset(
     {

@@ -13,9 +13,9 @@ from collections import deque
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app import json_bytes
 from serve_app.engine.context import Context, size
-from serve_app.errors import ApiError
+from serve_app.http import json_bytes
+from serve_app.http.errors import ApiError
 
 SMALL_BYTES = 2**16
 """Bodies up to here are not looked at."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import ray.util
 
-from serve_app.config import Images, ModelConfig
+from serve_app.config.schema import Images, ModelConfig
 from serve_app.engine.interface import Engine
-from serve_app.engine.server import ReplicaServer
-from serve_app.replica import ReplicaInfo, ReplicaLoad, ReplicaSignals
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad, ReplicaSignals
+from serve_app.replica.server import ReplicaServer
 
 logger = logging.getLogger("ray.serve")
 

@@ -27,7 +27,7 @@ MODULES = (
     "vllm.entrypoints.pooling.scoring.protocol",
     "vllm.entrypoints.serve.tokenize.protocol",
 )
-"""Where the bodies of the routes in `serve_app.model_routes` are defined."""
+"""Where the bodies of the routes in `serve_app.http.model_routes` are defined."""
 COLLECTIONS = frozenset({"list", "dict", "set", "frozenset", "tuple"})
 BESIDE = frozenset({"default", "metadata", "serialization"})
 """Parts of a type that have no say in what is valid."""

@@ -25,7 +25,7 @@ from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from serve_app.engine.reasons import reason, validation_error, wrong_type
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 NAME = "create_error_response"
 MODULES = (

@@ -7,7 +7,7 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from serve_app.engine.meter import Meter
-from serve_app.replica import ReplicaLoad
+from serve_app.replica.protocol import ReplicaLoad
 
 
 class Engine(Protocol):

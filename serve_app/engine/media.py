@@ -19,7 +19,7 @@ from vllm.connections import HTTPConnection
 from vllm.exceptions import VLLMUnprocessableEntityError, VLLMValidationError
 from vllm.multimodal.media.connector import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 
-from serve_app.config import Images
+from serve_app.config.schema import Images
 
 CLIENT_FAULTS = (
     OSError,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from serve_app.replica import RATES_OVER_S
+from serve_app.replica.protocol import RATES_OVER_S
 
 BUCKET_S = 0.25
 BUCKETS = round(RATES_OVER_S / BUCKET_S)

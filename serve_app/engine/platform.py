@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from serve_app import plan
-from serve_app.config import ModelConfig
+from serve_app.config.schema import ModelConfig
+from serve_app.planning import plan
 
 CPU_ENVIRONMENT = {
     # One unpinned thread an engine: bound threads spin on every core and give less throughput for small models.
@@ -20,7 +20,7 @@ CPU_ENVIRONMENT = {
 GPU_ENVIRONMENT = {"VLLM_USE_BREAKABLE_CUDAGRAPH": "1"}
 """CUDA graphs that break at attention and convolution, so that steps with a prefill run from graphs too, not decoding
 steps alone: 11 to 31 % more tokens a second at 512 streams of varied length, three pairs of runs of four engines on one
-H200 (loadtests/results/breakable-h200.json). Where the variable is set already, it stays."""
+H200 (loadtests/measurements/breakable-h200.json). Where the variable is set already, it stays."""
 
 COMMON_ENVIRONMENT = {
     # Ray sets it to the actor's `num_cpus`; each small operation on the CPU then waits for threads to meet.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from vllm.entrypoints.serve.exception_handling.handlers.validation import clean_loc_for_param
 from vllm.exceptions import VLLMError
 
-from serve_app.errors import ApiError, shortened
+from serve_app.http.errors import ApiError, shortened
 
 MOST_PROBLEMS = 4
 MOST_READ = 100

@@ -1,7 +1,7 @@
 """vLLM's scheduler with less work for Python: what bounds the engine of a small model.
 
 On an H200 a decoding step of 128 sequences of LFM2-1.2B keeps the GPU busy for 1.3 ms and the engine's Python for 8
-(py-spy and torch's profiler; `loadtests/results/README.md`). Three things make that less:
+(py-spy and torch's profiler; `loadtests/measurements/README.md`). Three things make that less:
 
 - A step that holds a prefill cannot run as one CUDA graph, and costs the CPU about twice what a decoding step does.
   Under load each step would hold one, since some request has always just ended. `_PrefillsTogether` lets new

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.engine.faults import INTERNAL, Progress, error_response, progress
 from serve_app.engine.wording import code_of, field_of, reworded
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 STREAM_ERRORS = (b'data: {"error"', b"event: error\n")
 """How vLLM begins an event that is an error; no other event begins so."""

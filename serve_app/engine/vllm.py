@@ -16,13 +16,13 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.config import Images, ModelConfig
+from serve_app.config.schema import Images, ModelConfig
 from serve_app.engine import platform
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.meter import Meter
 from serve_app.engine.structured.trials import Trials
-from serve_app.errors import ApiError
-from serve_app.replica import ReplicaLoad
+from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import ReplicaLoad
 
 STOP_TIMEOUT_S = 10.0
 MEDIA_CONNECTOR = "serve_app"

@@ -15,11 +15,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from yarl import URL
 
-from serve_app.balancing.pool import ReplicaPool
-from serve_app.errors import ApiError
-from serve_app.ingress.forward import DROPPED_RESPONSE_HEADERS
-from serve_app.names import BATCH_POOL
-from serve_app.replica import TOKEN_HEADER
+from serve_app.config.names import BATCH_POOL
+from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import TOKEN_HEADER
+from serve_app.routing.forward import DROPPED_RESPONSE_HEADERS
+from serve_app.routing.pool import ReplicaPool
 
 POOL = BATCH_POOL
 """The name of the batch deployment's pool; no model may have it."""

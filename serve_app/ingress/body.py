@@ -7,8 +7,8 @@ from typing import cast
 
 from starlette.types import Message, Receive, Scope
 
-from serve_app.errors import ApiError
-from serve_app.ingress.request import ClientGone, header
+from serve_app.http.errors import ApiError
+from serve_app.routing.head import ClientGone, header
 
 PATIENCE_S = 15.0
 """In each stretch as long as this, LEAST_BYTES of a body arrive or the rest of it."""

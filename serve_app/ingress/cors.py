@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH")
 SEEN_HEADERS = ("retry-after", "x-request-id")

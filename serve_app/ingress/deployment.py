@@ -13,26 +13,26 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serve_app.autoscaling import held
-from serve_app.balancing.pool import Limits, ReplicaPool
+from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.request_headers import refuse_unreadable
-from serve_app.config import ServiceConfig
-from serve_app.ingress.backpressure import bound_queues
+from serve_app.config.schema import ServiceConfig
 from serve_app.ingress.batches import POOL, BatchApi
 from serve_app.ingress.body import Bodies
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.engines import Engines, listen
-from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
-from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.siblings import Siblings
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.ingress.upstream import Upstream
-from serve_app.open_files import raise_to_hard_limit
+from serve_app.planning.open_files import raise_to_hard_limit
+from serve_app.routing.engines import Engines, listen
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.metrics import Metrics
+from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.upstream import Upstream
 
 KEEP_ALIVE_S = 30
 SLOW_PROXY = (

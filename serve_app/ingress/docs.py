@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from serve_app.errors import ApiError
-from serve_app.ingress.ask import ask
-from serve_app.ingress.catalogue import Catalogue
+from serve_app.http.errors import ApiError
+from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.ingress.openapi import document
-from serve_app.model_routes import MODEL_ROUTES
+from serve_app.replica.ask import ask
+from serve_app.routing.catalogue import Catalogue
 
 
 class Docs:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
-from serve_app.errors import ApiError
-from serve_app.ingress.request import header
-from serve_app.keys import Keys
+from serve_app.config.api_keys import Keys
+from serve_app.http.errors import ApiError
+from serve_app.routing.head import header
 
 
 class Guard:

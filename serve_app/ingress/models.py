@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from serve_app.ingress.catalogue import Catalogue, Served
+from serve_app.routing.catalogue import Catalogue, Served
 
 
 class Models:

@@ -10,9 +10,9 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from serve_app.dialects import Anthropic, dialect
+from serve_app.http.dialects import Anthropic, dialect
+from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.ingress.own_routes import ANYTHING, BATCH_PATHS, MAYBE_TEXT, PATHS, TEXT, Json, constant, record
-from serve_app.model_routes import MODEL_ROUTES
 
 ERRORS = {
     400: "Something is wrong with the request; the message says what, and `param` where.",

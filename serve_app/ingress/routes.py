@@ -10,24 +10,24 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.errors import ApiError
-from serve_app.ingress import sequences
-from serve_app.ingress.affinity import affinity_key
+from serve_app.http.errors import ApiError
+from serve_app.http.model_routes import MODEL_ROUTES
+from serve_app.http.pages import answering
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import Bodies, Patient
-from serve_app.ingress.catalogue import Catalogue
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
-from serve_app.ingress.headers import for_replica
-from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.models import Models
-from serve_app.ingress.request import ClientGone, read_head
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.model_routes import MODEL_ROUTES
-from serve_app.pages import answering
+from serve_app.routing import sequences
+from serve_app.routing.affinity import affinity_key
+from serve_app.routing.catalogue import Catalogue
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.head import ClientGone, read_head
+from serve_app.routing.headers import for_replica
+from serve_app.routing.metrics import Metrics, Observation
 
 OPEN_ROUTES = frozenset({"/health", "/ready", "/ping"})
 """Answered without an API key: probes have none."""

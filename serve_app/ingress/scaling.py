@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serve_app.autoscaling import state
-from serve_app.ingress.catalogue import Catalogue, Served
-from serve_app.plan import replica_bounds
+from serve_app.planning.plan import replica_bounds
+from serve_app.routing.catalogue import Catalogue, Served
 
 
 class Scaling:

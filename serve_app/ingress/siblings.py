@@ -21,11 +21,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from serve_app.autoscaling import blackboard
-from serve_app.engine.server import ReplicaServer
-from serve_app.ingress.ask import ask
+from serve_app.http.pages import answering
 from serve_app.ingress.exposition import merge, own
-from serve_app.pages import answering
-from serve_app.replica import ReplicaInfo
+from serve_app.replica.ask import ask
+from serve_app.replica.protocol import ReplicaInfo
+from serve_app.replica.server import ReplicaServer
 
 PREFIX = "ingress"
 ANNOUNCE_S = 10.0

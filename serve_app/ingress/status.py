@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serve_app.balancing.pool import Replica, ReplicaPool
-from serve_app.ingress.ask import ask
-from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.exposition import merge, own
-from serve_app.ingress.metrics import Metrics, Picks
 from serve_app.ingress.siblings import Siblings
-from serve_app.plan import replica_bounds
+from serve_app.planning.plan import replica_bounds
+from serve_app.replica.ask import ask
+from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.metrics import Metrics, Picks
+from serve_app.routing.pool import Replica, ReplicaPool
 
 
 class Status:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 _STORED = (
     "responses are not stored: any of a model's replicas may answer the next request. "

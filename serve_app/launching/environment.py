@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serve_app.config import ServiceConfig
+from serve_app.config.schema import ServiceConfig
 from serve_app.launching.haproxy import haproxy_binary, wrapper
 from serve_app.launching.haproxy_config import MAX_CONNECTIONS
 from serve_app.launching.processes import LAUNCH_ID

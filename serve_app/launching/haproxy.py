@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app.launching.haproxy_config import amend
-from serve_app.open_files import raise_to_hard_limit
+from serve_app.planning.open_files import raise_to_hard_limit
 
 AMENDED = "# Amended by serve_app.launching.haproxy\n"
 

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from serve_app.dialects import dialect, to_json
-from serve_app.open_files import most_connections
+from serve_app.http.dialects import dialect, to_json
+from serve_app.planning.open_files import most_connections
 
 MAX_CONNECTIONS = 65_536
 """Unless RAY_SERVE_HAPROXY_MAXCONN says otherwise; Serve's own default is 4,096."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve_app import plan
-from serve_app.config import ServiceConfig
+from serve_app.config.names import deployment
+from serve_app.config.schema import ServiceConfig
 from serve_app.launching.drain import drain
 from serve_app.launching.environment import environment
 from serve_app.launching.launches import Launch
@@ -26,7 +26,7 @@ from serve_app.launching.log import ServiceLog
 from serve_app.launching.mps import Mps
 from serve_app.launching.processes import Family, identity, is_alive
 from serve_app.launching.settings import Settings
-from serve_app.names import deployment
+from serve_app.planning import plan
 
 STOP_TIMEOUT_S = 40.0
 """For Serve and Ray to shut down; about 8 s with nothing open."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from serve_app.config import ServiceConfig
-from serve_app.config_errors import ConfigError
-from serve_app.config_file import IMPORT_PATH, load
-from serve_app.keys import sealed
+from serve_app.config.api_keys import sealed
+from serve_app.config.errors import ConfigError
+from serve_app.config.file import IMPORT_PATH, load
+from serve_app.config.schema import ServiceConfig
 from serve_app.launching.launches import on_port
 
 LOOPBACK = "127.0.0.1"
@@ -61,7 +61,7 @@ def check(config: Path, elsewhere: bool = False) -> list[ServiceConfig]:
     """The services a file describes. Raises CannotStart for all that can be known before anything starts, but for what
     is not on this machine where they start elsewhere."""
     _read(config)
-    from serve_app.check import here
+    from serve_app.planning.check import here
 
     try:
         file = load(config)

@@ -6,7 +6,7 @@ import random
 
 import openai
 
-from serve_app.demo.evaluate import REQUIRED, image_questions, score, text_questions
+from tools.demo.evaluate import REQUIRED, image_questions, score, text_questions
 
 
 def accuracy(client: openai.OpenAI, questions: object) -> dict[str, float]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-import serve_app.demo
+import serve_app
 from serve_app.launching.processes import LAUNCH_ID, Family
 from tests.e2e.conftest import TEXT, VISION
 from tests.support.service import Service, running_service
@@ -98,7 +98,7 @@ def _parent(pid: int) -> int:
 @pytest.mark.parametrize("model", [TEXT, VISION])
 def test_prompt_log_probabilities_equal_transformers(own_service: Service, model: str) -> None:
     prompt = "The service is called LFM2 on Ray Serve. " * 6
-    checkpoint = Path(serve_app.demo.__file__).parent / model
+    checkpoint = Path(serve_app.__file__).parent / "demo" / model
     tokens = AutoTokenizer.from_pretrained(checkpoint)(prompt)["input_ids"]
     body = {"model": model, "prompt": tokens, "max_tokens": 1, "prompt_logprobs": 0}
     answer = httpx.post(f"{own_service.url}/v1/completions", json=body, timeout=60).json()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from loadtests.load import traffic
-from loadtests.load.locust_run import run
+from loadtests.loadgen import traffic
+from loadtests.loadgen.locust_run import run
 from tests.e2e.conftest import TEXT, VISION
 from tests.support.service import Service
 

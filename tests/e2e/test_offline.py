@@ -44,7 +44,7 @@ QUICK_START = """
 import json, os, pathlib, psutil, tempfile
 from PIL import Image
 from serve_app import LLM, SamplingParams
-from serve_app.demo.facts import REPLICA_TOOL
+from tools.demo.facts import REPLICA_TOOL
 
 greedy = SamplingParams(temperature=0, max_tokens=64)
 hello = [{"role": "user", "content": "Hello"}]

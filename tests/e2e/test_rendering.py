@@ -14,11 +14,11 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers import TokenizeParams, renderer_from_config
 
-import serve_app.demo
+import serve_app
 from serve_app.engine import rendering
 from serve_app.engine.context import longest_token
 
-DEMO = Path(serve_app.demo.__file__).parent
+DEMO = Path(serve_app.__file__).parent / "demo"
 TOKENS = 1024
 UNBOUND = TokenizeParams(max_total_tokens=None)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serve_app.sampling_params import NAMES, fields
+from serve_app.offline.sampling_params import NAMES, fields
 
 ASKED: dict[str, Any] = {
     "n": 2,

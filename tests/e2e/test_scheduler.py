@@ -25,11 +25,11 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-import serve_app.demo
+import serve_app
 from serve_app.engine import scheduler as ours
 
 BLOCK = 16
-DEMO = str(Path(serve_app.demo.__file__).parent / "lfm2-demo")
+DEMO = str(Path(serve_app.__file__).parent / "demo" / "lfm2-demo")
 
 
 class Checked(ours.GpuScheduler):

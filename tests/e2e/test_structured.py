@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from serve_app.demo.facts import REPLICA_TOOL
 from tests.e2e.conftest import TEXT
+from tools.demo.facts import REPLICA_TOOL
 
 ASK = [{"role": "user", "content": "How many replicas does lfm2-demo have?"}]
 TUPLE = {"type": "array", "items": [{"type": "string"}, {"type": "integer"}]}

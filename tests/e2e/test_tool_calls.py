@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import ParserManager
 
-import serve_app.demo
-from serve_app.config import Images, ModelConfig
-from serve_app.demo.facts import REPLICA_TOOL
+import serve_app
+from serve_app.config.schema import Images, ModelConfig
 from serve_app.engine import tool_calls
 from serve_app.engine.vllm import _arguments
+from tools.demo.facts import REPLICA_TOOL
 
 START, END = tool_calls.TOOL_CALL_START, tool_calls.TOOL_CALL_END
 
@@ -24,7 +24,7 @@ START, END = tool_calls.TOOL_CALL_START, tool_calls.TOOL_CALL_END
 def parsers() -> Any:
     """Makes a new parser."""
     tool_calls.install()
-    tokenizer = AutoTokenizer.from_pretrained(Path(serve_app.demo.__file__).parent / "lfm2-demo")
+    tokenizer = AutoTokenizer.from_pretrained(Path(serve_app.__file__).parent / "demo" / "lfm2-demo")
     kind = ParserManager.get_parser(tool_parser_name="lfm2", enable_auto_tools=True, tokenizer=tokenizer)
     return lambda tools: kind(tokenizer, tools)
 

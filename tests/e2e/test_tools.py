@@ -9,8 +9,8 @@ import httpx
 import openai
 import pytest
 
-from serve_app.demo.facts import REPLICA_TOOL
 from tests.e2e.conftest import TEXT
+from tools.demo.facts import REPLICA_TOOL
 
 ASK = [{"role": "user", "content": "How many replicas does lfm2-demo have?"}]
 

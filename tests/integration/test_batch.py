@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.batch.client import HttpClient
-from serve_app.batch.pace import Load
+from serve_app.batch.run.client import HttpClient
+from serve_app.batch.run.pace import Load
 from tests.support.service import Service
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.open_files import raise_to_hard_limit
+from serve_app.planning.open_files import raise_to_hard_limit
 from tests.support.service import Service
 
 IDLE = 4_500

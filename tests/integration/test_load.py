@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.load import record, traffic
-from loadtests.load.locust_run import LOCUSTFILE, LocustFailed, run
-from loadtests.load.record import Record
+from loadtests.loadgen import traffic
+from loadtests.loadgen.locust_run import LOCUSTFILE, LocustFailed, run
+from loadtests.results import record
+from loadtests.results.record import Record
 from serve_app.launching.environment import free_ports
 from tests.support.service import Service
 

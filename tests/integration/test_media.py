@@ -11,7 +11,7 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.media.connector import MEDIA_CONNECTOR_REGISTRY
 
-from serve_app.config import Images
+from serve_app.config.schema import Images
 from serve_app.engine import media
 
 

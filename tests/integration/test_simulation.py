@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loadtests.simulation.validate import ENTRY, validate
+from loadtests.planner.simulation.validate import ENTRY, validate
 
 SHORT = "spike:base=2,peak=12,at=8,for=12,duration=28"
 ABOUT = 0.4

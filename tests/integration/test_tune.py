@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serve_app.__main__ import main
+from serve_app.cli import main
 
 CONFIG = """\
 # Quick to start, slow to answer.

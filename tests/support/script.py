@@ -9,19 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def run_script(name: str, timeout_s: float) -> dict[str, Any]:
-    """Run a script beside this file without HAProxy; the JSON object it prints."""
+    """Run a script of `tests/scripts` without HAProxy; the JSON object it prints."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(HERE.parent.parent),
+        "PYTHONPATH": str(SCRIPTS.parents[1]),
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     run = subprocess.run(
-        [sys.executable, str(HERE / name)],
+        [sys.executable, str(SCRIPTS / name)],
         capture_output=True,
         text=True,
         timeout=timeout_s,

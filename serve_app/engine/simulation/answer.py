@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve_app.engine.simulation.driver import Generation
 from serve_app.engine.simulation.render import Dialect
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 Check = Callable[[Generation], None]
 """Called after each piece of news about a generation."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, Literal
 
-from serve_app.config import Simulated
+from serve_app.config.schema import Simulated
 
 
 class QueueFull(Exception):

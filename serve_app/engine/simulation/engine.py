@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 import serve_app
-from serve_app.config import ModelConfig, Simulated
+from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.context import Context
 from serve_app.engine.meter import Meter
@@ -15,7 +15,7 @@ from serve_app.engine.simulation import http
 from serve_app.engine.simulation.batch import Batch
 from serve_app.engine.simulation.driver import Driver
 from serve_app.engine.simulation.requests import LONGEST_TOKEN
-from serve_app.replica import ReplicaLoad
+from serve_app.replica.protocol import ReplicaLoad
 
 
 class SimulatedEngine:

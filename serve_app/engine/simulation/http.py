@@ -12,13 +12,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.config import ModelConfig
+from serve_app.config.schema import ModelConfig
 from serve_app.engine.context import Context
 from serve_app.engine.simulation import answer, events, render, requests
 from serve_app.engine.simulation.batch import QueueFull
 from serve_app.engine.simulation.driver import Driver, Generation
-from serve_app.errors import ApiError
-from serve_app.pages import answering
+from serve_app.http.errors import ApiError
+from serve_app.http.pages import answering
 
 
 def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) -> Starlette:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeGuard
 
 import pydantic
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 
 DEFAULT_OUTPUT_TOKENS = 64
 IMAGE_TOKENS = 256

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from serve_app.autoscaling.arrivals import BLUR_S, LONGEST_S, Rate
-from serve_app.replica import LOOK_BACK_S, RATES_OVER_S
+from serve_app.replica.protocol import LOOK_BACK_S, RATES_OVER_S
 
 STEP_S = 0.5
 

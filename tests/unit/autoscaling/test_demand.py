@@ -9,9 +9,9 @@ import pytest
 
 from serve_app.autoscaling.demand import Estimator, Observation, Totals
 from serve_app.autoscaling.policy import Policy
-from serve_app.config import Autoscaling
+from serve_app.config.schema import Autoscaling
 from serve_app.engine.meter import Meter
-from serve_app.replica import LOOK_BACK_S, ReplicaSignals
+from serve_app.replica.protocol import LOOK_BACK_S, ReplicaSignals
 
 MAX_RUNNING = 10
 SLOTS = 7.0

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from serve_app.autoscaling.policy import Decision, Observation, Policy
-from serve_app.config import Autoscaling
-from serve_app.replica import ReplicaSignals
+from serve_app.config.schema import Autoscaling
+from serve_app.replica.protocol import ReplicaSignals
 
 MAX_RUNNING = 10
 STEP_S = 0.5

@@ -12,8 +12,8 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from serve_app.app import replicas
 from serve_app.autoscaling import exchange, state
 from serve_app.autoscaling.serve_policy import PERIOD_S, signals
-from serve_app.config import ModelConfig
-from serve_app.replica import ReplicaSignals
+from serve_app.config.schema import ModelConfig
+from serve_app.replica.protocol import ReplicaSignals
 
 MODEL = "owner/m"
 

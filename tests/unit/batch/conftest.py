@@ -15,19 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serve_app.balancing.pool import Limits, Published, ReplicaPool
-from serve_app.batch.api import application
-from serve_app.batch.objects import Batch, File
-from serve_app.batch.pooled import PoolClient
-from serve_app.batch.store import Store
-from serve_app.config import ModelConfig
-from serve_app.engine.server import ReplicaServer
-from serve_app.ingress.catalogue import Catalogue, Served
-from serve_app.ingress.forward import Forwarder
-from serve_app.ingress.metrics import Metrics
-from serve_app.ingress.upstream import Upstream
-from serve_app.pages import answering
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.batch.api.application import application
+from serve_app.batch.api.objects import Batch, File
+from serve_app.batch.api.store import Store
+from serve_app.batch.run.pooled import PoolClient
+from serve_app.config.schema import ModelConfig
+from serve_app.http.pages import answering
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.server import ReplicaServer
+from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.metrics import Metrics
+from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.upstream import Upstream
 
 MOST_BYTES = 100_000
 

@@ -7,7 +7,7 @@ import sqlite3
 import httpx
 import pytest
 
-from serve_app.batch.store import Store
+from serve_app.batch.api.store import Store
 from tests.unit.batch.conftest import MOST_BYTES, add_batch, add_file
 
 NEW = {"input_file_id": "file-1", "endpoint": "/v1/completions", "completion_window": "24h"}

@@ -12,12 +12,12 @@ from typing import ClassVar
 import pytest
 
 from serve_app.batch import __main__ as command
-from serve_app.batch.client import Answer
-from serve_app.batch.journal import Journal
-from serve_app.batch.lines import Raw
-from serve_app.batch.record import answered
-from serve_app.batch.scan import Scan
-from serve_app.batch.tally import tally
+from serve_app.batch.run.client import Answer
+from serve_app.batch.run.journal import Journal
+from serve_app.batch.run.lines import Raw
+from serve_app.batch.run.record import answered
+from serve_app.batch.run.scan import Scan
+from serve_app.batch.run.tally import tally
 from tests.support.batches import lines
 
 NOWHERE = "http://127.0.0.1:9"

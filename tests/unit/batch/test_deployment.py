@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.balancing import registry
-from serve_app.batch import keeper
+from serve_app.batch.api import keeper
 from serve_app.batch.deployment import BatchReplica
-from serve_app.config import ServiceConfig
-from serve_app.replica import TOKEN_HEADER
+from serve_app.config.schema import ServiceConfig
+from serve_app.replica.protocol import TOKEN_HEADER
+from serve_app.routing import registry
 
 
 class Handle:

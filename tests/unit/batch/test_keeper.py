@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app import config
-from serve_app.batch import keeper as module
-from serve_app.batch.api import Gate, application
-from serve_app.batch.keeper import Keeper
-from serve_app.batch.store import Store
+from serve_app.batch.api import keeper as module
+from serve_app.batch.api.application import Gate, application
+from serve_app.batch.api.keeper import Keeper
+from serve_app.batch.api.store import Store
+from serve_app.config import schema
 from tests.unit.batch.conftest import MOST_BYTES, add_file
 
 
@@ -24,7 +24,7 @@ class Served:
 
     def __init__(self, directory: Path) -> None:
         self.gate = Gate()
-        settings = config.Batch(directory=str(directory), min_free_mib=0)
+        settings = schema.Batch(directory=str(directory), min_free_mib=0)
         self.keeper = Keeper(settings, self.gate, self._work)
         self.store: Store | None = None
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.batch import lines
-from serve_app.batch.lines import BadLine, InputError, Raw, custom_id, expand, judge, names, read
-from serve_app.batch.scan import scan
+from serve_app.batch.run import lines
+from serve_app.batch.run.lines import BadLine, InputError, Raw, custom_id, expand, judge, names, read
+from serve_app.batch.run.scan import scan
 
 
 def request(id: str = "a", **changes: object) -> dict[str, object]:
@@ -195,7 +195,7 @@ def test_one_file_is_named_by_its_lines_alone(tmp_path: Path) -> None:
 
 
 def test_ids_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.batch.scan._hash", lambda name: b"12345678")
+    monkeypatch.setattr("serve_app.batch.run.scan._hash", lambda name: b"12345678")
     assert scan([write(tmp_path / "in", request("x"), request("y"))]).lines == 2
 
 

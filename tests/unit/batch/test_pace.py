@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serve_app.batch.pace import HOLD_S, Load, Pace
+from serve_app.batch.run.pace import HOLD_S, Load, Pace
 
 
 def busy(pace: Pace, now: float, answers: int) -> None:

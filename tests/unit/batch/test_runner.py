@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.balancing.pool import Published
-from serve_app.batch import runner
-from serve_app.batch.client import Answer
-from serve_app.batch.journal import Journal, JournalError
-from serve_app.batch.pace import Load, Pace
-from serve_app.batch.pooled import PoolClient
-from serve_app.batch.runner import Job, Summary, run
-from serve_app.batch.send import Stopped
-from serve_app.replica import ReplicaLoad
+from serve_app.batch.run import runner
+from serve_app.batch.run.client import Answer
+from serve_app.batch.run.journal import Journal, JournalError
+from serve_app.batch.run.pace import Load, Pace
+from serve_app.batch.run.pooled import PoolClient
+from serve_app.batch.run.runner import Job, Summary, run
+from serve_app.batch.run.send import Stopped
+from serve_app.replica.protocol import ReplicaLoad
+from serve_app.routing.pool import Published
 from tests.support.batches import lines
 from tests.unit.batch.conftest import Engine
 

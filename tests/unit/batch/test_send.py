@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve_app.batch import send
-from serve_app.batch.client import Answer, NoAnswer
-from serve_app.batch.pace import Load, Pace
-from serve_app.batch.send import TRIES, Sender, Stopped
+from serve_app.batch.run import send
+from serve_app.batch.run.client import Answer, NoAnswer
+from serve_app.batch.run.pace import Load, Pace
+from serve_app.batch.run.send import TRIES, Sender, Stopped
 
 OK = Answer(200, b"{}")
 

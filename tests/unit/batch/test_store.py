@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from serve_app.batch.store import Store, output_ids
-from serve_app.batch.trouble import Full, Taken, Unusable
+from serve_app.batch.api.store import Store, output_ids
+from serve_app.batch.api.trouble import Full, Taken, Unusable
 from tests.unit.batch.conftest import add_batch, add_file
 
 
 async def test_everything_is_there_after_the_process_was_killed(tmp_path: Path) -> None:
     script = (
-        "import asyncio, os, sys; from pathlib import Path; from serve_app.batch.store import Store;"
+        "import asyncio, os, sys; from pathlib import Path; from serve_app.batch.api.store import Store;"
         "from tests.unit.batch.conftest import add_batch, add_file\n"
         "async def main():\n"
         "    store = Store.open(Path(sys.argv[1])); await add_file(store, b'text'); await add_batch(store)\n"
@@ -39,7 +39,7 @@ async def test_one_process_at_a_time_has_the_directory(tmp_path: Path) -> None:
     first = Store.open(tmp_path)
     with pytest.raises(Taken):
         Store.open(tmp_path)
-    code = f"from pathlib import Path; from serve_app.batch.store import Store; Store.open(Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; from serve_app.batch.api.store import Store; Store.open(Path({str(tmp_path)!r}))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "Taken" in other.stderr
     await first.close()
@@ -160,8 +160,8 @@ async def test_a_full_disk_is_freed_by_deleting(tmp_path: Path) -> None:
 FILL = """
 import asyncio, os, sys
 from pathlib import Path
-from serve_app.batch.store import Store
-from serve_app.batch.trouble import Full
+from serve_app.batch.api.store import Store
+from serve_app.batch.api.trouble import Full
 from tests.unit.batch.conftest import add_batch, add_file
 
 async def main():

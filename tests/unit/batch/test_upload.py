@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.batch.upload import Form, receive
-from serve_app.errors import ApiError
+from serve_app.batch.api.upload import Form, receive
+from serve_app.http.errors import ApiError
 
 TYPE = "multipart/form-data; boundary=b"
 FIELD = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from serve_app import config
-from serve_app.batch import runner
-from serve_app.batch.batches import cancelling
-from serve_app.batch.journal import Journal
-from serve_app.batch.objects import FINAL, Batch, Counts
-from serve_app.batch.pooled import PoolClient
-from serve_app.batch.scan import Scan
-from serve_app.batch.store import Store, output_ids
-from serve_app.batch.worker import Worker
+from serve_app.batch.api.batches import cancelling
+from serve_app.batch.api.objects import FINAL, Batch, Counts
+from serve_app.batch.api.store import Store, output_ids
+from serve_app.batch.run import runner
+from serve_app.batch.run.journal import Journal
+from serve_app.batch.run.pooled import PoolClient
+from serve_app.batch.run.scan import Scan
+from serve_app.batch.run.worker import Worker
+from serve_app.config import schema
 from tests.unit.batch.conftest import Engine, add_batch, add_file
 
 
@@ -42,7 +42,7 @@ def input(prompts: Iterable[str]) -> bytes:
 @pytest.fixture
 def worker(store: Store, client: Callable[[], PoolClient]) -> Worker:
     lines = Counter("lines", "Lines.", ("outcome",), registry=CollectorRegistry())
-    settings = config.Batch(directory="/unused", parallel_batches=2, max_open=8)
+    settings = schema.Batch(directory="/unused", parallel_batches=2, max_open=8)
     return Worker(store, client, settings, lines)
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from serve_app import config
-from serve_app.balancing.pool import ReplicaPool
-from serve_app.batch import work as work_module
-from serve_app.batch import worker as worker_module
-from serve_app.batch.journal import DiskFull, Journal
-from serve_app.batch.objects import FINAL, Batch, Counts
-from serve_app.batch.pooled import PoolClient
-from serve_app.batch.store import Store
-from serve_app.batch.trouble import Unusable
-from serve_app.batch.worker import Worker
+from serve_app.batch.api.objects import FINAL, Batch, Counts
+from serve_app.batch.api.store import Store
+from serve_app.batch.api.trouble import Unusable
+from serve_app.batch.run import work as work_module
+from serve_app.batch.run import worker as worker_module
+from serve_app.batch.run.journal import DiskFull, Journal
+from serve_app.batch.run.pooled import PoolClient
+from serve_app.batch.run.worker import Worker
+from serve_app.config import schema
+from serve_app.routing.pool import ReplicaPool
 from tests.support.batches import lines
 from tests.unit.batch.conftest import Engine, add_batch, add_file
 
@@ -39,7 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def worker(store: Store, client: Callable[[], PoolClient]) -> Worker:
     lines = Counter("lines", "Lines.", ("outcome",), registry=CollectorRegistry())
-    return Worker(store, client, config.Batch(directory="/unused", parallel_batches=1, max_open=8), lines)
+    return Worker(store, client, schema.Batch(directory="/unused", parallel_batches=1, max_open=8), lines)
 
 
 async def until(store: Store, worker: Worker, condition: Callable[[Batch], bool], id: str = "batch_1") -> Batch:

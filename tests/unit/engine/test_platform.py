@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.config import ModelConfig
+from serve_app.config.schema import ModelConfig
 from serve_app.engine import platform
 
 

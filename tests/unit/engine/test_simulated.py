@@ -14,7 +14,7 @@ import openai
 import pytest
 import uvicorn
 
-from serve_app.config import ModelConfig, Simulated
+from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.simulation import SimulatedEngine
 from serve_app.engine.simulation.batch import Batch, Sequence
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from serve_app.config import Simulated
+from serve_app.config.schema import Simulated
 from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
 
 INSTANT_PREFILL = 1e12

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serve_app.balancing.pool import Limits, Published, ReplicaPool
-from serve_app.engine.server import ReplicaServer
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
+from serve_app.http.pages import answering
 from serve_app.ingress.batches import FORM_BYTES, POOL, BatchApi
-from serve_app.pages import answering
-from serve_app.replica import TOKEN_HEADER, ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import TOKEN_HEADER, ReplicaInfo, ReplicaLoad
+from serve_app.replica.server import ReplicaServer
+from serve_app.routing.pool import Limits, Published, ReplicaPool
 
 MOST = 2**20
 TOKEN = TOKEN_HEADER.decode()

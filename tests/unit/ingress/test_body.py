@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 from serve_app.ingress import body as bodies_module
 from serve_app.ingress.body import Bodies, Patient
-from serve_app.ingress.request import ClientGone
+from serve_app.routing.head import ClientGone
 
 MIB = 2**20
 NO_HEADERS = {"headers": []}

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.config import Ingress
-from serve_app.errors import ApiError
+from serve_app.config.schema import Ingress
+from serve_app.http.errors import ApiError
 from serve_app.ingress.cors import for_origins
 
 PAGE = "https://app.example.com"

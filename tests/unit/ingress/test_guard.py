@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.errors import ApiError
+from serve_app.http.errors import ApiError
 from serve_app.ingress.guard import Guard
 
 

@@ -13,25 +13,25 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.balancing.pool import Limits, Published, ReplicaPool
-from serve_app.config import ModelConfig
-from serve_app.engine.server import ReplicaServer
+from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import Bodies
-from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
-from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.openapi import document
 from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.ingress.upstream import Upstream
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.server import ReplicaServer
+from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.metrics import Metrics
+from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.upstream import Upstream
 from tests.support.schema import check, operations
 
 BODY = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Ask"}}}}

@@ -9,21 +9,21 @@ import aiohttp
 import httpx
 import pytest
 
-from serve_app.balancing.pool import Limits, Published, ReplicaPool
-from serve_app.config import ModelConfig
+from serve_app.config.schema import ModelConfig
+from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.ingress.body import Bodies
-from serve_app.ingress.catalogue import Catalogue, Served
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.forward import Forwarder
 from serve_app.ingress.guard import Guard
-from serve_app.ingress.metrics import Metrics
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.ingress.upstream import Upstream
-from serve_app.model_routes import MODEL_ROUTES
-from serve_app.replica import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.metrics import Metrics
+from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.upstream import Upstream
 
 KEY = {"authorization": "Bearer key"}
 JSON = {"content-type": "application/json"}

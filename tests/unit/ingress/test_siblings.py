@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.autoscaling import blackboard
 from serve_app.ingress import siblings
-from serve_app.ingress.metrics import Metrics, Observation
 from serve_app.ingress.siblings import Siblings
+from serve_app.routing.metrics import Metrics, Observation
 
 
 @pytest.fixture

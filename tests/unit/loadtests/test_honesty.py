@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import compare, makes_way, offline, simulate, tune
-from loadtests.load import preflight
-from loadtests.load.locust_run import LOCUSTFILE, LocustFailed, run
-from loadtests.load.spec import BadSpec
+from loadtests import compare, interference, offline, simulate, tune
+from loadtests.loadgen import preflight
+from loadtests.loadgen.locust_run import LOCUSTFILE, LocustFailed, run
+from loadtests.loadgen.spec import BadSpec
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2}}\n\n'
@@ -143,7 +143,7 @@ TUNE = ["x.yaml", "--model", "m", "--traffic", "steady:rate=2,duration=5"]
         (offline.main, ["simulated", "--prompts", "0"], "at least 1"),
         (offline.main, ["simulated", "--replicas", "1,0"], "at least 1"),
         (offline.main, ["simulated", "--rounds", "-1"], "at least 1"),
-        (makes_way.main, ["simulated", "--requests", "0"], "at least 2"),
+        (interference.main, ["simulated", "--requests", "0"], "at least 2"),
         (tune.main, [*TUNE, "--within", "99"], "at most 1"),
         (tune.main, [*TUNE, "--step-seconds", "0"], "above 0"),
         (tune.main, [*TUNE, "--max-rate", "-1"], "above 0"),

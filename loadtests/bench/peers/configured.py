@@ -1,0 +1,91 @@
+"""A service from a user's own configuration, restricted to one model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtests.bench.peers.peer import Peer
+from loadtests.bench.peers.setup import Setup
+from serve_app.config.errors import ConfigError, Problem
+from serve_app.config.file import IMPORT_PATH, load
+from serve_app.config.schema import ModelConfig, ServiceConfig
+
+HOW_MANY = ("replicas", "autoscaling")
+"""Keys of an entry that say how many replicas there are: one of them at a time."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's entry in a configuration file, as written and as read."""
+
+    path: Path
+    application: int
+    """Its index in the file."""
+    entry: int
+    """The index of the model's entry in the application's `models`."""
+    args: dict[str, Any]
+    """The application's, as written."""
+    service: ServiceConfig
+    model: ModelConfig
+
+    @classmethod
+    def find(cls, path: Path, name: str) -> Source:
+        """The entry of the model that answers to a name; raises ConfigError."""
+        file = load(path)
+        data = yaml.safe_load(path.read_text())
+        if "applications" not in data:
+            raise ConfigError(
+                [Problem((), "is a manifest; give the Ray Serve configuration in it as a file")], str(path)
+            )
+        ours = [i for i, one in enumerate(data["applications"]) if one.get("import_path") == IMPORT_PATH]
+        known = []
+        for index, application in zip(ours, file.applications, strict=True):
+            for entry, model in enumerate(application.config.models):
+                names = (*model.names, model.id.rpartition("/")[2])
+                if name.lower() in (one.lower() for one in names):
+                    args = data["applications"][index]["args"]
+                    return cls(path, index, entry, args, application.config, model)
+                known.append(model.id)
+        raise ConfigError([Problem(("model",), f"{name!r} is not in it; there are {', '.join(known)}")], str(path))
+
+    @property
+    def setup(self) -> Setup:
+        """For the check that it answers."""
+        return Setup(model=self.model.id, source="", gpu=self.model.gpu_share > 0)
+
+    @property
+    def as_written(self) -> dict[str, Any]:
+        """The model's entry."""
+        return dict(self.args["models"][self.entry])
+
+    def entry_with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The entry with other values; what says how many replicas there are replaces all that said so before."""
+        drop = [*HOW_MANY] if any(key in changes for key in HOW_MANY) else []
+        drop += ["gpus", "replicas_per_gpu"] if "replicas_per_gpu" in changes else []
+        return {key: value for key, value in self.as_written.items() if key not in drop} | dict(changes)
+
+
+def configured(name: str, source: Source, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1) -> Peer:
+    """`python -m serve_app up` with this entry alone, ready when so many replicas are."""
+    application = {
+        "name": "lfm2",
+        "route_prefix": "/",
+        "import_path": IMPORT_PATH,
+        "args": {**source.args, "models": [dict(entry)]},
+    }
+    config = folder / f"{name.replace(' ', '-')}.yaml"
+    options = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
+    config.write_text(yaml.safe_dump(options, sort_keys=False))
+    return Peer(
+        name,
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)],
+        f"http://127.0.0.1:{port}",
+        ready_path="/ready",
+        ready_models=replicas,
+    )

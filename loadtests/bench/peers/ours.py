@@ -1,0 +1,56 @@
+"""This project, as its users start it."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtests.bench.peers.peer import Peer
+from loadtests.bench.peers.setup import Setup
+
+HEAD_ROOM = 1.25
+"""Two random choices do not spread streams quite evenly: room each replica has above its even part."""
+
+
+def ours(
+    setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False, affinity: bool = True
+) -> Peer:
+    """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
+    args = service_args(setup, replicas, ingresses)
+    args["models"][0]["affinity"] = affinity
+    also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
+    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
+    config = folder / f"ours-{replicas}.yaml"
+    config.write_text(
+        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
+    )
+    return Peer(
+        ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also]),
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
+        f"http://127.0.0.1:{port}",
+        ready_path="/ready",
+        ready_models=replicas,
+    )
+
+
+def service_args(setup: Setup, replicas: int, ingresses: int) -> dict[str, Any]:
+    """The `args` of a configuration with `replicas` engines on one GPU or on the CPU."""
+    each = math.ceil(setup.streams / replicas * (HEAD_ROOM if replicas > 1 else 1))
+    # Everything fits Ray's count of cores, whatever the machine has: the operating system shares them out.
+    cpus = round((os.cpu_count() or 2) / (replicas + ingresses + 1), 2)
+    model: dict[str, Any] = {
+        "id": setup.model,
+        **({"source": setup.source} if setup.source else {}),
+        "replicas": replicas,
+        "cpus": cpus,
+        "max_running": each,
+        "engine_args": setup.engine_args,
+        **setup.model_options,
+    }
+    model |= {"replicas_per_gpu": replicas} if setup.gpu else {"gpus": 0}
+    return {"models": [model], "ingress": {"replicas": max(1, ingresses), "cpus": cpus}}

@@ -1,0 +1,172 @@
+"""The comparisons that `loadtests.compare` can run: a model on a kind of machine, contenders, loads."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import serve_app
+from loadtests.bench.peers.bare import bare
+from loadtests.bench.peers.ours import ours
+from loadtests.bench.peers.peer import Peer
+from loadtests.bench.peers.ray_llm import ray_llm
+from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.vllm_packed import vllm_packed
+from loadtests.bench.peers.vllm_serve import vllm_serve
+from loadtests.bench.workload import RECOMMENDED, Load, arrivals, chat, image, shared_prefix
+from loadtests.results.slo import Slo
+from serve_app.config.schema import ModelConfig
+from serve_app.engine import platform
+
+DEMO = Path(serve_app.__file__).parent / "demo"
+SLO = Slo.parse("ttft=500ms,tpot=50ms")
+Build = Callable[[Setup, int, Path], Peer]
+"""A contender on a port, with a folder for its files."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One model, who serves it, and what is asked of them."""
+
+    setup: Setup
+    contenders: dict[str, Build]
+    """By the short name that `--contenders` takes."""
+    loads: dict[str, Load]
+    slo: Slo
+    baseline: str = "vllm"
+    """The contender that ratios refer to."""
+
+
+def others() -> dict[str, Build]:
+    """Everyone but this project, as far as vLLM's CPU build has them."""
+    return {
+        "vllm": lambda setup, port, folder: vllm_serve(setup, port),
+        "vllm-x2": lambda setup, port, folder: vllm_packed(setup, port, folder, 2),
+        "ray-llm": lambda setup, port, folder: ray_llm(setup, port, folder, direct=False),
+        "ray-llm-direct": lambda setup, port, folder: ray_llm(setup, port, folder, direct=True),
+    }
+
+
+def gpu_others() -> dict[str, Build]:
+    """Everyone but this project."""
+    return others() | {
+        "vllm-rust": lambda setup, port, folder: vllm_serve(setup, port, rust=True),
+        "vllm-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4),
+        "vllm-rust-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4, rust=True),
+        "vllm-api4": lambda setup, port, folder: vllm_serve(setup, port, api_servers=4),
+    }
+
+
+def packed(replicas: int, ingresses: int, mps: bool = False, affinity: bool = True) -> Build:
+    """This project with so many replicas on one GPU."""
+    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses, mps, affinity)
+
+
+def cpu_text() -> Suite:
+    """lfm2-demo on this machine's CPU."""
+    demo = ModelConfig(id="lfm2-demo")
+    setup = Setup(
+        model="lfm2-demo",
+        source=str(DEMO / "lfm2-demo"),
+        gpu=False,
+        engine_args={"max_model_len": 2048},
+        platform_args=platform.engine_args(demo, None),
+        environment=platform.environment(demo),
+        streams=64,
+        question="Hello",
+        answer="Ask me about LFM2 on Ray Serve",
+    )
+    loads = {
+        "chat-1": chat(1, 64, 64),
+        "chat-32": chat(32, 64, 64, rounds=20),
+        "prefix": shared_prefix(8, 64, 512, 32, 32, rounds=40),
+    }
+    mine = {"ours-1": packed(1, 1), "ours-2": packed(2, 1), "ours-2-plain": packed(2, 1, affinity=False)}
+    return Suite(setup, mine | others(), loads, SLO)
+
+
+def cpu_vision() -> Suite:
+    """lfm2-vl-demo on this machine's CPU."""
+    demo = ModelConfig(id="lfm2-vl-demo")
+    setup = Setup(
+        model="lfm2-vl-demo",
+        source=str(DEMO / "lfm2-vl-demo"),
+        gpu=False,
+        engine_args={"max_model_len": 2048},
+        platform_args=platform.engine_args(demo, None),
+        environment=platform.environment(demo),
+        streams=64,
+    )
+    return Suite(setup, {"ours-1": packed(1, 1)} | others(), {"image": image(4, 512, 32, 16)}, SLO)
+
+
+def path() -> Suite:
+    """What the way from the client to an engine costs: a simulated engine that emits a chunk every 10 ms."""
+    timing = {"prefill_tokens_per_s": 1e9, "step_base_ms": 10.0, "step_per_sequence_ms": 0.0, "kv_tokens": 1_000_000}
+    setup = Setup(
+        model="simulated",
+        source="",
+        tokenizer=str(DEMO / "lfm2-demo"),
+        gpu=False,
+        model_options={"engine": "simulated", "simulated": timing},
+        streams=128,
+    )
+    contenders: dict[str, Build] = {"alone": lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
+    loads = {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}
+    return Suite(setup, contenders, loads, SLO, baseline="alone")
+
+
+def gpu_text(source: str) -> Suite:
+    """LFM2-1.2B, or its shape with random weights, on one GPU."""
+    setup = _gpu_setup("LiquidAI/LFM2-1.2B", source)
+    loads = {f"chat-{n}": chat(n, rounds=24 if n == 1 else 5) for n in (1, 32, 256, 512)}
+    loads |= {f"varied-{n}": chat(n, spread=0.5, name="varied chat") for n in (256, 512)}
+    loads |= {f"open-{n}": arrivals(n) for n in (100, 250)}
+    loads["chat-256-sampled"] = replace(chat(256, name="recommended sampling"), sampling=RECOMMENDED)
+    loads |= {"long": chat(64, 4096, 64, "long prompt"), "prefix": shared_prefix(128, 64, 2048, 128, 64)}
+    return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo.parse("ttft=200ms,tpot=20ms"))
+
+
+def gpu_vision(source: str) -> Suite:
+    """LFM2-VL-1.6B, or its shape with random weights, on one GPU."""
+    setup = _gpu_setup("LiquidAI/LFM2-VL-1.6B", source)
+    return Suite(
+        setup, _gpu_ours() | gpu_others(), {"image": image(64, 512, 64, 64)}, Slo.parse("ttft=500ms,tpot=20ms")
+    )
+
+
+def _gpu_ours() -> dict[str, Build]:
+    builds = {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
+    builds |= {f"ours-{n}-mps": packed(n, 4, mps=True) for n in (4, 8)}
+    return builds | {"ours-4-mps-plain": packed(4, 4, mps=True, affinity=False)}
+
+
+def _gpu_setup(model: str, source: str) -> Setup:
+    local = Path(source)
+    random_weights = local.is_dir() and not list(local.glob("*.safetensors"))
+    args: dict[str, Any] = {"max_model_len": 8192}
+    return Setup(
+        model=model,
+        source=source,
+        gpu=True,
+        engine_args=args | ({"load_format": "dummy"} if random_weights else {}),
+        model_options={"tool_parser": None} if random_weights else {},
+    )
+
+
+def refuse_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the command where `--source` names weights for a suite that has its own."""
+    if args.source and not args.suite.startswith("gpu-"):
+        parser.error(f"--source is for suites on a GPU: {args.suite} has a model of its own")
+
+
+SUITES: dict[str, Callable[[str], Suite]] = {
+    "path": lambda source: path(),
+    "cpu-text": lambda source: cpu_text(),
+    "cpu-vision": lambda source: cpu_vision(),
+    "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B"),
+    "gpu-vision": lambda source: gpu_vision(source or "LiquidAI/LFM2-VL-1.6B"),
+}

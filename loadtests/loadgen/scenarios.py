@@ -1,0 +1,196 @@
+"""What users ask: each scenario makes its requests, and learns of their answers where it goes on from them."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from random import Random
+from typing import Any, Protocol
+
+from loadtests.loadgen import images, spec
+from loadtests.loadgen.lengths import Lengths
+from loadtests.loadgen.prompts import Prose
+
+UNSTREAMED = frozenset({"batch"})
+"""Scenarios whose answers come whole."""
+BATCH_OUTPUT_TIMES = 4
+"""How much longer than others' the answers of batch-like requests are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One chat completion to ask for."""
+
+    scenario: str
+    body: bytes
+    stream: bool
+    session: str | None = None
+    """Sent as x-session-id."""
+    on_text: Callable[[str | None], None] | None = None
+    """Called at the end with the answer's text, None if there was no answer; without it texts are not kept."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all scenarios are made from."""
+
+    model: str
+    lengths: Lengths
+    prose: Prose
+    stream: bool = True
+    turns: int = 5
+    """Of a conversation."""
+    prefix_groups: int = 8
+    prefix_tokens: int = 512
+    image_sizes: Sequence[tuple[int, int]] = ((256, 256), (512, 512), (1024, 768))
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Laid over every request's parameters."""
+    seed: int = 1
+
+
+class Scenario(Protocol):
+    """A kind of user."""
+
+    def next(self, rng: Random, index: int) -> Request:
+        """The next request; `index` is the request's number in the whole test."""
+
+
+class Chat:
+    """Questions that have nothing in common."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def next(self, rng: Random, index: int) -> Request:
+        prompt, output = self._settings.lengths.draw(rng, index)
+        messages = [{"role": "user", "content": self._settings.prose.write(rng, prompt)}]
+        return _request("chat", self._settings, json.dumps(messages).encode(), output)
+
+
+class Conversation:
+    """Several turns, each with the whole history before it, under a session id.
+
+    Of several conversations that wait for their next turn, the one that has waited longest goes on.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._waiting: deque[tuple[str, list[dict[str, str]]]] = deque()
+
+    def next(self, rng: Random, index: int) -> Request:
+        settings = self._settings
+        session, history = self._waiting.popleft() if self._waiting else (f"{rng.getrandbits(64):016x}", [])
+        prompt, output = settings.lengths.draw(rng, index)
+        messages = [*history, {"role": "user", "content": settings.prose.write(rng, prompt)}]
+
+        def go_on(text: str | None) -> None:
+            if text is not None and len(messages) < 2 * settings.turns - 1:
+                self._waiting.append((session, [*messages, {"role": "assistant", "content": text}]))
+
+        return _request("conversation", settings, json.dumps(messages).encode(), output, session, go_on)
+
+
+class SharedPrefix:
+    """Questions after one of a few long system prompts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        rng = Random(settings.seed)
+        groups = range(settings.prefix_groups)
+        self._prefixes = [settings.prose.write(rng, settings.prefix_tokens) for _ in groups]
+
+    def next(self, rng: Random, index: int) -> Request:
+        prompt, output = self._settings.lengths.draw(rng, index)
+        question = self._settings.prose.write(rng, prompt)
+        messages = [
+            {"role": "system", "content": rng.choice(self._prefixes)},
+            {"role": "user", "content": question},
+        ]
+        return _request("shared-prefix", self._settings, json.dumps(messages).encode(), output)
+
+
+class Vision:
+    """A question about one image."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._images = images.parts(settings.image_sizes, settings.seed)
+
+    def next(self, rng: Random, index: int) -> Request:
+        prompt, output = self._settings.lengths.draw(rng, index)
+        text = json.dumps({"type": "text", "text": self._settings.prose.write(rng, prompt)}).encode()
+        messages = b'[{"role":"user","content":[%b,%b]}]' % (self._images[index % len(self._images)], text)
+        return _request("vision", self._settings, messages, output)
+
+
+class Batch:
+    """Long answers that nobody watches: not streamed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def next(self, rng: Random, index: int) -> Request:
+        prompt, output = self._settings.lengths.draw(rng, index)
+        messages = json.dumps([{"role": "user", "content": self._settings.prose.write(rng, prompt)}]).encode()
+        return _request("batch", self._settings, messages, output * BATCH_OUTPUT_TIMES, stream=False)
+
+
+SCENARIOS: dict[str, Callable[[Settings], Scenario]] = {
+    "chat": Chat,
+    "conversation": Conversation,
+    "shared-prefix": SharedPrefix,
+    "vision": Vision,
+    "batch": Batch,
+}
+
+
+class Mix:
+    """Scenarios by weight."""
+
+    def __init__(self, weights: dict[str, float], settings: Settings) -> None:
+        self._scenarios = {name: SCENARIOS[name](settings) for name in weights}
+        self._names = list(weights)
+        self._cumulative = list(accumulate(weights.values()))
+
+    def next(self, rng: Random, index: int) -> Request:
+        name = rng.choices(self._names, cum_weights=self._cumulative)[0]
+        return self._scenarios[name].next(rng, index)
+
+
+def weights(text: str) -> dict[str, float]:
+    """`chat` or `chat:3,vision:1`: scenarios and how often each is chosen. Raises spec.BadSpec."""
+    found: dict[str, float] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, colon, weight = word.partition(":")
+        if name not in SCENARIOS:
+            near = spec.instead(name, SCENARIOS)
+            raise spec.BadSpec(f"scenario {name!r} is not known{near}; there are {', '.join(SCENARIOS)}")
+        if name in found:
+            raise spec.BadSpec(f"scenario {name!r} is given twice")
+        found[name] = spec.number(weight, f"scenario {name!r}: its weight") if colon else 1.0
+        if found[name] <= 0:
+            raise spec.BadSpec(f"scenario {name!r}: its weight must be above 0")
+    if not found:
+        raise spec.BadSpec(f"no scenario is given; there are {', '.join(SCENARIOS)}")
+    return found
+
+
+def _request(
+    scenario: str,
+    settings: Settings,
+    messages: bytes,
+    output: int,
+    session: str | None = None,
+    on_text: Callable[[str | None], None] | None = None,
+    stream: bool | None = None,
+) -> Request:
+    stream = settings.stream if stream is None else stream
+    head: dict[str, Any] = {"model": settings.model, "max_tokens": output, "ignore_eos": True, "stream": stream}
+    if stream:
+        head["stream_options"] = {"include_usage": True}
+    head |= settings.extra_body
+    body = json.dumps(head).encode()[:-1] + b', "messages": ' + messages + b"}"
+    return Request(scenario, body, stream, session, on_text)

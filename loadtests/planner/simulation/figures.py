@@ -1,0 +1,108 @@
+"""What a simulated run came to, beside others, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from loadtests.planner.simulation.world import Run
+from loadtests.planner.tuning import watch
+from loadtests.planner.tuning.oracle import Oracle
+from loadtests.planner.tuning.prove import reversals
+from loadtests.results.record import Summary
+from loadtests.results.slo import Slo
+
+CURVE_POINTS = 1000
+"""A curve in the JSON has about as many."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One policy's run."""
+
+    policy: str
+    summary: Summary
+    replica_seconds: float
+    """From when each was ordered to when it had drained, within the traffic's duration."""
+    gpu_hours: float
+    """Of GPUs that held a replica."""
+    over_oracle: float
+    """Replica-seconds, as a multiple of the least that one who knows the future needs."""
+    actions: int
+    """Changes of the number of replicas wanted."""
+    reversals: int
+    """Of those, changes that took back the one before within the down delay."""
+    peak_replicas: int
+    peak_gpus: int
+    until_s: float
+    """How far the run came, s."""
+
+    @classmethod
+    def of(cls, policy: str, run: Run, slo: Slo, best: Oracle, reversal_window_s: float) -> Figures:
+        least = best.step_s * sum(best.replicas[: max(1, round(run.until_s / best.step_s))])
+        spent = watch.replica_seconds(run.samples, run.until_s)
+        return cls(
+            policy=policy,
+            summary=Summary.of(run.records, slo),
+            replica_seconds=spent,
+            gpu_hours=_gpu_seconds(run) / 3600,
+            over_oracle=spent / least if least else 0.0,
+            actions=len(watch.changes(run.samples)),
+            reversals=reversals(run.samples, reversal_window_s),
+            peak_replicas=max((one.occupied for one in run.samples), default=0),
+            peak_gpus=max(run.gpus, default=0),
+            until_s=run.until_s,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "summary": self.summary.to_dict()}
+
+
+def curve(run: Run) -> dict[str, list[float]]:
+    """Replicas and queue over time, thinned out to about CURVE_POINTS."""
+    every = max(1, len(run.samples) // CURVE_POINTS)
+    samples = run.samples[::every]
+    names = ("at_s", "target", "ready", "occupied", "queued")
+    return {name: [getattr(one, name) for one in samples] for name in names} | {"gpus": list(run.gpus[::every])}
+
+
+HEADS = (
+    *(("policy", ""), ("within", "SLO"), ("TTFT ms", "p50/p95/p99"), ("TPOT ms", "p50/p95/p99"), ("refused", "")),
+    *(("failed", ""), ("replica-s", ""), ("GPU-h", ""), ("of oracle's", "replica-s"), ("actions", "")),
+    *(("reversals", ""), ("peak", "replicas"), ("peak", "GPUs")),
+)
+
+
+def table(rows: Sequence[Figures]) -> str:
+    """For people, a line each."""
+    lines = [*zip(*HEADS, strict=True), *map(_row, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = ((cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join("  ".join(cells) for cells in aligned)
+
+
+def _row(one: Figures) -> tuple[str, ...]:
+    summary = one.summary
+    return (
+        one.policy,
+        f"{summary.share_within_slo:.2%}",
+        "/".join(f"{1000 * summary.ttft_s[p]:.0f}" for p in (50, 95, 99)),
+        "/".join(f"{1000 * summary.tpot_s[p]:.1f}" for p in (50, 95, 99)),
+        str(summary.refused),
+        str(summary.failed),
+        f"{one.replica_seconds:,.0f}",
+        f"{one.gpu_hours:,.2f}",
+        f"{one.over_oracle:.2f}x",
+        str(one.actions),
+        str(one.reversals),
+        str(one.peak_replicas),
+        str(one.peak_gpus),
+    )
+
+
+def _gpu_seconds(run: Run) -> float:
+    times = [*(one.at_s for one in run.samples), run.until_s]
+    spans = zip(run.gpus, pairwise(times), strict=True)
+    return sum(gpus * max(0.0, min(after, run.until_s) - at) for gpus, (at, after) in spans)

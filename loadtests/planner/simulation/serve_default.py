@@ -1,0 +1,56 @@
+"""Ray Serve 2.60's default autoscaling policy, called as Serve's controller calls it.
+
+The scaling decision is public (`ray.serve.autoscaling_policy`); what the controller does around it, factors and delays,
+is private to that module and read off the wall clock unless told otherwise, so it is called piece by piece here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.serve import autoscaling_policy as theirs
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
+from serve_app.config.schema import Autoscaling
+
+
+class Default:
+    """Decides for one deployment; remembers since when it has wanted a change."""
+
+    def __init__(self, bounds: Autoscaling, target: float, upscale_delay_s: float, downscale_delay_s: float) -> None:
+        """`target` is Serve's `target_ongoing_requests` of one replica."""
+        self._config = AutoscalingConfig(
+            min_replicas=bounds.min_replicas,
+            max_replicas=bounds.max_replicas,
+            target_ongoing_requests=target,
+            upscale_delay_s=upscale_delay_s,
+            downscale_delay_s=downscale_delay_s,
+        )
+        self._state: dict[str, Any] = {}
+
+    def decide(self, at_s: float, ready: int, target: int, requests: float) -> int:
+        """Replicas wanted, from ongoing requests as a mean over Serve's look-back period."""
+        context = AutoscalingContext(
+            deployment_id=None,
+            deployment_name="",
+            app_name=None,
+            current_num_replicas=ready,
+            target_num_replicas=target,
+            running_replicas=[],
+            total_num_requests=requests,
+            total_queued_requests=None,
+            aggregated_metrics=None,
+            raw_metrics=None,
+            capacity_adjusted_min_replicas=self._config.min_replicas,
+            capacity_adjusted_max_replicas=self._config.max_replicas,
+            policy_state=self._state,
+            last_scale_up_time=None,
+            last_scale_down_time=None,
+            current_time=at_s,
+            config=self._config,
+        )
+        wanted, _ = theirs.default_autoscaling_policy(context)
+        if ready:
+            wanted = theirs._apply_scaling_factors(wanted, ready, self._config)
+            wanted, self._state = theirs._apply_delay_logic(max(0, wanted), target, self._config, self._state, at_s)
+        return int(max(self._config.min_replicas, min(self._config.max_replicas, wanted)))

@@ -1,0 +1,121 @@
+"""Policies side by side on one scenario, and the fewest GPUs that hold it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from tqdm import tqdm
+
+from loadtests.planner.simulation import capacity, scalers
+from loadtests.planner.simulation.capacity import Capacity
+from loadtests.planner.simulation.figures import Figures
+from loadtests.planner.simulation.options import Asked, on_gpus
+from loadtests.planner.simulation.scalers import Given
+from loadtests.planner.simulation.world import Progress, Run, Scenario, arrivals_rng, simulate
+from loadtests.planner.tuning import oracle
+from loadtests.planner.tuning.oracle import Oracle
+from serve_app.config.schema import Autoscaling
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A scenario with everything a policy is told, and the yardstick."""
+
+    scenario: Scenario
+    settings: Autoscaling
+    best: Oracle
+    tuned: bool
+    """The settings are derived here; otherwise they are the configuration's own."""
+
+    @classmethod
+    def of(cls, asked: Asked, found: Capacity) -> Study:
+        """With the configuration's own autoscaling, or what the tuner would make of one replica's capacity."""
+        scenario, model = asked.scenario, asked.scenario.model
+        tuned = model.autoscaling is None
+        if tuned:
+            model = capacity.applied(model, capacity.tuned(model, found, scenario, asked.slo, asked.bounds))
+        assert model.autoscaling is not None
+        low, high = asked.bounds
+        first = model.autoscaling.initial_replicas
+        changed = {"min_replicas": low, "max_replicas": high} | (
+            {} if first is None else {"initial_replicas": min(high, max(low, first))}
+        )
+        settings = model.autoscaling.model_copy(update=changed)
+        model = model.model_copy(update={"autoscaling": settings})
+        arrivals = list(scenario.traffic.arrivals(arrivals_rng(scenario.seed)))
+        best = oracle.least(
+            arrivals,
+            found.knee.rate,
+            scenario.hardware.startup_s,
+            scenario.traffic.duration_s,
+            min_replicas=low,
+            max_replicas=high,
+        )
+        return cls(replace(scenario, model=model), settings, best, tuned)
+
+    def run(self, policy: str, progress: Progress = lambda share: None) -> Run:
+        """One policy's run; raises spec.BadSpec."""
+        given = Given(self.settings, self.scenario.model.max_running, lambda: self.best)
+        return simulate(self.scenario, scalers.make(policy, given), progress)
+
+
+def compare(asked: Asked, study: Study) -> Iterator[tuple[Figures, Run]]:
+    """Each policy's figures as they come; the last may be of an interrupted run."""
+    for policy in asked.policies:
+        with bar(policy) as progress:
+            run = study.run(policy, progress)
+        yield Figures.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s), run
+        if run.until_s < study.scenario.traffic.duration_s:
+            return
+
+
+def fewest_gpus(asked: Asked, found: Capacity, told: Callable[[int, Figures], None]) -> int | None:
+    """The fewest GPUs with which the SLO holds over all requests, by growing and bisection.
+
+    None if more would not help: there may be no more, or the first policy leaves some unused and still misses the SLO.
+    `told` hears of each number tried. More GPUs are taken to be never worse. Raises KeyboardInterrupt.
+    """
+    policy, per_gpu = asked.policies[0], asked.scenario.hardware.replicas_per_gpu
+
+    def on(gpus: int) -> Figures:
+        study = Study.of(on_gpus(asked, gpus), found)
+        with bar(f"{policy} on {gpus} GPUs") as progress:
+            run = study.run(policy, progress)
+        if run.until_s < study.scenario.traffic.duration_s:
+            raise KeyboardInterrupt
+        figures = Figures.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s)
+        told(gpus, figures)
+        return figures
+
+    most = math.ceil(asked.bounds[1] / per_gpu)
+    mean = asked.scenario.traffic.expected() / asked.scenario.traffic.duration_s
+    failed, tried = 0, min(most, max(1, math.ceil(mean / found.knee.rate / per_gpu)))
+    while not (figures := on(tried)).summary.slo_holds:
+        if tried == most or figures.peak_gpus < tried:
+            return None
+        failed, tried = tried, min(most, math.ceil(tried * 1.5))
+    while tried - failed > 1:
+        middle = (tried + failed) // 2
+        if on(middle).summary.slo_holds:
+            tried = middle
+        else:
+            failed = middle
+    return tried
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Progress]:
+    """A progress bar with the time left, where somebody watches."""
+    with tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=not sys.stderr.isatty()) as shown:
+        yield lambda share: shown.update(share - shown.n)
+
+
+def settings_line(settings: Autoscaling) -> str:
+    """For people."""
+    return ", ".join(f"{key} {value:g}" for key, value in settings.model_dump(exclude_none=True).items())

@@ -1,0 +1,205 @@
+"""A service in virtual time: arrivals, ingresses with pools of their own, replicas, and who scales them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count, cycle
+from random import Random
+
+from loadtests.loadgen.lengths import Lengths
+from loadtests.loadgen.traffic import Traffic
+from loadtests.planner.simulation import clock
+from loadtests.planner.simulation.fleet import Fleet, Hardware
+from loadtests.planner.simulation.scalers import Scaler
+from loadtests.planner.tuning.watch import Sample
+from loadtests.results.record import Outcome, Record
+from serve_app.autoscaling.policy import Observation
+from serve_app.config.schema import Ingress, ModelConfig, Simulated
+from serve_app.engine.simulation.batch import Sequence
+from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import REPORT_PERIOD_S
+from serve_app.routing.pool import Limits, Replica, ReplicaPool
+from serve_app.routing.retry import BrokenOff, carry
+
+Progress = Callable[[float], object]
+"""Called now and then with the share of the traffic that has passed, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated, but for who scales."""
+
+    model: ModelConfig
+    """Its `simulated` timing, limits and autoscaling bounds."""
+    traffic: Traffic
+    lengths: Lengths
+    hardware: Hardware
+    ingress: Ingress = field(default_factory=Ingress)
+    path_s: float = 0.0
+    """Added to each request's TTFT: the way through proxy, ingress and servers."""
+    seed: int = 0
+
+    @property
+    def first_replicas(self) -> int:
+        """Ready at the start."""
+        bounds = self.model.autoscaling
+        if bounds is None:
+            return self.model.replicas or 1
+        return bounds.min_replicas if bounds.initial_replicas is None else bounds.initial_replicas
+
+
+@dataclass
+class Run:
+    """What came of it."""
+
+    records: list[Record] = field(default_factory=list)
+    """In order of their ends."""
+    samples: list[Sample] = field(default_factory=list)
+    """Every REPORT_PERIOD_S."""
+    gpus: list[int] = field(default_factory=list)
+    """GPUs that held a replica, at each sample."""
+    until_s: float = 0.0
+    """How far it came: the traffic's duration, unless it was interrupted."""
+
+
+def simulate(scenario: Scenario, scaler: Scaler, progress: Progress = lambda share: None) -> Run:
+    """All of the traffic, to the end of its last request. Ctrl-C ends it early with what there is; see `until_s`."""
+    run = Run()
+    thresholds = gc.get_threshold()
+    # Millions of requests live at a time and none is in a cycle: looking for cycles took a third of the time.
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        clock.run(_World(scenario, scaler, run).run(progress))
+    except KeyboardInterrupt:
+        run.until_s = run.samples[-1].at_s if run.samples else 0.0
+    finally:
+        gc.set_threshold(*thresholds)
+    return run
+
+
+def arrivals_rng(seed: int) -> Random:
+    """What a scenario's arrivals are drawn with: an oracle draws the same."""
+    return Random(f"{seed} arrivals")
+
+
+class _World:
+    """One run."""
+
+    def __init__(self, scenario: Scenario, scaler: Scaler, run: Run) -> None:
+        self._scenario = scenario
+        self._scaler = scaler
+        self._run = run
+        timing = scenario.model.simulated or Simulated()
+        self._context = min(timing.max_model_len, timing.kv_tokens)
+        self._open = 0
+        """Requests that are under way or due."""
+        self._arrived = 0
+
+    async def run(self, progress: Progress) -> None:
+        scenario = self._scenario
+        self._loop = asyncio.get_running_loop()
+        self._all_ended = self._loop.create_future()
+        limits = scenario.ingress
+        self._pools = [
+            ReplicaPool(
+                scenario.model.id,
+                Limits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s),
+                Random(f"{scenario.seed} pool {i}"),
+                affinity=False,
+                clock=self._loop.time,
+            )
+            for i in range(limits.replicas)
+        ]
+        self._fleet = Fleet(scenario.model, scenario.hardware, self._pools)
+        first = self._scaler.first
+        self._fleet.scale(scenario.first_replicas if first is None else first, ready=True)
+        self._next_pool = cycle(self._pools)
+        self._lengths = Random(f"{scenario.seed} lengths")
+        self._arrivals = scenario.traffic.arrivals(arrivals_rng(scenario.seed))
+        self._await_next()
+        control = asyncio.create_task(self._control(progress))
+        await asyncio.wait((control, self._all_ended), return_when=asyncio.FIRST_COMPLETED)
+        if self._all_ended.done():
+            self._all_ended.result()
+        await control
+        self._run.until_s = scenario.traffic.duration_s
+
+    async def _control(self, progress: Progress) -> None:
+        """Reports and decisions, to the end of the traffic and of its last request."""
+        fleet, duration = self._fleet, self._scenario.traffic.duration_s
+        for i in count(1):
+            now = self._loop.time()
+            held = sum(pool.waiting for pool in self._pools)
+            seen = Observation(now, fleet.signals(), fleet.target, held)
+            target = self._scaler.decide(seen)
+            if target != fleet.target:
+                fleet.scale(target)
+            queued = held + sum(one.waiting for one in seen.replicas)
+            self._run.samples.append(Sample(now, target, len(fleet.serving), fleet.occupied, queued))
+            self._run.gpus.append(fleet.gpus)
+            progress(min(1.0, now / duration))
+            if now >= duration and self._all_ended.done():
+                return
+            await asyncio.sleep(i * REPORT_PERIOD_S - now)
+            fleet.report()
+
+    def _await_next(self) -> None:
+        at = next(self._arrivals, None)
+        if at is not None:
+            self._open += 1
+            self._loop.call_at(at, self._arrive, at)
+        else:
+            self._check_end()
+
+    def _arrive(self, at: float) -> None:
+        prompt, output = self._scenario.lengths.draw(self._lengths, self._arrived)
+        self._arrived += 1
+        self._loop.create_task(self._request(at, prompt, output, next(self._next_pool)))
+        self._await_next()
+
+    def _check_end(self) -> None:
+        if not self._open and not self._all_ended.done():
+            self._all_ended.set_result(None)
+
+    async def _request(self, at: float, prompt: int, output: int, pool: ReplicaPool) -> None:
+        answered: Sequence | None = None
+
+        async def attempt(replica: Replica) -> None:
+            nonlocal answered
+            answered = await self._fleet.answer(replica.id, prompt, output)
+
+        detail = ""
+        outcome: Outcome = "ok"
+        try:
+            if prompt + output > self._context:
+                raise ApiError(400, "longer than the context", code="context_length_exceeded")
+            await carry(pool, attempt)
+        except ApiError as error:
+            outcome, detail = ("refused" if error.status in (429, 503) else "failed"), f"{error.status} {error.code}"
+        except BrokenOff as error:
+            outcome, detail = "failed", str(error)
+        except Exception as error:
+            if not self._all_ended.done():
+                self._all_ended.set_exception(error)
+            raise
+        first_at, ended_at = None, self._loop.time()
+        if answered is not None and answered.first_token_at is not None and answered.ended_at is not None:
+            first_at, ended_at = answered.first_token_at, answered.ended_at
+        path_s = self._scenario.path_s
+        self._run.records.append(
+            Record(
+                scheduled_s=at,
+                sent_s=at,
+                ttft_s=None if first_at is None else first_at - at + path_s,
+                latency_s=ended_at - at + path_s,
+                prompt_tokens=prompt,
+                output_tokens=output if outcome == "ok" else 0,
+                outcome=outcome,
+                detail=detail,
+            )
+        )
+        self._open -= 1
+        self._check_end()

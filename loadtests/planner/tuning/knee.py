@@ -1,0 +1,192 @@
+"""The knee: the highest request rate at which the SLO holds, found by measuring as few rates as will do.
+
+The search doubles the rate while the SLO holds (halves it while it does not), then bisects between the highest rate
+that held and the lowest that did not. A rate whose verdict chance could have decided is measured again.
+
+An SLO term `ttft_p95=500ms` holds at a rate when at least 95 % of the requests had a TTFT within 500 ms. The margin
+of a rate is the least, over the terms, of that share less the percentile; the knee is where the margin passes zero. A
+higher rate cannot have more margin, so the margins are first made to fall with the rate (isotonic regression by pooling
+adjacent violators, weighted by requests), then joined by straight lines.
+
+The interval is a bootstrap: the blocks of requests of each rate (`step.BLOCK_S` long: neighbours share a queue and
+are not independent) are drawn again with replacement, and the crossing computed anew, BOOTSTRAPS times; reported are
+the 2.5 and 97.5 percentiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any
+
+from loadtests.planner.tuning.step import Block, Step
+from loadtests.results.slo import Slo, percentile
+
+BOOTSTRAPS = 400
+DOUBT_Z = 1.0
+"""A rate is measured again while the 68 % Wilson interval of the deciding share holds the percentile asked for: wide
+enough to spend repeats near the knee only."""
+LEAST_SHARE_OF_FIRST = 1 / 32
+"""The search gives up below this part of the rate it began with."""
+
+
+class NeverHolds(Exception):
+    """The SLO does not hold at any rate worth serving; says what was measured at the lowest."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How carefully to look."""
+
+    first: float
+    """The rate to begin with, requests/s."""
+    most: float = math.inf
+    """Not above this, requests/s."""
+    tolerance: float = 0.1
+    """Stop when the lowest rate that failed is at most this share above the highest that held."""
+    repeats: int = 2
+    """Measure a doubtful rate at most so often."""
+
+
+@dataclass(frozen=True)
+class Knee:
+    """Where the SLO stops to hold, requests/s."""
+
+    rate: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    bounded: bool
+    """False when the SLO held at the highest rate that was tried: the knee is there or above."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Knee:
+        return cls(**data)
+
+
+Measure = Callable[[float, int], Step]
+"""(rate, how often it was measured before) -> a measurement."""
+
+
+def find(measure: Measure, slo: Slo, search: Search) -> Knee:
+    """The knee of what `measure` measures. Raises NeverHolds."""
+    steps: dict[float, list[Step]] = {}
+
+    def holds(rate: float) -> bool:
+        mine = steps.setdefault(rate, [])
+        while len(mine) < search.repeats:
+            mine.append(measure(rate, len(mine)))
+            if not in_doubt(mine, slo):
+                break
+        return margin(_blocks(mine), slo) >= 0
+
+    held, failed = 0.0, math.inf
+    rate = min(search.first, search.most)
+    while True:
+        if holds(rate):
+            held = rate
+            if failed < math.inf or rate >= search.most:
+                break
+            rate = min(2 * rate, search.most)
+        else:
+            failed = rate
+            if held:
+                break
+            rate = rate / 2
+            if rate < LEAST_SHARE_OF_FIRST * search.first:
+                raise NeverHolds(_why_never(steps[failed], slo))
+    while failed < math.inf and failed > held * (1 + search.tolerance):
+        middle = math.sqrt(held * failed)
+        if holds(middle):
+            held = middle
+        else:
+            failed = middle
+    return estimate([one for group in steps.values() for one in group], slo)
+
+
+def estimate(steps: Iterable[Step], slo: Slo, seed: int = 0) -> Knee:
+    """The knee and its interval, from all measurements together."""
+    by_rate: dict[float, list[Block]] = {}
+    for one in steps:
+        by_rate.setdefault(one.rate, []).extend(one.blocks)
+    rate, bounded = crossing(by_rate, slo)
+    rng = Random(seed)
+    drawn = sorted(
+        crossing({at: rng.choices(found, k=len(found)) for at, found in by_rate.items() if found}, slo)[0]
+        for _ in range(BOOTSTRAPS)
+    )
+    return Knee(rate, min(rate, percentile(drawn, 2.5)), max(rate, percentile(drawn, 97.5)), bounded)
+
+
+def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float, bool]:
+    """The rate at which the margin passes zero, and whether it does: the highest rate (lowest) where all hold
+    (fail)."""
+    rates = sorted(by_rate)
+    weights = [sum(block[0] for block in by_rate[rate]) for rate in rates]
+    margins = falling([margin(by_rate[rate], slo) for rate in rates], weights)
+    if margins[0] < 0:
+        return rates[0], True
+    for i in range(1, len(rates)):
+        if margins[i] < 0:
+            upper, lower = margins[i - 1], margins[i]
+            return rates[i - 1] + (rates[i] - rates[i - 1]) * upper / (upper - lower), True
+    return rates[-1], False
+
+
+def margin(blocks: Sequence[Block], slo: Slo) -> float:
+    """The least, over the terms, of the share of requests within the limit less the share asked for; of no requests as
+    if none had been answered."""
+    total = sum(block[0] for block in blocks)
+    if not total:
+        return -1.0
+    return min(sum(block[i] for block in blocks) / total - term.percentile / 100 for i, term in enumerate(slo.terms, 1))
+
+
+def in_doubt(steps: Sequence[Step], slo: Slo) -> bool:
+    """Whether more requests could turn the verdict on a rate."""
+    blocks = _blocks(steps)
+    total = sum(block[0] for block in blocks)
+    shares = [(sum(block[i] for block in blocks), term.percentile / 100) for i, term in enumerate(slo.terms, 1)]
+    kept, asked = min(shares, key=lambda one: one[0] / max(total, 1) - one[1])
+    low, high = wilson(kept, total, DOUBT_Z)
+    return low < asked < high
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a share (E. B. Wilson, 1927, "Probable inference, the law of succession, and statistical
+    inference"): (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)."""
+    if not total:
+        return 0.0, 1.0
+    share, spread = hits / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
+    return middle - half, middle + half
+
+
+def falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The nearest sequence, by weighted squares, that never rises: neighbours that rise are pooled to their mean."""
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        pools.append((value, max(weight, 1e-9), 1))
+        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
+            (first, one, count), (second, other, more) = pools[-2:]
+            pools[-2:] = [((first * one + second * other) / (one + other), one + other, count + more)]
+    return [value for value, _, count in pools for _ in range(count)]
+
+
+def _blocks(steps: Iterable[Step]) -> list[Block]:
+    return [block for one in steps for block in one.blocks]
+
+
+def _why_never(steps: Sequence[Step], slo: Slo) -> str:
+    last = steps[-1]
+    return (
+        f"the SLO {slo} does not hold even at {last.rate:.3g} requests/s: TTFT p95 was {last.ttft_ms['p95']:.0f} ms,"
+        f" TPOT p95 {last.tpot_ms['p95']:.1f} ms, {last.outcomes['ok']} of {last.requests} requests answered."
+        " Ask for less, make requests shorter (--lengths), or use a faster machine"
+    )

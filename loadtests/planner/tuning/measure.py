@@ -1,0 +1,139 @@
+"""Measurements of a running service: one step of constant load, the replay of a traffic, the start-up time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+from loadtests.bench.peers.peer import Running
+from loadtests.loadgen import locust_run
+from loadtests.loadgen.options import EPOCH_SIGN
+from loadtests.planner.tuning.step import Step
+from loadtests.planner.tuning.watch import Sample, Watch, get_json
+from loadtests.results.record import Record
+from loadtests.results.slo import Slo
+
+MOST_PROBING_USERS = 16
+LEAST_REQUESTS = 40
+"""Of a step: slow rates are offered for longer, up to LONGEST times as long."""
+LONGEST = 3.0
+BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
+"""Lines of `serve_app up` from which a start counts: the first of these that it said."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the load is made of."""
+
+    model: str
+    lengths: str
+    scenario: str
+    seed: int
+    slo: Slo
+    api_key: str = ""
+    characters_per_token: float = 4.0
+
+
+class Bench:
+    """A running service, and the loads put on it."""
+
+    def __init__(self, running: Running, asked: Asked, folder: Path) -> None:
+        self.running = running
+        self._url = running.peer.url
+        self._asked = asked
+        self._folder = folder
+
+    def probe(self, users: int, seconds: float) -> tuple[float, float]:
+        """(requests/s answered, mean time of one in s) under a closed loop of users: about what it can carry."""
+        records = self._run(min(users, MOST_PROBING_USERS), seconds, self._folder / "probe.jsonl")
+        ok = [one for one in records if one.outcome == "ok"]
+        if not ok:
+            kinds = ", ".join(sorted({one.detail for one in records})) or "no request ended"
+            raise locust_run.LocustFailed(f"the service answered no request of the first load ({kinds})")
+        span = max(one.ended_s for one in ok) - min(one.sent_s for one in ok)
+        return len(ok) / max(span, 1e-3), fmean(one.latency_s for one in ok)
+
+    def step(self, rate: float, seconds: float, warmup_s: float, repeat: int, replicas_per_gpu: int | None) -> Step:
+        """Offer a constant rate as a Poisson process, for so long after a warm-up that does not count."""
+        load = f"steady:rate={rate:.6g},duration={warmup_s + seconds:.6g}"
+        # Other arrivals at each rate and each repeat: the same would be lucky, or not, everywhere alike.
+        seed = self._asked.seed + Random(f"{rate:.6g}/{repeat}").randrange(1_000_000)
+        records = self._run(load, None, self._folder / "step.jsonl", seed)
+        return Step.of(records, self._asked.slo, rate, seconds, replicas_per_gpu, warmup_s)
+
+    def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[Sample]]:
+        """Offer the traffic, and watch the replicas whose processes' titles begin with `title`."""
+        epochs: list[float] = []
+
+        def listen(line: str) -> None:
+            if EPOCH_SIGN in line:
+                epochs.append(float(line.rpartition(EPOCH_SIGN)[2]))
+
+        began = time.time()
+        with Watch(lambda at_s: look(self.running, self._asked.model, title, at_s)) as watch:
+            records = self._run(traffic, None, out, progress=listen)
+        shift = (epochs[-1] if epochs else began) - began
+        return records, [Sample(**{**one.to_dict(), "at_s": round(one.at_s - shift, 2)}) for one in watch.samples]
+
+    def _run(
+        self,
+        load: str | int,
+        seconds: float | None,
+        out: Path,
+        seed: int | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> list[Record]:
+        asked = self._asked
+        return locust_run.run(
+            self._url,
+            asked.model,
+            load,
+            asked.lengths,
+            seconds,
+            out=out,
+            scenario=asked.scenario,
+            seed=asked.seed if seed is None else seed,
+            slo=str(asked.slo),
+            api_key=asked.api_key,
+            options={"characters-per-token": f"{asked.characters_per_token:g}"},
+            progress=progress,
+        )
+
+
+def step_seconds(rate: float, seconds: float) -> float:
+    """How long a rate is offered: `seconds`, or as long as LEAST_REQUESTS take, up to LONGEST times that."""
+    return min(LONGEST * seconds, max(seconds, LEAST_REQUESTS / rate))
+
+
+def startup_s(log: Path, ready_s: float) -> float:
+    """From the deployment of a service, as `serve_app up` tells it, to its replicas' being ready `ready_s` after the
+    command was given.
+
+    That is the replicas' start by Ray Serve, their engines', and the ingress's coming to know of them; the ingress's
+    own start runs beside it.
+    """
+    said = log.read_text(errors="replace")
+    for sign in BEGINNINGS:
+        if found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE):
+            return ready_s - float(found[1])
+    return ready_s
+
+
+def look(running: Running, model: str, title: str, at_s: float) -> Sample | None:
+    """The replicas now. Where the service tells no target, as Ray Serve's own application, the processes are the
+    target."""
+    held = running.processes(title)
+    page = get_json(f"{running.peer.url}/autoscaling")
+    known = page.get("models", {}).get(model, {}) if isinstance(page, dict) else {}
+    replicas = known.get("replicas")
+    if replicas is None:
+        return Sample(at_s, held, held, held, 0.0)
+    inputs = known.get("inputs", {})
+    queued = float(inputs.get("waiting", 0.0)) + float(inputs.get("held", 0.0))
+    target, ready = int(replicas["target"]), int(replicas["ready"])
+    return Sample(at_s, target, ready, max(held, target), queued, str(known.get("reason", "")))

@@ -1,0 +1,177 @@
+"""The proof: what a replay of the traffic came to, and whether that is good enough. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from loadtests.loadgen.traffic import Traffic
+from loadtests.planner.tuning import oracle, watch
+from loadtests.planner.tuning.watch import Sample
+from loadtests.results.record import Record
+from loadtests.results.slo import Slo
+
+SPIKE_RATIO = 1.5
+"""A rate that grows by this factor at once is a spike, where it also grows by more than one replica carries."""
+STEADY_S = 5.0
+"""A spike is over for its users when this long stays within the SLO."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What must hold."""
+
+    within: float = 0.99
+    """Share of requests within the SLO, outside the first start-up time after a spike."""
+    over_oracle: float = 1.25
+    """Replica-seconds, as a multiple of the oracle's."""
+    recovery_startups: float = 2.0
+    """Start-up times until requests are within the SLO again after a spike."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the proof."""
+
+    name: str
+    value: str
+    limit: str
+    passed: bool | None
+    """None where nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One replay, summed up."""
+
+    requests: int
+    failed: int
+    refused: int
+    within: float
+    """Share within the SLO outside the excused times; 0 of none, which prove nothing."""
+    within_all: float
+    """Share within the SLO of all."""
+    excused: int
+    """Requests in the first start-up time after a spike."""
+    replica_seconds: float
+    oracle_replica_seconds: float
+    recovery_s: float | None
+    """The longest over the spikes; None without spikes."""
+    actions: int
+    """Changes of the number of replicas wanted."""
+    reversals: int
+    """Changes that took back the one before within `reversal_window_s`."""
+    reversal_window_s: float
+
+    @property
+    def over_oracle(self) -> float:
+        return self.replica_seconds / self.oracle_replica_seconds if self.oracle_replica_seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"over_oracle": self.over_oracle}
+
+
+def outcome(
+    records: Sequence[Record],
+    samples: Sequence[Sample],
+    best: oracle.Oracle,
+    *,
+    traffic: Traffic,
+    slo: Slo,
+    capacity: float,
+    startup_s: float,
+    reversal_window_s: float,
+    within: float = Target.within,
+) -> Outcome:
+    """Sums a replay up; `capacity` (requests/s of a replica) tells spikes from noise."""
+    starts = spikes(traffic, capacity)
+    counted = [one for one in records if not any(at <= one.scheduled_s < at + startup_s for at in starts)]
+    ends = [*starts[1:], traffic.duration_s][: len(starts)]
+    recoveries = [recovery_s(records, slo, at, end, within) for at, end in zip(starts, ends, strict=True)]
+    return Outcome(
+        requests=len(records),
+        failed=sum(one.outcome == "failed" for one in records),
+        refused=sum(one.outcome == "refused" for one in records),
+        within=_share(counted, slo),
+        within_all=_share(records, slo),
+        excused=len(records) - len(counted),
+        replica_seconds=watch.replica_seconds(samples, traffic.duration_s),
+        oracle_replica_seconds=best.replica_seconds,
+        recovery_s=max(recoveries, default=None),
+        actions=len(watch.changes(samples)),
+        reversals=reversals(samples, reversal_window_s),
+        reversal_window_s=reversal_window_s,
+    )
+
+
+def checks(found: Outcome, startup_s: float, target: Target) -> list[Check]:
+    """The proof's lines."""
+    recovery_limit = target.recovery_startups * startup_s
+    recovered = found.recovery_s
+    return [
+        Check(
+            "requests within the SLO, outside the first start-up time after a spike",
+            f"{found.within:.2%} ({found.excused} of {found.requests} excused)",
+            f"at least {target.within:.0%}",
+            found.within >= target.within,
+        ),
+        Check(
+            "replica-seconds against an oracle that knows the future",
+            f"{found.replica_seconds:,.0f} / {found.oracle_replica_seconds:,.0f} = {found.over_oracle:.2f}",
+            f"at most {target.over_oracle:g}",
+            found.over_oracle <= target.over_oracle,
+        ),
+        Check(
+            "time to recover from a spike",
+            "no spike" if recovered is None else f"{recovered:.1f} s",
+            "-" if recovered is None else f"at most {recovery_limit:.1f} s ({target.recovery_startups:g} start-ups)",
+            None if recovered is None else recovered <= recovery_limit,
+        ),
+        Check(
+            f"reversals within {found.reversal_window_s:g} s",
+            f"{found.reversals} of {found.actions} scaling actions",
+            "none",
+            not found.reversals,
+        ),
+        Check("failed requests", str(found.failed), "none", not found.failed),
+        Check("refused requests (429, 503)", str(found.refused), "-", None),
+        Check("requests within the SLO, all of them", f"{found.within_all:.2%}", "-", None),
+    ]
+
+
+def spikes(traffic: Traffic, capacity: float) -> list[float]:
+    """When the rate jumps up by SPIKE_RATIO and by more than one replica carries, s."""
+    times = sorted({t for t, _ in traffic.points if 0 < t < traffic.duration_s})
+    found = []
+    for t in times:
+        before, after = traffic.rate_at(t - 1e-6), traffic.rate_at(t)
+        if after >= SPIKE_RATIO * before and after - before > capacity:
+            found.append(t)
+    return found
+
+
+def recovery_s(records: Sequence[Record], slo: Slo, spike_s: float, end_s: float, within: float) -> float:
+    """From a spike to the first request from which on STEADY_S of them are within the SLO, to the share asked for."""
+    after = [one for one in records if spike_s <= one.scheduled_s < end_s]
+    good = [slo.within(one) for one in after]
+    last = 0
+    for first, one in enumerate(after):
+        last = max(last, first)
+        while last < len(after) and after[last].scheduled_s < one.scheduled_s + STEADY_S:
+            last += 1
+        if good[first] and sum(good[first:last]) >= within * (last - first):
+            return one.scheduled_s - spike_s if first else 0.0
+    return end_s - spike_s
+
+
+def reversals(samples: Sequence[Sample], window_s: float) -> int:
+    """Changes of the target that went against the one before, less than `window_s` after it."""
+    return sum(
+        one * other < 0 and then - at < window_s for (at, one), (then, other) in pairwise(watch.changes(samples))
+    )
+
+
+def _share(records: Sequence[Record], slo: Slo) -> float:
+    return sum(map(slo.within, records)) / len(records) if records else 0.0

@@ -1,0 +1,165 @@
+"""What Locust shows of a test: rows of LLM figures beside its own, and what they come to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import locust.stats
+from locust.stats import RequestStats, StatsEntry, calculate_response_time_percentile
+
+from loadtests.results.record import Record
+from loadtests.results.slo import Slo, Term
+from loadtests.results.tally import Ledger, Tally
+
+E2E, TTFT, TPOT, ITL, REFUSED, LATE = "E2E", "TTFT", "TPOT", "ITL", "REFUSED", "LATE"
+"""Request types of the rows. Only E2E counts as a request in Locust's totals."""
+ARRIVALS = "arrivals"
+"""Name of the row of the schedule's own lateness."""
+LATE_MS = 20.0
+"""A schedule later than this at its 99th percentile is not the traffic that was asked for."""
+BUSY_CORES = 0.9
+
+
+def three_digits(milliseconds: float) -> float:
+    """Locust's bucket of a response time, to three digits: its own are whole ms, and a TPOT is often below 10."""
+    if milliseconds <= 0:
+        return 0.0
+    return round(milliseconds, 2 - math.floor(math.log10(milliseconds)))
+
+
+def install() -> None:
+    """Let Locust keep three digits (its documentation names this function as the place)."""
+    locust.stats.bucket_response_time = three_digits  # type: ignore[assignment]
+
+
+def log(stats: RequestStats, record: Record, gaps: Iterable[float], open_loop: bool) -> None:
+    """Put one request into the rows that are not Locust's own."""
+    name = record.scenario
+    if open_loop:
+        _add(stats, LATE, ARRIVALS, record.late_s)
+    if record.outcome == "refused":
+        _add(stats, REFUSED, name, record.latency_s)
+    if record.outcome != "ok":
+        return
+    if record.scheduled_ttft_s is not None:
+        _add(stats, TTFT, name, record.scheduled_ttft_s)
+    if record.tpot_s is not None:
+        _add(stats, TPOT, name, record.tpot_s)
+    for gap in gaps:
+        _add(stats, ITL, name, gap)
+
+
+def percentile_ms(stats: RequestStats, kind: str, percent: float, unanswered: int = 0) -> float:
+    """Over all scenarios, ms; `unanswered` requests count as endless."""
+    times: Counter[float] = Counter()
+    for entry in _rows(stats, kind):
+        times.update(entry.response_times)
+    if unanswered:
+        times[math.inf] += unanswered
+    return calculate_response_time_percentile(times, sum(times.values()), percent / 100)  # type: ignore[arg-type]
+
+
+def summary(stats: RequestStats, ledger: Ledger, slo: Slo) -> str:
+    """The end of a test, for people."""
+    total = ledger.total()
+    seconds = ledger.ended_s or math.inf
+    lines = [
+        f"{total.requests:,} requests in {ledger.ended_s:.1f} s: {total.ok:,} ok, {total.refused:,} refused (429, 503"
+        f" not ready), {total.failed:,} failed",
+        f"output {total.output_tokens / seconds:,.1f} tokens/s, prompts {total.prompt_tokens / seconds:,.1f} tokens/s",
+        f"goodput {total.within_slo / seconds:,.2f} requests/s: {total.share_within_slo:.1%} of all within {slo}",
+        f"SLO {_verdict(stats, slo, total)}",
+    ]
+    for kind in (TTFT, TPOT, ITL, E2E):
+        if _rows(stats, kind):
+            shown = ", ".join(f"p{p} {percentile_ms(stats, kind, p):,.1f}" for p in (50, 90, 95, 99))
+            lines.append(f"{kind:4} ms: {shown}")
+    lines += [f"{count:,} x {kind}" for kind, count in total.errors.most_common()]
+    if ledger.busiest:
+        late = f", schedule {percentile_ms(stats, LATE, 99):.1f} ms late (p99)" if _rows(stats, LATE) else ""
+        lines.append(f"client: {max(ledger.busiest.values()):.0%} of a core in its busiest process{late}")
+    return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, ledger)]), ""])
+
+
+def progress(ledger: Ledger) -> str:
+    """How far a test is, in a line."""
+    total = ledger.total()
+    counts = f"{total.ok:,} ok, {total.refused:,} refused, {total.failed:,} failed"
+    return f"after {ledger.ended_s:.0f} s: {counts}, {total.share_within_slo:.1%} within the SLO"
+
+
+def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
+    """Why the figures may be the client's and not the service's."""
+    found = []
+    if busy := {name: cores for name, cores in ledger.busiest.items() if cores > BUSY_CORES}:
+        which = ", ".join(f"{name} {cores:.0%}" for name, cores in sorted(busy.items()))
+        found.append(f"!!! THE CLIENT WAS A BOTTLENECK: CPU of {which} of a core. Give it more --processes.")
+    late = percentile_ms(stats, LATE, 99)
+    if late > LATE_MS:
+        found.append(f"!!! THE CLIENT WAS LATE: its schedule ran {late:.0f} ms behind (p99). Give it more cores.")
+    return found
+
+
+def table(stats: RequestStats, ledger: Ledger) -> list[dict[str, Any]]:
+    """A row for each scenario, for the web UI."""
+    seconds = ledger.ended_s or math.inf
+    rows: dict[str, Tally] = dict(sorted(ledger.scenarios.items()))
+    if len(rows) != 1:
+        rows["all"] = ledger.total()
+    note = " ".join(warnings(stats, ledger))
+    return [
+        {
+            "name": name,
+            "ok": tally.ok,
+            "refused": tally.refused,
+            "failed": tally.failed,
+            "tokens": f"{tally.output_tokens / seconds:,.1f}",
+            "goodput": f"{tally.within_slo / seconds:,.2f}",
+            "share": f"{tally.share_within_slo:.1%}",
+            "errors": ", ".join(f"{count} x {kind}" for kind, count in tally.errors.most_common()),
+            "note": note,
+        }
+        for name, tally in rows.items()
+    ]
+
+
+COLUMNS = {
+    "name": "Scenario",
+    "ok": "Answered",
+    "refused": "Refused",
+    "failed": "Failed",
+    "tokens": "Output tokens/s",
+    "goodput": "Goodput, requests/s",
+    "share": "Within the SLO",
+    "errors": "Errors",
+    "note": "The client",
+}
+"""Of the table, by key."""
+
+
+def _verdict(stats: RequestStats, slo: Slo, total: Tally) -> str:
+    if not total.requests:
+        return "not tested: nothing was sent"
+    missed = [f"{_reached(stats, term, total)}" for term in slo.terms if not _holds(stats, term, total)]
+    return f"missed: {', '.join(missed)}" if missed else "holds"
+
+
+def _reached(stats: RequestStats, term: Term, total: Tally) -> str:
+    reached = percentile_ms(stats, term.figure.upper(), term.percentile, total.refused + total.failed)
+    return f"{term} was {reached:,.1f} ms" if math.isfinite(reached) else f"{term}: too many without an answer"
+
+
+def _holds(stats: RequestStats, term: Term, total: Tally) -> bool:
+    unanswered = total.refused + total.failed
+    return percentile_ms(stats, term.figure.upper(), term.percentile, unanswered) <= term.limit_s * 1000
+
+
+def _add(stats: RequestStats, kind: str, name: str, seconds: float) -> None:
+    stats.entries[(name, kind)].log(seconds * 1000, 0)  # type: ignore[arg-type]
+
+
+def _rows(stats: RequestStats, kind: str) -> list[StatsEntry]:
+    return [entry for (_, method), entry in list(stats.entries.items()) if method == kind]

@@ -1,0 +1,117 @@
+"""A batch's way to the engines inside the service: the ingress's own pools and forwarding, without its HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from starlette.types import Message
+
+from serve_app.batch.run.client import Answer, NoAnswer
+from serve_app.batch.run.pace import Load
+from serve_app.batch.run.send import PASSING
+from serve_app.http.errors import ApiError
+from serve_app.ingress.body import Body
+from serve_app.replica.protocol import BATCH_HEADER
+from serve_app.routing import sequences
+from serve_app.routing.affinity import affinity_key
+from serve_app.routing.catalogue import Catalogue
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.head import read_head
+from serve_app.routing.metrics import Metrics, Observation
+from serve_app.routing.pool import ReplicaPool
+
+HEADERS = [(b"content-type", b"application/json"), (BATCH_HEADER, b"1")]
+
+
+class PoolClient:
+    """One batch's client."""
+
+    def __init__(self, catalogue: Catalogue, forwarder: Forwarder, metrics: Metrics) -> None:
+        self._catalogue = catalogue
+        self._forward = forwarder
+        self._metrics = metrics
+        self.requests = 0
+        """Under way or waiting for a replica."""
+        self._open: Counter[str] = Counter()
+        self._pools: dict[str, ReplicaPool] = {}
+        self._begun: dict[str | None, dict[str, int]] = {}
+        self._failure: str | None = None
+
+    @property
+    def open(self) -> Mapping[str, int]:
+        """Sequences under way or waiting for a replica, by model id."""
+        return self._open
+
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing is being answered, if nothing is: the last failure since an answer, or engines that are not
+        there."""
+        without = [model for model, count in self._open.items() if count and not self._pools[model].replicas]
+        if self._failure is None and without and len(without) == sum(map(bool, self._open.values())):
+            return f"no replica of {' or '.join(map(repr, without))} is ready"
+        return self._failure
+
+    async def send(self, url: str, body: bytes) -> Answer:
+        """One request and its whole answer; raises NoAnswer."""
+        scope = {"type": "http", "method": "POST", "path": url, "headers": HEADERS}
+        answer = _Collected()
+        try:
+            head = read_head(scope, body)
+            served = self._catalogue.served(head.model)
+            pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
+            key = affinity_key(scope, head) if pool.affine else None
+            self._pools[pool.model] = pool
+            self._open[pool.model] += size
+            self.requests += 1
+            try:
+                with Observation(self._metrics, pool.model, url) as seen:
+                    await self._forward(scope, _never, answer.send, Body(body), pool, seen, key, size)
+            finally:
+                self._open[pool.model] -= size
+                self.requests -= 1
+        except ApiError as error:
+            self._failure = error.message if error.status in PASSING else None
+            return Answer(error.status, error.body, error.retry_after_s)
+        except ConnectionError as error:
+            self._failure = "a replica failed"
+            raise NoAnswer(str(error), sent=True) from error
+        self._failure = f"the engines answer {answer.status}" if answer.status in PASSING else None
+        return Answer(answer.status, b"".join(answer.pieces))
+
+    async def load(self, model: str | None) -> Load | None:
+        """What the replicas of a model last reported, or of all that this batch uses; others, of all that it uses. None
+        where there is no such model."""
+        everyone = [replica for pool in self._pools.values() for replica in pool.replicas]
+        try:
+            own = self._catalogue.served(model).pool.replicas if model else everyone
+        except ApiError:
+            return None
+        begun = {replica.id: replica.load.interactive_begun for replica in everyone}
+        before, self._begun[model] = self._begun.get(model, {}), begun
+        new = sum(max(0, count - before.get(id, count)) for id, count in begun.items())
+        return Load(
+            running=sum(replica.load.running for replica in own),
+            waiting=sum(replica.load.waiting for replica in own),
+            others=new + sum(replica.load.interactive for replica in everyone),
+        )
+
+
+class _Collected:
+    """An answer's messages, put together."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.pieces: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.pieces.append(message["body"])
+
+
+async def _never() -> Message:
+    """A client that neither sends more nor goes away."""
+    return await asyncio.get_running_loop().create_future()

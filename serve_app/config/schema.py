@@ -1,0 +1,289 @@
+"""The typed configuration: what a user writes under `args` of the Serve application.
+
+A model entry is merged over what the catalog knows of its `id` before it is validated, so every
+field below may come from the catalog, and whatever the entry says wins. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from serve_app.config import catalog, vllm_args
+from serve_app.config.api_keys import ApiKey
+from serve_app.config.errors import FOREIGN_KEYS, ConfigError, Path, explain, spell
+from serve_app.config.names import Id, Name, distinct
+from serve_app.config.origin import Origin
+from serve_app.config.sections import (
+    AtLeastOne,
+    Autoscaling,
+    Memory,
+    NotNegative,
+    Positive,
+    Sampling,
+    Section,
+    Simulated,
+)
+from serve_app.config.vllm_args import ReasoningParser, ToolParser
+from serve_app.planning.packing import Packing, PerGpu, choose, share
+
+
+class ModelConfig(Section):
+    """One model behind the endpoint."""
+
+    id: Id
+    """The name clients use, and by default the Hugging Face repository or local path of the weights."""
+    source: str | None = None
+    """Weights, where they are not `id`: a repository, a path, or `package:PATH` inside serve_app."""
+    aliases: tuple[Name, ...] = ()
+    """Further names for the same model."""
+    kind: Literal["text", "vision", "embedding"] = "text"
+    """What the model takes and gives."""
+    engine: Literal["vllm", "simulated"] = "vllm"
+    """`simulated` replaces vLLM by a model of its timing, for tests of balancing and scaling."""
+    engine_args: dict[str, Any] = {}
+    """vLLM's AsyncEngineArgs by name, passed on as they are."""
+    sampling: Sampling = Sampling()
+    """Sampling defaults."""
+    tool_parser: ToolParser | None = None
+    """vLLM's `--tool-call-parser`; also switches automatic tool choice on."""
+    reasoning_parser: ReasoningParser | None = None
+    """vLLM's `--reasoning-parser`."""
+    images_per_prompt: AtLeastOne = 4
+    """Images one prompt may hold (vision only)."""
+    memory: Memory | None = None
+    """Sizes for planning; without them `check` cannot say what fits."""
+
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
+    1 unless `replicas_per_gpu` says otherwise; a simulated engine takes none unless this says so."""
+    replicas_per_gpu: PerGpu | None = None
+    """How many replicas share a GPU evenly; the other way to write `gpus`. `auto` takes as many as pay and fit."""
+    packing: Annotated[int, Field(ge=1, le=8)] | None = None
+    """The most replicas known to pay on one GPU; `replicas_per_gpu: auto` goes no higher, and without it takes 1."""
+    cpus: Annotated[float, Field(ge=0)] = 1.0
+    """CPU cores Ray reserves for one replica."""
+    replicas: AtLeastOne | None = None
+    """A fixed number; 1, or what fills a GPU with `replicas_per_gpu: auto`, unless `autoscaling` is given."""
+    autoscaling: Autoscaling | None = None
+    """Let load decide the number of replicas."""
+
+    max_running: AtLeastOne = 256
+    """Sequences one replica decodes at the same time (vLLM's max_num_seqs)."""
+    max_queued: NotNegative = 256
+    """Sequences one replica holds beyond `max_running` before it refuses."""
+    max_sequences: AtLeastOne | None = None
+    """Sequences one request may be, `n` for each of its prompts; half of `max_running` unless set."""
+    affinity: bool = True
+    """Send requests with a common prefix or session to the same replica, where load allows."""
+    drain_timeout_s: Positive = 600.0
+    """How long a leaving replica may take to finish what it accepted."""
+    simulated: Simulated | None = None
+    """Timing of `engine: simulated`."""
+
+    _gpu_memory_gib: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_catalog(cls, entry: Any) -> Any:
+        return catalog.fill(entry) if isinstance(entry, dict) else entry
+
+    @field_validator("engine_args")
+    @classmethod
+    def _vllm_knows_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if wrong := vllm_args.problems(arguments):
+            text = "; ".join(f"{spell(path)} {what}" for path, what in wrong.items())
+            raise PydanticCustomError(FOREIGN_KEYS, "{text}", {"text": text, "keys": wrong})
+        return arguments
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus} GPUs a replica: a fraction is below 1, above it is a whole number")
+        return gpus
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.gpus is not None and self.replicas_per_gpu is not None:
+            raise ValueError("gpus and replicas_per_gpu say the same thing twice: keep one")
+        if self.replicas is not None and self.autoscaling is not None:
+            raise ValueError("replicas fixes the number that autoscaling would choose: keep one")
+        if self.simulated is not None and self.engine != "simulated":
+            raise ValueError("simulated has no effect without `engine: simulated`")
+        if self.most_sequences > self.capacity:
+            raise ValueError(
+                f"max_sequences ({self.max_sequences}) is above what a replica holds: max_running + max_queued is "
+                f"{self.capacity}"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name a client may use, the id first."""
+        return (self.id, *self.aliases)
+
+    @property
+    def packed(self) -> Packing | None:
+        """What `replicas_per_gpu: auto` comes to; None where a number is given."""
+        return choose(self, self._gpu_memory_gib) if self.replicas_per_gpu == "auto" else None
+
+    def on_gpus_of(self, gib: float | None) -> ModelConfig:
+        """`replicas_per_gpu: auto` for GPUs of this size; as many replicas as fill one unless their number is given."""
+        model = self.model_copy()
+        model._gpu_memory_gib = gib
+        fill = model.packed.replicas_per_gpu if model.packed and self.autoscaling is None else None
+        return model.model_copy(update={"replicas": self.replicas or fill})
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs one replica asks Ray for."""
+        if self.engine == "simulated":
+            return self.gpus or 0.0
+        count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
+        if isinstance(count, int):
+            return share(count)
+        return 1.0 if self.gpus is None else self.gpus
+
+    @property
+    def capacity(self) -> int:
+        """Sequences one replica holds at most, running and queued."""
+        return self.max_running + self.max_queued
+
+    @property
+    def most_sequences(self) -> int:
+        """Sequences one request may be. An embedding's are short, and come by the list: all that a replica holds."""
+        half = self.capacity if self.kind == "embedding" else max(1, self.max_running // 2)
+        return self.max_sequences or half
+
+
+class Images(Section):
+    """Where the images of a request may come from, and how large they may be."""
+
+    allowed_domains: tuple[str, ...] = ()
+    """Hosts from which image URLs are fetched; none unless listed. Data URLs always work."""
+    allow_private_addresses: bool = False
+    """Also fetch from hosts that resolve to loopback, private or link-local addresses."""
+    fetch_timeout_s: Positive = 5.0
+    """Time one image may take to arrive."""
+    max_mib: Positive = 16.0
+    """Encoded size of one fetched image, MiB."""
+    max_megapixels: Positive = 50.0
+    """Decoded size of one image, millions of pixels."""
+
+
+class Ingress(Section):
+    """The public face: limits, keys, waiting."""
+
+    replicas: AtLeastOne = 1
+    """Ingress processes."""
+    cpus: Annotated[float, Field(ge=0)] = 0.5
+    """CPU cores Ray reserves for one of them."""
+    api_keys: tuple[ApiKey, ...] = ()
+    """Keys clients may present as `Authorization: Bearer KEY`; none means open. `sha256:HEX` is the digest of one,
+    `env:NAME` a variable of the ingress process, comma-separated, `file:PATH` a file on its node, one a line. A key
+    written out works with `up` alone, which deploys its digest."""
+    max_connections: AtLeastOne = 65_536
+    """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
+    cors: tuple[Origin, ...] = ()
+    """Origins of pages whose scripts may call, such as `https://app.example.com`; `*` is any. None unless listed."""
+    max_body_mib: Positive = 32.0
+    """Larger request bodies are refused with 413."""
+    max_buffered_mib: Positive = 512.0
+    """Request bodies that one ingress process holds at the same time, together, each until its answer begins; more get
+    503. Bodies of up to 1 MiB have a quarter of it to themselves."""
+    max_waiting: NotNegative = 1024
+    """Sequences one ingress process holds while all replicas of their model are full; more get 429."""
+    wait_timeout_s: Positive = 30.0
+    """How long such a request waits before it gets 429."""
+    start_timeout_s: Positive = 60.0
+    """How long a request waits for a model's first replica before it gets 503."""
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Ingress:
+        if self.max_buffered_mib * 3 / 4 < self.max_body_mib:
+            raise ValueError(
+                f"max_buffered_mib should be at least {self.max_body_mib * 4 / 3:.0f}, or no large body fits"
+            )
+        return self
+
+
+class Batch(Section):
+    """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
+
+    directory: str
+    """Where files, results and the state of batches are kept: an absolute path, or one below `~`. On a cluster, a
+    file system that every node shares."""
+    max_file_mib: Positive = 512.0
+    """Larger uploads are refused with 413."""
+    min_free_mib: Annotated[float, Field(ge=0)] = 32.0
+    """Of the directory's disk: uploads that would leave less are refused with 507, and where less than half of it is
+    left no batch is begun."""
+    parallel_batches: AtLeastOne = 4
+    """Batches worked through at the same time; the others wait in the order in which they came. One that waits for
+    engines or for the disk does not count, up to as many again."""
+    max_open: AtLeastOne = 8192
+    """Sequences for one model that a batch has open at most; how many it has open follows what the model's engines
+    take."""
+    cpus: Annotated[float, Field(ge=0)] = 0.2
+    """CPU cores Ray reserves for the process that does all this."""
+
+    @field_validator("directory")
+    @classmethod
+    def _the_same_wherever_it_starts(cls, directory: str) -> str:
+        if not directory.startswith(("/", "~")):
+            raise ValueError(f"{directory!r} would be another folder for each process: write it from / or ~")
+        return directory
+
+
+class ServiceConfig(Section):
+    """The whole service."""
+
+    gpu_memory_gib: Positive | None = None
+    """Memory of one GPU; unless set, `check` asks this machine's and `replicas_per_gpu: auto` assumes 80."""
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    """The models behind the endpoint."""
+    ingress: Ingress = Ingress()
+    """The public face."""
+    images: Images = Images()
+    """Image sources and sizes."""
+    batch: Batch | None = None
+    """Switches `/v1/files` and `/v1/batches` on."""
+
+    @field_validator("models")
+    @classmethod
+    def _named_once_and_packed(cls, models: tuple[ModelConfig, ...], info: ValidationInfo) -> tuple[ModelConfig, ...]:
+        distinct([model.names for model in models])
+        return tuple(model.on_gpus_of(info.data.get("gpu_memory_gib")) for model in models)
+
+    @property
+    def longest_drain_s(self) -> float:
+        """How long a leaving replica of any model may take to finish what it accepted."""
+        return max(model.drain_timeout_s for model in self.models)
+
+    @classmethod
+    def parse(cls, args: Any, at: Path = (), where: str = "the configuration") -> ServiceConfig:
+        """The service that `args` describe; ConfigError otherwise. They lie at `at` in `where`."""
+        return cls.model_validate(args, context={"at": at, "where": where})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(
+        cls, args: Any, handler: ModelWrapValidatorHandler[ServiceConfig], info: ValidationInfo
+    ) -> ServiceConfig:
+        """Every way to a ServiceConfig, Ray Serve's included, tells its errors in the same words."""
+        context = info.context or {}
+        try:
+            return handler(args)
+        except ValidationError as error:
+            problems = explain(error, cls, context.get("at", ()))
+        raise ConfigError(problems, context.get("where", "the configuration"))

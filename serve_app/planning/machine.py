@@ -1,0 +1,89 @@
+"""What a configuration names of the machine it is checked on: folders of weights, the batch directory, API keys."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+from serve_app.config import api_keys
+from serve_app.config.errors import Path, Problem
+from serve_app.config.file import Application, ConfigFile
+from serve_app.config.schema import ModelConfig
+
+PACKAGE = "package:"
+REMOTE = ("s3://", "gs://", "az://")
+CONFIGS = ("config.json", "params.json")
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+_REPOSITORY = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
+
+
+def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
+    """What cannot be as the file says; when the service is about to start here, keys that are missing too."""
+    found: list[Problem] = []
+    for application in file.applications:
+        at = (*application.at, "args")
+        for index, model in enumerate(application.config.models):
+            if wrong := without_weights(model):
+                key = "id" if model.source is None else "source"
+                found.append(Problem((*at, "models", index, key), wrong))
+        if application.config.batch and (wrong := _directory(application.config.batch.directory)):
+            found.append(Problem((*at, "batch", "directory"), wrong))
+        found += _keys(application, at, starting)
+    return found
+
+
+def without_weights(model: ModelConfig) -> str | None:
+    """What is wrong with where a model's weights are; None for a repository, which only its hub knows."""
+    name = model.source or model.id
+    if model.engine != "vllm" or name.startswith(REMOTE):
+        return None
+    if name.startswith(PACKAGE):
+        folder = pathlib.Path(__file__).parents[1] / name.removeprefix(PACKAGE)
+    elif name.startswith("~"):
+        return f"{name} is not read as a home folder: write the path from /"
+    else:
+        folder = pathlib.Path(name)
+        if not name.startswith(("/", ".")) and not folder.exists():
+            named = _REPOSITORY.fullmatch(name) and ".." not in name
+            return None if named else f"{name!r} is neither a folder here nor a repository (OWNER/NAME)"
+    if folder.is_file() and folder.suffix == ".gguf":
+        return None
+    if not folder.is_dir():
+        return f"there is no folder {folder} on this machine"
+    if "hf_config_path" not in model.engine_args and not any((folder / one).is_file() for one in CONFIGS):
+        return f"the folder {folder} has no config.json"
+    weighed = model.engine_args.get("load_format", "auto") != "auto" or any(any(folder.glob(one)) for one in WEIGHTS)
+    return None if weighed else f"the folder {folder} has no weights ({', '.join(WEIGHTS)})"
+
+
+def _directory(name: str) -> str | None:
+    """Why the Batch API could not keep its state there."""
+    if "\0" in name:
+        return f"{name!r} is no path"
+    try:
+        folder = pathlib.Path(name).expanduser()
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+    except (OSError, RuntimeError, ValueError) as error:
+        return f"{name!r}: {error}"
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"nothing can be written to {folder}"
+
+
+def _keys(application: Application, at: Path, starting: bool) -> Iterator[Problem]:
+    for index, entry in enumerate(application.config.ingress.api_keys):
+        if starting or is_here(entry):
+            try:
+                api_keys.digests(entry)
+            except ValueError as error:
+                yield Problem((*at, "ingress", "api_keys", index), str(error))
+
+
+def is_here(entry: str) -> bool:
+    """Whether the variable or the file that an entry of `api_keys` names exists on this machine."""
+    if entry.startswith(api_keys.VARIABLE):
+        return entry.removeprefix(api_keys.VARIABLE) in os.environ
+    return not entry.startswith(api_keys.FILE) or pathlib.Path(entry.removeprefix(api_keys.FILE)).expanduser().exists()

@@ -1,0 +1,47 @@
+"""What of a client's headers goes to a replica."""
+
+from __future__ import annotations
+
+from serve_app.replica.protocol import BATCH_HEADER
+from serve_app.routing.head import MOST_ID_CHARACTERS, Head, Headers, header, id_too_long
+
+REQUEST_ID = b"x-request-id"
+PRIORITY = b"x-vllm-priority"
+KEPT = frozenset(
+    {
+        b"content-type",
+        b"accept",
+        b"traceparent",
+        b"tracestate",
+        b"endpoint-load-metrics-format",
+        b"x-session-id",
+        REQUEST_ID,
+        PRIORITY,
+    }
+)
+"""Those that vLLM reads. Those between ingress and replica (`serve_app.replica.protocol`) are never a
+client's to send, nor is X-Data-Parallel-Rank."""
+
+
+def for_replica(headers: Headers, head: Head) -> list[tuple[bytes, bytes]]:
+    """The headers a request goes to a replica with. Raises ApiError 400 for an id that is too long.
+
+    A body's `request_id` comes before the header, which HAProxy gives to every request. One that lowers its own
+    priority, in the body or with vLLM's header, is marked as batch work: nobody has to make way for it.
+    """
+    kept = [one for one in headers if one[0] in KEPT]
+    if len(header(kept, REQUEST_ID)) > MOST_ID_CHARACTERS:
+        raise id_too_long("X-Request-Id")
+    if len(memoryview(head.request_id)):
+        kept = [one for one in kept if one[0] != REQUEST_ID]
+    if _is_low(bytes(memoryview(head.priority)[:32])) or _is_low(header(kept, PRIORITY)):
+        kept.append((BATCH_HEADER, b"1"))
+    return kept
+
+
+def _is_low(priority: bytes | str) -> bool:
+    """Whether it is below others' 0: a number above it, as JSON or a text. vLLM refuses what is neither."""
+    try:
+        return float(priority.strip(b'"') if isinstance(priority, bytes) else priority) > 0 if priority else False
+    except ValueError:
+        return False

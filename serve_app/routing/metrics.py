@@ -1,0 +1,111 @@
+"""What this ingress process has seen, as Prometheus metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from serve_app.routing.pool import Placed
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The metric families of one ingress process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "serve_app_requests", "Requests answered.", ("model", "route", "status"), registry=self.registry
+        )
+        self.in_flight = Gauge("serve_app_requests_in_flight", "Requests open.", ("model",), registry=self.registry)
+        self.first_byte = Histogram(
+            "serve_app_first_byte_seconds",
+            "From the request's arrival to the first byte of its answer.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "serve_app_request_seconds",
+            "A request's time in all.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.bytes = Counter("serve_app_sent_bytes", "Bytes of answers.", ("model",), registry=self.registry)
+        self.retries = Counter(
+            "serve_app_retries", "Times a request went to another replica.", ("model",), registry=self.registry
+        )
+        self.broken = Counter(
+            "serve_app_broken_answers", "Answers cut off by a replica's failure.", ("model",), registry=self.registry
+        )
+        self.waiting = Gauge(
+            "serve_app_requests_waiting", "Sequences held until a replica has room.", ("model",), registry=self.registry
+        )
+
+
+class Picks(Collector):
+    """What the pools count themselves, read from them when asked."""
+
+    def __init__(self, picks: Mapping[str, Mapping[Placed, int]]) -> None:
+        """`picks` holds each model's counts, which go on counting."""
+        self._picks = picks
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample for each model and kind of place."""
+        family = CounterMetricFamily(
+            "serve_app_affinity_picks",
+            "Replicas picked: the request's home, its second place, spilled to another; none: it shares no prefix.",
+            labels=("model", "place"),
+        )
+        for model, counts in self._picks.items():
+            for place, count in counts.items():
+                family.add_metric((model, place), count)
+        yield family
+
+
+class Observation:
+    """One request's passage through the ingress; a context manager."""
+
+    def __init__(self, metrics: Metrics, model: str, route: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._route = route
+        self._status = 0
+        self._bytes = 0
+        self._began = time.perf_counter()
+        self.event_stream = False
+
+    def __enter__(self) -> Observation:
+        self._metrics.in_flight.labels(self._model).inc()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        metrics, model = self._metrics, self._model
+        metrics.in_flight.labels(model).dec()
+        metrics.duration.labels(model).observe(time.perf_counter() - self._began)
+        metrics.bytes.labels(model).inc(self._bytes)
+        metrics.requests.labels(model, self._route, str(self._status or 499)).inc()
+
+    def started(self, status: int, content_type: str) -> None:
+        self._status = status
+        self.event_stream = content_type == "text/event-stream"
+
+    def sent(self, size: int) -> None:
+        if not self._bytes:
+            self._metrics.first_byte.labels(self._model).observe(time.perf_counter() - self._began)
+        self._bytes += size
+
+    def failed(self, status: int) -> None:
+        self._status = status
+
+    def retried(self) -> None:
+        self._metrics.retries.labels(self._model).inc()
+
+    def broke_off(self) -> None:
+        self._metrics.broken.labels(self._model).inc()

@@ -1,0 +1,64 @@
+"""One request's way through a pool: while its client has seen nothing, a replica that fails is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import DIED, FULL
+from serve_app.routing.pool import Key, Replica, ReplicaPool
+
+_MOST_TRIES = 4
+_MOST_DEATHS = 2
+"""A request that was at work in two replicas as they died is not given a third."""
+
+
+class Refused(Exception):
+    """The replica does not answer this request, for one of the door's reasons; the client has seen nothing."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BrokenOff(Exception):
+    """The replica failed within its answer: nobody else can complete it."""
+
+
+async def carry(
+    pool: ReplicaPool,
+    attempt: Callable[[Replica], Awaitable[None]],
+    key: Key | None = None,
+    retried: Callable[[], None] = lambda: None,
+    sequences: int = 1,
+) -> None:
+    """Let `attempt` answer the request, of so many sequences, from one replica, then another while it raises Refused.
+
+    Raises ApiError when there is none to answer it, and BrokenOff as `attempt` does.
+    """
+    failed: set[str] = set()
+    deaths = 0
+    for _ in range(_MOST_TRIES):
+        replica = await pool.acquire(frozenset(failed), key, sequences)
+        try:
+            await attempt(replica)
+            pool.succeeded(replica)
+            return
+        except Refused as refusal:
+            if refusal.reason == FULL:
+                pool.full(replica)
+            else:
+                pool.eject(replica)
+                failed.add(replica.id)
+                deaths += refusal.reason == DIED
+        except BrokenOff:
+            pool.eject(replica)
+            raise
+        finally:
+            pool.release(replica, sequences)
+        if deaths >= _MOST_DEATHS:
+            break
+        retried()
+    if not failed:
+        raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)
+    raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)

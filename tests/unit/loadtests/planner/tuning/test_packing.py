@@ -1,0 +1,66 @@
+"""Of the packings measured on a GPU, the one that carries most is written, and each replica's share of it derived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtests.bench.peers.configured import Source
+from loadtests.loadgen import traffic
+from loadtests.planner.tuning import knee, prove
+from loadtests.planner.tuning.knee import Search
+from loadtests.planner.tuning.measure import Asked
+from loadtests.planner.tuning.state import State
+from loadtests.planner.tuning.tuner import PACKINGS, Effort, Tuner
+from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
+
+SHAPE = "steady:rate=30,duration=60"
+CARRIED = {1: 10.0, 2: 18.0, 4: 24.0, 8: 20.0}
+"""Requests/s of one GPU within the SLO, by replicas on it."""
+CONFIG = """\
+applications:
+  - name: lfm2
+    route_prefix: /
+    import_path: serve_app.app:build
+    args:
+      gpu_memory_gib: 80
+      models:
+        - {id: LiquidAI/LFM2-1.2B, gpus: 1, cpus: 1}
+"""
+
+
+@pytest.fixture
+def tuner(tmp_path: Path) -> Tuner:
+    """With everything measured that two GPUs are measured for."""
+    config = tmp_path / "x.yaml"
+    config.write_text(CONFIG)
+    source = Source.find(config, "LFM2-1.2B")
+    state = State(tmp_path / "x.tuned.json", {}, {"date": "2026-01-01"}, [30.0])
+    for count, carried in CARRIED.items():
+        gpu = Replica(carried)
+        state.knees[str(count)] = knee.find(gpu.measure, SLO, Search(carried / 2))
+        again = Replica(carried)
+        state.steps += [replace(again.measure(rate, 0), replicas_per_gpu=count) for rate in sorted(set(gpu.rates))]
+    asked = Asked(source.model.id, "fixed:prompt=64,output=20", "chat", 1, SLO)
+    shape = traffic.parse(SHAPE)
+    path = tmp_path / "x.tuned.yaml"
+    return Tuner(source, asked, shape, SHAPE, Effort(), 2, None, prove.Target(), [], state, path, "x.html")
+
+
+def test_what_is_measured_is_not_measured_again(tuner: Tuner) -> None:
+    assert set(CARRIED) == set(PACKINGS)
+    tuner.measure()
+    assert not tuner.state.skipped
+
+
+def test_the_packing_that_carries_most_is_written(tuner: Tuner) -> None:
+    assert tuner.best_packing() == 4
+    found = tuner.derive()
+    tuner.write()
+    entry = yaml.safe_load(tuner.tuned_path.read_text())["applications"][0]["args"]["models"][0]
+    assert entry["replicas_per_gpu"] == 4 and "gpus" not in entry
+    assert found.capacity == pytest.approx(CARRIED[4] / 4, rel=0.15)
+    assert entry["autoscaling"]["max_replicas"] == min(8, -(-30 // (found.capacity * found.utilisation))), "two GPUs"

@@ -1,0 +1,114 @@
+"""The SLO of one request and of all, records, and their summary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtests.loadgen.spec import BadSpec
+from loadtests.results import record
+from loadtests.results.record import Record, Summary
+from loadtests.results.slo import Slo, percentile
+
+GOOD = Record(10.0, 10.0, 0.2, 1.2, prompt_tokens=100, output_tokens=51, outcome="ok", scenario="chat")
+REFUSED = replace(GOOD, ttft_s=None, output_tokens=0, outcome="refused", detail="429 overloaded")
+FAILED = replace(REFUSED, outcome="failed", detail="cut off")
+SLO = Slo.parse("ttft_p95=500ms,tpot_p95=40ms")
+
+
+def test_a_slo_reads_as_it_is_written() -> None:
+    assert str(SLO) == "ttft_p95=500ms,tpot_p95=40ms"
+    assert Slo.parse("e2e_p99.9=2s, ttft=1s") == Slo.parse("e2e_p99.9=2000ms,ttft_p100=1000ms")
+
+
+@pytest.mark.parametrize(
+    ("changed", "within"),
+    [
+        ({}, True),
+        ({"ttft_s": 0.5, "latency_s": 1.0}, True),
+        ({"ttft_s": 0.51}, False),
+        ({"latency_s": 2.3}, False),
+        ({"scheduled_s": 9.6}, False),
+        ({"ttft_s": None}, True),
+        ({"output_tokens": 1}, True),
+        ({"outcome": "refused"}, False),
+        ({"outcome": "failed"}, False),
+    ],
+)
+def test_a_request_is_within_when_each_of_its_figures_is(changed: dict[str, object], within: bool) -> None:
+    assert SLO.within(replace(GOOD, **changed)) is within
+
+
+def test_with_several_percentiles_a_request_answers_for_the_loosest() -> None:
+    slo = Slo.parse("ttft_p50=100ms,ttft_p99=1s")
+    assert slo.within(replace(GOOD, ttft_s=0.9)) and not slo.within(replace(GOOD, ttft_s=1.1, latency_s=2))
+
+
+@pytest.mark.parametrize(("bad", "holds"), [(5, True), (6, False)])
+@pytest.mark.parametrize("miss", [replace(GOOD, ttft_s=0.6), REFUSED, FAILED])
+def test_a_percentile_bears_as_many_misses_as_it_says(miss: Record, bad: int, holds: bool) -> None:
+    assert SLO.holds([miss] * bad + [GOOD] * (100 - bad)) is holds
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    values = [float(i) for i in range(100, 0, -1)]
+    assert [percentile(values, p) for p in (0, 50, 95, 99.5, 100)] == [1, 50, 95, 100, 100]
+    assert percentile([], 95) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        ("tftt_p95=500ms", "did you mean 'ttft'"),
+        ("ttft_p95=500", "unit"),
+        ("ttft_p95", "unit"),
+        ("ttft_p950=1s", "unknown figure"),
+        ("ttft=fasts", "must be a number"),
+        ("ttft_p101=1s", "at most 100"),
+        ("ttft_p0=1s", "above 0"),
+        ("ttft_p95=0s", "above 0"),
+        ("ttft_p95=-1s", "above 0"),
+        ("ttft_p95=1s,ttft_p95=2s", "given twice"),
+    ],
+)
+def test_a_slo_that_cannot_be_read_says_why(text: str, said: str) -> None:
+    with pytest.raises(BadSpec, match=said):
+        Slo.parse(text)
+
+
+def test_a_request_counts_from_when_it_was_due() -> None:
+    late = replace(GOOD, scheduled_s=9.0)
+    assert (late.late_s, late.scheduled_ttft_s, late.scheduled_latency_s) == (1.0, 1.2, 2.2)
+    assert late.tpot_s == pytest.approx(0.02)
+
+
+def test_records_come_back_from_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "records.jsonl"
+    record.write(file, [FAILED, replace(GOOD, scheduled_s=3.0)])
+    with file.open("a") as more:
+        more.write('{"scheduled_s": 4.0, "sent_')
+    assert record.read(file) == [replace(GOOD, scheduled_s=3.0), FAILED]
+
+
+def test_a_summary_adds_up() -> None:
+    records = [replace(GOOD, scheduled_s=float(i), sent_s=float(i)) for i in range(10)]
+    records += [replace(REFUSED, scheduled_s=2.0), replace(FAILED, scheduled_s=3.0), replace(FAILED, scheduled_s=4.0)]
+    records.append(replace(GOOD, scheduled_s=9.0, sent_s=9.0, ttft_s=0.8, latency_s=1.8))
+    summary = Summary.of(records, SLO)
+    assert (summary.requests, summary.ok, summary.refused, summary.failed) == (14, 11, 1, 2)
+    assert summary.errors == {"cut off": 2, "429 overloaded": 1}
+    assert summary.seconds == pytest.approx(11.2)
+    assert summary.tokens_per_s == pytest.approx(11 * 51 / 11.2)
+    assert summary.goodput_per_s == pytest.approx(10 / 11.2)
+    assert summary.share_within_slo == pytest.approx(10 / 14)
+    assert not summary.slo_holds
+    assert (summary.ttft_s[50], summary.ttft_s[99]) == (0.2, 0.8)
+
+
+def test_a_summary_of_nothing_is_zeros() -> None:
+    summary = Summary.of([], SLO)
+    assert (summary.requests, summary.tokens_per_s, summary.goodput_per_s, summary.share_within_slo) == (0, 0, 0, 1)
+    assert not summary.slo_holds
