@@ -1,7 +1,10 @@
 # make serve    install what is missing and start the demo; CONFIG=configs/X.yaml and PORT=N choose another, MPS=1 shares a GPU by NVIDIA's MPS
-# make test     lint, types and every test
+# make lint     style and types
+# make unit     the tests that start no service, in parallel; `make integration` and `make e2e` those that start one
+# make test     all of that, to the end, whatever fails on the way
 # make fuzz     for every night: thousands of damaged requests against the real engine; SEED=N sends those of another night again
-.PHONY: install serve test fuzz lint clean
+.PHONY: install serve lint unit integration e2e test fuzz clean
+.NOTPARALLEL:
 CONFIG ?= configs/demo.yaml
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,8 +28,14 @@ lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest
+unit: .venv/.installed-test
+	$(BIN)/python -m pytest tests/unit -n 4 --dist worksteal
+
+integration e2e: .venv/.installed-test
+	$(BIN)/python -m pytest tests/$@
+
+test: .venv/.installed-test
+	@$(MAKE) --keep-going lint unit integration e2e
 
 fuzz: .venv/.installed-test
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))

@@ -18,15 +18,15 @@ from tests.support.haproxy import exchange, get, haproxy_api, server
 
 
 @pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+async def api(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """Started, before a server that answers."""
     async with server() as (port, _):
-        api = haproxy_api(tmp_path, port)
+        api = haproxy_api(short_path, port)
         kind = type(api)
         for name in ("_start_and_wait_for_haproxy", "_graceful_reload", "stop"):
             monkeypatch.setattr(kind, name, getattr(kind, name))
         haproxy_restart.patch(kind)
-        (tmp_path / "state").touch()
+        (short_path / "state").touch()
         await api.start()
         yield api
         await api.stop()

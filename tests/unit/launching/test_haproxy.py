@@ -57,8 +57,8 @@ def error(answer: bytes) -> tuple[int, dict]:
 @pytest.mark.parametrize(
     "headers", [[b"x: " + b"a" * 60_000], [b"x%d: 1" % number for number in range(250)]], ids=["60 kB", "250 of them"]
 )
-async def test_headers_that_vllm_takes_come_through(tmp_path: Path, headers: list[bytes]) -> None:
-    async with server() as (port, heads), door(tmp_path, port) as public:
+async def test_headers_that_vllm_takes_come_through(short_path: Path, headers: list[bytes]) -> None:
+    async with server() as (port, heads), door(short_path, port) as public:
         assert (await exchange(public, get("/x", *headers))).endswith(b"ok")
         assert headers[-1] in heads[-1]
 
@@ -68,23 +68,23 @@ async def test_headers_that_vllm_takes_come_through(tmp_path: Path, headers: lis
     [[b"x: " + b"a" * 66_000], [b"x: " + b"a" * 250_000], [b"x%d: 1" % number for number in range(4000)]],
     ids=["66 kB", "250 kB", "4000 of them"],
 )
-async def test_more_headers_are_refused_in_openais_schema(tmp_path: Path, headers: list[bytes]) -> None:
-    async with server() as (port, heads), door(tmp_path, port) as public:
+async def test_more_headers_are_refused_in_openais_schema(short_path: Path, headers: list[bytes]) -> None:
+    async with server() as (port, heads), door(short_path, port) as public:
         status, told = error(await exchange(public, get("/x", *headers)))
         assert (status, told["code"], told["type"]) == (431, "headers_too_large", "invalid_request_error")
         assert not [head for head in heads if head.startswith(b"GET /x")]
 
 
-async def test_routes_are_nobodys_business_and_the_probe_stays(tmp_path: Path) -> None:
-    async with server() as (port, _), door(tmp_path, port) as public:
+async def test_routes_are_nobodys_business_and_the_probe_stays(short_path: Path) -> None:
+    async with server() as (port, _), door(short_path, port) as public:
         for path in ("/-/routes", "/-/ROUTES", "/-/routes?x"):
             assert error(await exchange(public, get(path)))[0] == 404
         assert b" 200 " in await exchange(public, get("/-/healthz"))
 
 
-async def test_an_ingress_that_is_gone_and_one_that_is_to_come_are_503_with_retry_after(tmp_path: Path) -> None:
+async def test_an_ingress_that_is_gone_and_one_that_is_to_come_are_503_with_retry_after(short_path: Path) -> None:
     for backend, code in ((True, "ingress_not_ready"), (False, "starting")):
-        (folder := tmp_path / code).mkdir()
+        (folder := short_path / code).mkdir()
         async with server() as (port, _):
             gone = door(folder, port if backend else None)
             public = await gone.__aenter__()
@@ -94,14 +94,16 @@ async def test_an_ingress_that_is_gone_and_one_that_is_to_come_are_503_with_retr
         assert (status, told["code"]) == (503, code) and b"retry-after: " in answer.lower()
 
 
-async def test_what_would_steer_serve_does_not_come_through(tmp_path: Path) -> None:
+async def test_what_would_steer_serve_does_not_come_through(short_path: Path) -> None:
     headers = [b"X-Request-Timeout-Seconds: 0.001", b"x-request-id: mine", b"x-other: \xff"]
-    async with server() as (port, heads), door(tmp_path, port) as public:
+    async with server() as (port, heads), door(short_path, port) as public:
         assert (await exchange(public, get("/x", *headers))).endswith(b"ok")
         assert b"x-other: \xff" in heads[-1] and b"x-request-id: mine" in heads[-1] and b"timeout" not in heads[-1]
 
 
-async def test_who_says_nothing_is_let_go_and_who_waits_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_says_nothing_is_let_go_and_who_waits_is_not(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(haproxy_config, "HEAD_TIMEOUT_S", 1)
     monkeypatch.setattr(haproxy_config, "STUCK_TIMEOUT_S", 1)
 
@@ -112,10 +114,10 @@ async def test_who_says_nothing_is_let_go_and_who_waits_is_not(tmp_path: Path, m
         writer.write(b"1\r\nb\r\n0\r\n\r\n")
 
     slow = await asyncio.start_server(late, "127.0.0.1", 0)
-    api = haproxy_api(tmp_path, slow.sockets[0].getsockname()[1])
+    api = haproxy_api(short_path, slow.sockets[0].getsockname()[1])
     config = Path(api.config_file_path)
     config.write_text(AMENDED + amend(config.read_text(), {}))
-    (tmp_path / "state").touch()
+    (short_path / "state").touch()
     command = [sys.executable, "-m", "serve_app.launching.haproxy", "-db", "-dR", "-f", str(config)]
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     try:
@@ -133,10 +135,10 @@ async def test_who_says_nothing_is_let_go_and_who_waits_is_not(tmp_path: Path, m
         slow.close()
 
 
-async def test_one_that_a_killed_manager_left_gives_way_to_the_next(tmp_path: Path) -> None:
+async def test_one_that_a_killed_manager_left_gives_way_to_the_next(short_path: Path) -> None:
     async with server() as (port, _):
-        api = haproxy_api(tmp_path, port)
-        (tmp_path / "state").touch()
+        api = haproxy_api(short_path, port)
+        (short_path / "state").touch()
         command = [sys.executable, "-m", "serve_app.launching.haproxy", "-db", "-dR", "-f", api.config_file_path]
         started = []
         try:
@@ -156,8 +158,8 @@ async def test_one_that_a_killed_manager_left_gives_way_to_the_next(tmp_path: Pa
                 await process.wait()
 
 
-def test_what_the_user_sets_of_serves_stays_and_nothing_else_listens_beyond_this_machine(tmp_path: Path) -> None:
-    api = haproxy_api(tmp_path, 1, host="0.0.0.0")
+def test_what_the_user_sets_of_serves_stays_and_nothing_else_listens_beyond_this_machine(short_path: Path) -> None:
+    api = haproxy_api(short_path, 1, host="0.0.0.0")
     text = Path(api.config_file_path).read_text()
     given = {"RAY_SERVE_HAPROXY_MAXCONN": "77", "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "7"}
     amended = amend(text, given)
@@ -166,7 +168,7 @@ def test_what_the_user_sets_of_serves_stays_and_nothing_else_listens_beyond_this
     assert sorted(bind.rpartition(":")[0] for bind in binds) == ["*", "127.0.0.1", "127.0.0.1"]
 
 
-def test_a_template_that_has_changed_is_an_error_that_says_what(tmp_path: Path) -> None:
-    text = Path(haproxy_api(tmp_path, 1).config_file_path).read_text()
+def test_a_template_that_has_changed_is_an_error_that_says_what(short_path: Path) -> None:
+    text = Path(haproxy_api(short_path, 1).config_file_path).read_text()
     with pytest.raises(ValueError, match="/-/routes"):
         amend(text.replace("if routes", "if paths"), os.environ)
