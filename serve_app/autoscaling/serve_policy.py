@@ -10,17 +10,38 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ray.serve.config import AutoscalingContext
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from serve_app.autoscaling import exchange, state
 from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.config.schema import Autoscaling
-from serve_app.replica.protocol import ReplicaSignals
+from serve_app.replica.protocol import LOOK_BACK_S, REPORT_PERIOD_S, ReplicaSignals
 
 PERIOD_S = 0.5
 """Serve asks about ten times a second; replicas report, and held requests are read, twice."""
 WRITE_S = 1.0
 """How often a state that decides nothing new is written."""
+
+
+def autoscaling_config(model: str, bounds: Autoscaling, max_running: int) -> AutoscalingConfig:
+    """What Ray Serve is told of a model's deployment: bounds, and DemandPolicy to move between them.
+
+    `model` is the model's id, `max_running` the sequences that one replica decodes at the same time.
+    """
+    return AutoscalingConfig(
+        min_replicas=bounds.min_replicas,
+        max_replicas=bounds.max_replicas,
+        initial_replicas=bounds.initial_replicas,
+        # The policy waits by itself, and sees what it waits for.
+        upscale_delay_s=0.0,
+        downscale_delay_s=0.0,
+        metrics_interval_s=REPORT_PERIOD_S,
+        look_back_period_s=LOOK_BACK_S,
+        policy=AutoscalingPolicy(
+            policy_function="serve_app.autoscaling.serve_policy:DemandPolicy",
+            policy_kwargs={"model": model, "settings": bounds.model_dump(), "max_running": max_running},
+        ),
+    )
 
 
 class DemandPolicy:

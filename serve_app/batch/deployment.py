@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import ray.util
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.autoscaling import held
@@ -20,10 +21,12 @@ from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.run.worker import Worker
+from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
-from serve_app.ingress.batches import POOL
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.replica.server import ReplicaServer
+from serve_app.routing.discovery import listened_to
 from serve_app.routing.engines import Engines
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
@@ -55,7 +58,7 @@ class BatchReplica:
         token = secrets.token_urlsafe(32)
         self._server = ReplicaServer(self._gate, token=token, capacity=CAPACITY, failure=lambda: None)
         self._info = ReplicaInfo(
-            model=POOL,
+            model=names.BATCH_POOL,
             url=await self._server.start(ray.util.get_node_ip_address()),
             token=token,
             capacity=CAPACITY,
@@ -110,3 +113,21 @@ class BatchReplica:
         await self._server.door.drain(DRAIN_S)
         await self._server.stop()
         await self._keeper.close()
+
+
+def batch_application(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve.Application | None:
+    """The Ray Serve deployment of OpenAI's Batch API, where the configuration gives it a directory. `engines` are the
+    models' deployments by id."""
+    if config.batch is None:
+        return None
+    deployment = serve.deployment(
+        BatchReplica,
+        name=names.BATCH,
+        ray_actor_options={"num_cpus": config.batch.cpus},
+        max_ongoing_requests=NO_LIMIT,
+        health_check_period_s=HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=SHUTDOWN_MARGIN_S,
+        graceful_shutdown_wait_loop_s=POLL_S,
+        request_router_config=listened_to(names.BATCH_POOL),
+    )
+    return deployment.bind(config, engines)

@@ -11,11 +11,20 @@ import time
 from typing import Any
 
 import ray.util
+from ray import serve
+from ray.serve.config import AutoscalingConfig
 
+from serve_app.autoscaling.serve_policy import autoscaling_config
+from serve_app.config import names
 from serve_app.config.schema import Images, ModelConfig
 from serve_app.engine.interface import Engine
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad, ReplicaSignals
+from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.replica.server import ReplicaServer
+from serve_app.routing.discovery import listened_to
+
+START_FAILURES = 4
+"""After so many failed starts, with no replica up, Serve gives a deployment up. Its own 20 may take an hour."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -106,3 +115,27 @@ async def start_engine(model: ModelConfig, images: Images) -> Engine:
     from serve_app.engine.vllm import VllmEngine
 
     return await VllmEngine.start(model, images)
+
+
+def engine_application(model: ModelConfig, images: Images) -> serve.Application:
+    """The Ray Serve deployment of one model's replicas, with what each of them is built from."""
+    deployment = serve.deployment(
+        EngineReplica,
+        name=names.deployment(model.id),
+        ray_actor_options={"num_cpus": model.cpus, "num_gpus": model.gpu_share},
+        max_constructor_retry_count=START_FAILURES,
+        max_ongoing_requests=NO_LIMIT,
+        health_check_period_s=HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=model.drain_timeout_s + SHUTDOWN_MARGIN_S,
+        graceful_shutdown_wait_loop_s=POLL_S,
+        request_router_config=listened_to(model.id),
+        **number_of_replicas(model),
+    )
+    return deployment.bind(model, images)
+
+
+def number_of_replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:
+    """The option of Serve's that says how many replicas a model has: a fixed number, or bounds and a policy."""
+    if model.autoscaling is None:
+        return {"num_replicas": model.replicas or 1}
+    return {"autoscaling_config": autoscaling_config(model.id, model.autoscaling, model.max_running)}

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from serve_app.autoscaling import held
 from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.request_headers import refuse_unreadable
+from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
 from serve_app.ingress.batches import POOL, BatchApi
 from serve_app.ingress.body import Bodies
@@ -28,6 +29,7 @@ from serve_app.ingress.siblings import Siblings
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.planning.open_files import raise_to_hard_limit
+from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.engines import Engines, listen
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
@@ -102,3 +104,31 @@ class IngressReplica:
 def _wanted() -> int:
     """Processes this deployment is to have at present."""
     return serve.get_replica_context().world_size
+
+
+def ingress_application(
+    config: ServiceConfig, engines: dict[str, serve.Application], batch: serve.Application | None
+) -> serve.Application:
+    """The Ray Serve deployment of the public face.
+
+    `engines` are the models' deployments by id, `batch` is that of the Batch API, if the service has one.
+    """
+    deployment = serve.deployment(
+        serve.ingress()(IngressReplica),
+        name=names.INGRESS,
+        num_replicas=config.ingress.replicas,
+        max_ongoing_requests=NO_LIMIT,
+        # It carries the streams of every model: Serve's own 20 s would cut those that a redeploy finds open.
+        graceful_shutdown_timeout_s=config.longest_drain_s + SHUTDOWN_MARGIN_S,
+        graceful_shutdown_wait_loop_s=POLL_S,
+        # New ones start before old ones stop, or nobody would be served while a stream goes on at the old.
+        max_surge_percent=100,
+        # A line a request costs the ingress a fifth of what the request itself does; its metrics count them all.
+        logging_config={"enable_access_log": False},
+        ray_actor_options={
+            "num_cpus": config.ingress.cpus,
+            # One loop for Serve and the application: each byte would otherwise cross a thread.
+            "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
+        },
+    )
+    return deployment.bind(config, engines, batch)

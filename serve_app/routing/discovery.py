@@ -6,7 +6,10 @@ a request is ever routed through it. Ours are not.
 
 from __future__ import annotations
 
+from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
+
+from serve_app.replica.protocol import REPORT_PERIOD_S
 
 
 class Listener(RequestRouter):
@@ -27,3 +30,13 @@ class Listener(RequestRouter):
     ) -> list[list[RunningReplica]]:
         """Any will do for a call through the handle."""
         return [candidate_replicas]
+
+
+def listened_to(pool: str) -> RequestRouterConfig:
+    """A deployment's `request_router_config`, by which its replicas are made known to the pool of this name in each
+    process that holds a handle to the deployment."""
+    return RequestRouterConfig(
+        request_router_class="serve_app.routing.discovery:Listener",
+        request_router_kwargs={"model": pool},
+        request_routing_stats_period_s=REPORT_PERIOD_S,
+    )

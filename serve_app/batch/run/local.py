@@ -51,7 +51,7 @@ class LocalEngines:
         import ray
         from ray import serve
 
-        from serve_app.app import engine
+        from serve_app.engine.deployment import engine_application
 
         if not ray.is_initialized():
             address = chosen_cluster() or "local"
@@ -68,7 +68,9 @@ class LocalEngines:
             serve.start(proxy_location="Disabled")
             handles = serve.run_many(
                 [
-                    serve.RunTarget(engine(model, self.config.images), self._names[model.id], route_prefix=None)
+                    serve.RunTarget(
+                        engine_application(model, self.config.images), self._names[model.id], route_prefix=None
+                    )
                     for model in self.config.models
                 ],
                 wait_for_applications_running=False,

@@ -6,7 +6,6 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-import serve_app
 from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.context import Context
@@ -16,6 +15,9 @@ from serve_app.engine.simulation.batch import Batch
 from serve_app.engine.simulation.driver import Driver
 from serve_app.engine.simulation.requests import LONGEST_TOKEN
 from serve_app.replica.protocol import ReplicaLoad
+
+VERSION = "1"
+"""Of the simulated engine, as a replica reports it."""
 
 
 class SimulatedEngine:
@@ -33,10 +35,10 @@ class SimulatedEngine:
     def __init__(self, model: ModelConfig) -> None:
         timing = model.simulated or Simulated()
         self.max_model_len = min(timing.max_model_len, timing.kv_tokens)
-        self.versions = {"simulated": getattr(serve_app, "__version__", "1")}
+        self.versions = {"simulated": VERSION}
         self._driver = Driver(Batch(timing, model.max_running, model.max_queued))
         self.meter = self._driver.meter
-        app = http.build(self._driver, model, self.max_model_len, self.versions["simulated"])
+        app = http.build(self._driver, model, self.max_model_len, VERSION)
         self.app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
 
     @classmethod

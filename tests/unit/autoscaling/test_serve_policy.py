@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from serve_app.app import replicas
 from serve_app.autoscaling import exchange, state
 from serve_app.autoscaling.serve_policy import PERIOD_S, signals
 from serve_app.config.schema import ModelConfig
+from serve_app.engine.deployment import number_of_replicas
 from serve_app.replica.protocol import ReplicaSignals
 
 MODEL = "owner/m"
@@ -55,7 +55,7 @@ def build(clock: Clock, **autoscaling: Any) -> Callable[[AutoscalingContext], tu
     """The policy of a model, by the way Serve takes."""
     bounds = {"min_replicas": 0, "max_replicas": 8, "target_load": 0.5, "upscale_delay_s": 0, **autoscaling}
     model = ModelConfig.model_validate({"id": MODEL, "max_running": 10, "autoscaling": bounds})
-    scaling = replicas(model)["autoscaling_config"]
+    scaling = number_of_replicas(model)["autoscaling_config"]
     assert isinstance(scaling, AutoscalingConfig)
     config = scaling.policy
     again = AutoscalingPolicy.from_serialized_policy_def(config.model_dump(), config.get_serialized_policy_def())
