@@ -21,13 +21,13 @@ from serve_app.batch.api.store import Store
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.config.schema import ModelConfig
 from serve_app.http.pages import answering
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.pool import Limits, ReplicaPool
 from serve_app.routing.upstream import Upstream
+from tests.support.replicas import published
 
 MOST_BYTES = 100_000
 
@@ -82,7 +82,7 @@ async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
     served = []
     for model in ("m", "n"):
         pool = ReplicaPool(model, Limits(1000, 5, 5))
-        pool.update([Published(model, ReplicaInfo(model, url, "t", 64, 64, 4096, 0), ReplicaLoad())])
+        pool.update([published(model, model=model, url=url, capacity=64, max_running=64)])
         served.append(Served(ModelConfig.model_validate({"id": model, "engine": "simulated"}), pool))
     catalogue = Catalogue(served)
     yield partial(PoolClient, catalogue, Forwarder(Upstream(2, 30)), Metrics())

@@ -82,9 +82,8 @@ async def test_each_model_is_told_its_own_queue_and_the_others_of_all(
     engine.go.set()
     used = client()
     await run(job, used)
-    for pool, load in zip(
-        used._pools.values(), (ReplicaLoad(running=5, waiting=9), ReplicaLoad(1, 2, interactive=3)), strict=True
-    ):
+    loads = (ReplicaLoad(running=5, waiting=9), ReplicaLoad(running=1, waiting=2, interactive=3))
+    for pool, load in zip(used._pools.values(), loads, strict=True):
         pool.update([Published(one.id, one.info, load) for one in pool.replicas])
     seen = {model: await used.load(model) for model in ("m", "n", None)}
     assert seen == {"m": Load(5, 9, 3), "n": Load(1, 2, 3), None: Load(6, 11, 3)}

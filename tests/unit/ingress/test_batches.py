@@ -17,9 +17,10 @@ from starlette.routing import Route
 from serve_app.http.errors import ApiError
 from serve_app.http.pages import answering
 from serve_app.ingress.batches import FORM_BYTES, POOL, BatchApi
-from serve_app.replica.protocol import TOKEN_HEADER, ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import TOKEN_HEADER
 from serve_app.replica.server import ReplicaServer
-from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.pool import Limits, ReplicaPool
+from tests.support.replicas import published
 
 MOST = 2**20
 TOKEN = TOKEN_HEADER.decode()
@@ -56,8 +57,7 @@ async def pool() -> AsyncIterator[ReplicaPool]:
     )
     server = ReplicaServer(app, token="t", capacity=8, failure=lambda: None)
     pool = ReplicaPool(POOL, Limits(10, 0.1, 0.1), affinity=False)
-    info = ReplicaInfo(POOL, await server.start("127.0.0.1"), "t", 8, 8, 0, 0)
-    pool.update([Published("r", info, ReplicaLoad())])
+    pool.update([published(model=POOL, url=await server.start("127.0.0.1"))])
     yield pool
     await server.stop()
 
@@ -128,9 +128,9 @@ async def test_what_is_too_large_is_413_with_and_without_a_length(http: httpx.As
 
 
 async def test_a_deployment_that_is_gone_is_503(http: httpx.AsyncClient, pool: ReplicaPool) -> None:
-    info = ReplicaInfo(POOL, "http://127.0.0.1:1", "t", 8, 8, 0, 0)
-    pool.update([Published("r", info, ReplicaLoad())])
-    for replicas in ([Published("r", info, ReplicaLoad())], []):
+    gone = published(model=POOL)
+    pool.update([gone])
+    for replicas in ([gone], []):
         pool.update(replicas)
         answer = await http.get("/v1/batches")
         assert answer.status_code == 503 and answer.headers["retry-after"]

@@ -25,13 +25,13 @@ from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.pool import Limits, ReplicaPool
 from serve_app.routing.upstream import Upstream
+from tests.support.replicas import published
 from tests.support.schema import check, operations
 
 BODY = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Ask"}}}}
@@ -115,8 +115,8 @@ class Ingress:
         config = ModelConfig.model_validate({"id": "m", "engine": "simulated"})
         engine = ReplicaServer(_describing(SimulatedEngine(config).app), token="t", capacity=8, failure=lambda: None)
         pool = ReplicaPool("m", Limits(8, 5, 5))
-        info = ReplicaInfo("m", await engine.start("127.0.0.1"), "t", 8, 8, 4096, 1700000000, {"simulated": "1"})
-        pool.update([Published("a", info, ReplicaLoad())])
+        url = await engine.start("127.0.0.1")
+        pool.update([published("a", url=url, created=1700000000, versions={"simulated": "1"})])
         catalogue = Catalogue([Served(config, pool)])
         async with aiohttp.ClientSession() as session:
             pages = [Models(catalogue), Status(catalogue, metrics := Metrics(), session), Docs(catalogue, session)]

@@ -18,12 +18,12 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.pool import Limits, ReplicaPool
 from serve_app.routing.upstream import Upstream
+from tests.support.replicas import published
 
 KEY = {"authorization": "Bearer key"}
 JSON = {"content-type": "application/json"}
@@ -31,8 +31,8 @@ JSON = {"content-type": "application/json"}
 
 def served(name: str, *replicas: str, **entry: object) -> Served:
     pool = ReplicaPool(name, Limits(1, 0.05, 0.05))
-    info = ReplicaInfo(name, "http://127.0.0.1:1", "t", 8, 8, 4096, 1700000000, {"vllm": "0.32.0"})
-    pool.update([Published(replica, info, ReplicaLoad()) for replica in replicas])
+    said = {"model": name, "created": 1700000000, "versions": {"vllm": "0.32.0"}}
+    pool.update([published(replica, **said) for replica in replicas])
     return Served(ModelConfig.model_validate({"id": name, **entry}), pool)
 
 

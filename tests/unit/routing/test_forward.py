@@ -9,12 +9,12 @@ import pytest
 
 from serve_app.http.errors import ApiError
 from serve_app.ingress.body import Body
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import ClientGone
 from serve_app.routing.metrics import Metrics, Observation
 from serve_app.routing.pool import Limits, Published, ReplicaPool
 from serve_app.routing.upstream import Upstream
+from tests.support.replicas import published
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -48,7 +48,7 @@ class Replicas:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self.servers.append(server)
         port = server.sockets[0].getsockname()[1]
-        return Published(name, ReplicaInfo("m", f"http://127.0.0.1:{port}", "t", 8, 8, 1, 0), ReplicaLoad())
+        return published(name, url=f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def forward() -> AsyncIterator[Callable]:
 
 
 def dead(name: str) -> Published:
-    return Published(name, ReplicaInfo("m", "http://127.0.0.1:1", "t", 8, 8, 1, 0), ReplicaLoad())
+    return published(name)
 
 
 def body(sent: list[dict]) -> bytes:

@@ -8,14 +8,14 @@ import random
 import pytest
 
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing import pool as pool_module
 from serve_app.routing.pool import Limits, Published, ReplicaPool
+from tests.support import replicas
 
 
 def published(name: str, capacity: int = 4, **load: object) -> Published:
-    info = ReplicaInfo("m", f"http://{name}", "t", capacity, capacity, 1024, 0)
-    return Published(name, info, ReplicaLoad(**load))
+    return replicas.published(name, ReplicaLoad(**load), url=f"http://{name}", capacity=capacity, max_running=capacity)
 
 
 def pool_of(*replicas: Published, max_waiting: int = 8, wait_s: float = 5.0, start_s: float = 5.0) -> ReplicaPool:

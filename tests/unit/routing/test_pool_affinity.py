@@ -8,15 +8,16 @@ from collections import Counter
 
 import pytest
 
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing.pool import Key, Limits, Published, Replica, ReplicaPool
+from tests.support import replicas
 
 NAMES = [f"replica-{number}" for number in range(8)]
 KEY: Key = (2**40, 2**62)
 
 
 def published(name: str, capacity: int = 256, **load: object) -> Published:
-    return Published(name, ReplicaInfo("m", f"http://{name}", "t", capacity, capacity, 1024, 0), ReplicaLoad(**load))
+    return replicas.published(name, ReplicaLoad(**load), url=f"http://{name}", capacity=capacity, max_running=capacity)
 
 
 def pool_of(*names: str, affinity: bool = True, capacity: int = 256) -> ReplicaPool:

@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from serve_app.replica.protocol import ReplicaInfo
 from serve_app.routing import registry
 from serve_app.routing.pool import Limits, ReplicaPool
+from tests.support.replicas import replica_info
 
-INFO = ReplicaInfo("m", "http://a", "t", 4, 4, 1024, 0).to_dict()
+INFO = replica_info(url="http://a").to_dict()
 
 
 @pytest.fixture(autouse=True)
