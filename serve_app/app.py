@@ -9,6 +9,7 @@ from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.schema import ServiceConfig
 from serve_app.engine.deployment import engine_application
 from serve_app.ingress.deployment import ingress_application
+from serve_app.planning.resolve import resolve
 
 
 def build(args: ServiceConfig) -> serve.Application:
@@ -17,9 +18,10 @@ def build(args: ServiceConfig) -> serve.Application:
     Raises ConfigError for API keys that Ray has written to its logs on the way here.
     """
     refuse_logged_keys(args)
-    engines = {model.id: engine_application(model, args.images) for model in args.models}
-    batch = batch_application(args, engines)
-    return ingress_application(args, engines, batch)
+    config = resolve(args).config
+    engines = {model.id: engine_application(model, config.images) for model in config.models}
+    batch = batch_application(config, engines)
+    return ingress_application(config, engines, batch)
 
 
 def refuse_logged_keys(config: ServiceConfig) -> None:

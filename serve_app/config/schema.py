@@ -28,13 +28,13 @@ from serve_app.config.sections import (
     Autoscaling,
     Memory,
     NotNegative,
+    PerGpu,
     Positive,
     Sampling,
     Section,
     Simulated,
 )
 from serve_app.config.vllm_args import ReasoningParser, ToolParser
-from serve_app.planning.packing import Packing, PerGpu, choose, share
 
 
 class ModelConfig(Section):
@@ -90,8 +90,6 @@ class ModelConfig(Section):
     simulated: Simulated | None = None
     """Timing of `engine: simulated`."""
 
-    _gpu_memory_gib: float | None = None
-
     @model_validator(mode="before")
     @classmethod
     def _over_catalog(cls, entry: Any) -> Any:
@@ -133,28 +131,6 @@ class ModelConfig(Section):
         return (self.id, *self.aliases)
 
     @property
-    def packed(self) -> Packing | None:
-        """What `replicas_per_gpu: auto` comes to; None where a number is given."""
-        return choose(self, self._gpu_memory_gib) if self.replicas_per_gpu == "auto" else None
-
-    def on_gpus_of(self, gib: float | None) -> ModelConfig:
-        """`replicas_per_gpu: auto` for GPUs of this size; as many replicas as fill one unless their number is given."""
-        model = self.model_copy()
-        model._gpu_memory_gib = gib
-        fill = model.packed.replicas_per_gpu if model.packed and self.autoscaling is None else None
-        return model.model_copy(update={"replicas": self.replicas or fill})
-
-    @property
-    def gpu_share(self) -> float:
-        """GPUs one replica asks Ray for."""
-        if self.engine == "simulated":
-            return self.gpus or 0.0
-        count = self.packed.replicas_per_gpu if self.packed else self.replicas_per_gpu
-        if isinstance(count, int):
-            return share(count)
-        return 1.0 if self.gpus is None else self.gpus
-
-    @property
     def capacity(self) -> int:
         """Sequences one replica holds at most, running and queued."""
         return self.max_running + self.max_queued
@@ -166,7 +142,7 @@ class ModelConfig(Section):
         return self.max_sequences or half
 
 
-class Images(Section):
+class ImageConfig(Section):
     """Where the images of a request may come from, and how large they may be."""
 
     allowed_domains: tuple[str, ...] = ()
@@ -181,7 +157,7 @@ class Images(Section):
     """Decoded size of one image, millions of pixels."""
 
 
-class Ingress(Section):
+class IngressConfig(Section):
     """The public face: limits, keys, waiting."""
 
     replicas: AtLeastOne = 1
@@ -209,7 +185,7 @@ class Ingress(Section):
     """How long a request waits for a model's first replica before it gets 503."""
 
     @model_validator(mode="after")
-    def _one_body_fits(self) -> Ingress:
+    def _one_body_fits(self) -> IngressConfig:
         if self.max_buffered_mib * 3 / 4 < self.max_body_mib:
             raise ValueError(
                 f"max_buffered_mib should be at least {self.max_body_mib * 4 / 3:.0f}, or no large body fits"
@@ -217,7 +193,7 @@ class Ingress(Section):
         return self
 
 
-class Batch(Section):
+class BatchConfig(Section):
     """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
 
     directory: str
@@ -252,18 +228,18 @@ class ServiceConfig(Section):
     """Memory of one GPU; unless set, `check` asks this machine's and `replicas_per_gpu: auto` assumes 80."""
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     """The models behind the endpoint."""
-    ingress: Ingress = Ingress()
+    ingress: IngressConfig = IngressConfig()
     """The public face."""
-    images: Images = Images()
+    images: ImageConfig = ImageConfig()
     """Image sources and sizes."""
-    batch: Batch | None = None
+    batch: BatchConfig | None = None
     """Switches `/v1/files` and `/v1/batches` on."""
 
     @field_validator("models")
     @classmethod
-    def _named_once_and_packed(cls, models: tuple[ModelConfig, ...], info: ValidationInfo) -> tuple[ModelConfig, ...]:
+    def _named_once(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
         distinct([model.names for model in models])
-        return tuple(model.on_gpus_of(info.data.get("gpu_memory_gib")) for model in models)
+        return models
 
     @property
     def longest_drain_s(self) -> float:

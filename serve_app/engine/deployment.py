@@ -16,8 +16,9 @@ from ray.serve.config import AutoscalingConfig
 
 from serve_app.autoscaling.serve_policy import autoscaling_config
 from serve_app.config import names
-from serve_app.config.schema import Images, ModelConfig
+from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine.interface import Engine
+from serve_app.planning.resolve import gpu_share
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.replica.server import ReplicaServer
@@ -32,7 +33,7 @@ logger = logging.getLogger("ray.serve")
 class EngineReplica:
     """What Ray Serve runs once per replica."""
 
-    async def __init__(self, model: ModelConfig, images: Images) -> None:  # type: ignore[misc]
+    async def __init__(self, model: ModelConfig, images: ImageConfig) -> None:  # type: ignore[misc]
         began = time.monotonic()
         self._model = model
         self._engine = await start_engine(model, images)
@@ -107,7 +108,7 @@ class EngineReplica:
         await self._engine.stop()
 
 
-async def start_engine(model: ModelConfig, images: Images) -> Engine:
+async def start_engine(model: ModelConfig, images: ImageConfig) -> Engine:
     if model.engine == "simulated":
         from serve_app.engine.simulation import SimulatedEngine
 
@@ -117,12 +118,12 @@ async def start_engine(model: ModelConfig, images: Images) -> Engine:
     return await VllmEngine.start(model, images)
 
 
-def engine_application(model: ModelConfig, images: Images) -> serve.Application:
+def engine_application(model: ModelConfig, images: ImageConfig) -> serve.Application:
     """The Ray Serve deployment of one model's replicas, with what each of them is built from."""
     deployment = serve.deployment(
         EngineReplica,
         name=names.deployment(model.id),
-        ray_actor_options={"num_cpus": model.cpus, "num_gpus": model.gpu_share},
+        ray_actor_options={"num_cpus": model.cpus, "num_gpus": gpu_share(model)},
         max_constructor_retry_count=START_FAILURES,
         max_ongoing_requests=NO_LIMIT,
         health_check_period_s=HEALTH_PERIOD_S,

@@ -19,7 +19,7 @@ from vllm.connections import HTTPConnection
 from vllm.exceptions import VLLMUnprocessableEntityError, VLLMValidationError
 from vllm.multimodal.media.connector import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 
-from serve_app.config.schema import Images
+from serve_app.config.schema import ImageConfig
 
 CLIENT_FAULTS = (
     OSError,
@@ -62,7 +62,7 @@ def refuse_private(address: str) -> None:
 
 
 class _Connection(HTTPConnection):
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: ImageConfig) -> None:
         super().__init__()
         self._images = images
         self._session: aiohttp.ClientSession | None = None
@@ -82,7 +82,7 @@ async def _refuse_redirect(response: aiohttp.ClientResponse) -> None:
     response.raise_for_status()
 
 
-def install(name: str, images: Images) -> None:
+def install(name: str, images: ImageConfig) -> None:
     """Offer this module's connector to vLLM as `VLLM_MEDIA_CONNECTOR=name`, in this process."""
     connection = _Connection(images)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from serve_app.config.schema import ModelConfig
 from serve_app.planning import plan
+from serve_app.planning.resolve import gpu_share
 
 CPU_ENVIRONMENT = {
     # One unpinned thread an engine: bound threads spin on every core and give less throughput for small models.
@@ -72,7 +73,7 @@ def merge(ours: dict[str, Any], users: dict[str, Any]) -> dict[str, Any]:
 
 
 def on_cpu(model: ModelConfig) -> bool:
-    return model.gpu_share == 0
+    return gpu_share(model) == 0
 
 
 def _cpu_args(model: ModelConfig) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _cpu_args(model: ModelConfig) -> dict[str, Any]:
 
 
 def _gpu_args(model: ModelConfig, gpu_memory_bytes: int) -> dict[str, Any]:
-    share = model.gpu_share
+    share = gpu_share(model)
     args: dict[str, Any] = {"distributed_executor_backend": "uni"}
     # vLLM schedules what only embeds without asynchrony, as it does on request; our scheduler is for the rest.
     if model.kind != "embedding" and model.engine_args.get("async_scheduling") is not False:

@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.config.schema import Images, ModelConfig
+from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine import platform
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.meter import Meter
@@ -42,7 +42,7 @@ class VllmEngine:
         self._trials = trials
 
     @classmethod
-    async def start(cls, model: ModelConfig, images: Images) -> VllmEngine:
+    async def start(cls, model: ModelConfig, images: ImageConfig) -> VllmEngine:
         """Load the model and make it ready; raises what vLLM raises when it cannot."""
         os.environ.update(platform.environment(model))
         os.environ.update(_media_environment(images))
@@ -163,7 +163,7 @@ def _llm_class(model: ModelConfig) -> Any:
     return DownwardsLLM if model.kind == "embedding" or "stream_interval" in model.engine_args else CoalescingLLM
 
 
-def _arguments(model: ModelConfig, images: Images) -> Any:
+def _arguments(model: ModelConfig, images: ImageConfig) -> Any:
     """vLLM's parsed `serve` arguments: its parser's defaults, the platform's, the model's, in that order."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -185,7 +185,7 @@ def _as_config(default: Any, value: Any) -> Any:
     return config(**value)
 
 
-def _engine_args(model: ModelConfig, images: Images) -> dict[str, Any]:
+def _engine_args(model: ModelConfig, images: ImageConfig) -> dict[str, Any]:
     args: dict[str, Any] = {
         "model": locate(model.source or model.id),
         "served_model_name": list(model.names),
@@ -233,7 +233,7 @@ def _gpu_memory_bytes(model: ModelConfig) -> int | None:
     return int(current_platform.get_device_total_memory())
 
 
-def _media_environment(images: Images) -> dict[str, str]:
+def _media_environment(images: ImageConfig) -> dict[str, str]:
     return {
         "VLLM_MEDIA_CONNECTOR": MEDIA_CONNECTOR,
         "VLLM_IMAGE_FETCH_TIMEOUT": str(ceil(images.fetch_timeout_s)),

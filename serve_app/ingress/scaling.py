@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serve_app.autoscaling import state
-from serve_app.planning.plan import replica_bounds
+from serve_app.planning.resolve import replica_bounds
 from serve_app.routing.catalogue import Catalogue, Served
 
 

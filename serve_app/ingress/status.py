@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from serve_app.ingress.exposition import merge, own
 from serve_app.ingress.siblings import Siblings
-from serve_app.planning.plan import replica_bounds
+from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics, Picks

@@ -26,7 +26,7 @@ from serve_app.launching.log import ServiceLog
 from serve_app.launching.mps import Mps
 from serve_app.launching.processes import Family, identity, is_alive
 from serve_app.launching.settings import Settings
-from serve_app.planning import plan
+from serve_app.planning.resolve import replica_bounds, resolve
 
 STOP_TIMEOUT_S = 40.0
 """For Serve and Ray to shut down; about 8 s with nothing open."""
@@ -75,7 +75,7 @@ class Service:
         self.folder = folder
         self.log = ServiceLog(folder / "service.log")
         self._mps = mps
-        models = [model for one in services for model in one.models]
+        models = [model for one in services for model in resolve(one).config.models]
         launch_id = uuid.uuid4().hex
         self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local"}
         self.family = Family(launch_id)
@@ -92,7 +92,7 @@ class Service:
             cluster=cluster,
             drain_s=0.0 if cluster else max(one.longest_drain_s for one in services),
         )
-        self.replicas = {deployment(model.id): plan.replica_bounds(model)[0] for model in models}
+        self.replicas = {deployment(model.id): replica_bounds(model)[0] for model in models}
         """At least how many of each deployment are to start."""
 
     def start(self) -> None:

@@ -22,6 +22,7 @@ from serve_app.planning import machine as this_machine
 from serve_app.planning import open_files, plan
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.planning.plan import ModelPlan, ServicePlan
+from serve_app.planning.resolve import gpu_share, resolve
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COLUMNS = ("MODEL", "REPLICAS", "GPUS", "GIB", "WEIGHTS", "RESERVE", "KV", "TOKENS", "FULL", "2K", "RUNNING")
@@ -119,6 +120,9 @@ def full(file: ConfigFile) -> str:
     applications = []
     for application in file.applications:
         args = application.config.model_dump(mode="json")
+        for entry, model in zip(args["models"], resolve(application.config).config.models, strict=True):
+            if entry["replicas_per_gpu"] == "auto":
+                entry["replicas"] = model.replicas
         names = {"name": application.name, "route_prefix": application.route_prefix}
         applications.append(names | {"import_path": "serve_app.app:build", "args": args})
     whole = {"http_options": file.http_options, "applications": applications}
@@ -156,8 +160,9 @@ def _about_keys(config: ServiceConfig) -> list[str]:
 def _checked(file: ConfigFile, gpu_memory_gib: float | None) -> list[Checked]:
     checked = []
     for application in file.applications:
-        memory = gpu_memory(application.config, gpu_memory_gib)
-        checked.append(Checked(application, memory, plan.plan(application.config, int(memory.gib * GIB))))
+        resolved = resolve(application.config)
+        memory = gpu_memory(resolved.config, gpu_memory_gib)
+        checked.append(Checked(application, memory, plan.plan(resolved, int(memory.gib * GIB))))
     return checked
 
 
@@ -172,7 +177,7 @@ def gpu_memory(config: ServiceConfig, given_gib: float | None) -> GpuMemory:
         return GpuMemory(given_gib, "as given")
     if config.gpu_memory_gib is not None:
         return GpuMemory(config.gpu_memory_gib, "from gpu_memory_gib")
-    if any(model.gpu_share for model in config.models) and (found := _installed_gpu_gib()):
+    if any(gpu_share(model) for model in config.models) and (found := _installed_gpu_gib()):
         return GpuMemory(found, "of this machine")
     return GpuMemory(ASSUMED_GPU_GIB, "assumed; --gpu-memory-gib or gpu_memory_gib would tell")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-
-if TYPE_CHECKING:
-    from serve_app.config.schema import Memory, ModelConfig
+from serve_app.config.schema import ModelConfig
+from serve_app.config.sections import Memory
 
 GIB = 2**30
 USABLE_SHARE = 0.92
@@ -24,17 +22,6 @@ LEAST_SEQUENCES = 64
 """Sequences that `auto` leaves each engine room for: fewer would not keep it busy."""
 RAY_UNITS_PER_GPU = 10_000
 """Ray counts fractions of a GPU in these."""
-
-
-def _number_or_auto(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return handler(given)
-    except ValidationError:
-        raise ValueError(f"should be auto or a whole number above 0, not {given!r}") from None
-
-
-PerGpu = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], WrapValidator(_number_or_auto)]
-"""How many engines share a GPU, or that `choose` says it."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from serve_app.config.schema import ModelConfig, ServiceConfig, Simulated
+from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.planning import packing
 from serve_app.planning.packing import GIB, SEQUENCE_TOKENS, USABLE_SHARE, Packing
+from serve_app.planning.resolve import Resolved, gpu_share, replica_bounds
 
 CPU_KV_LEAST = 128 * 2**20
 """Enough for the demo models, and quick to allocate."""
@@ -70,9 +71,10 @@ class ServicePlan:
     warnings: tuple[str, ...] = ()
 
 
-def plan(config: ServiceConfig, gpu_total_bytes: int) -> ServicePlan:
-    """The plan on GPUs of this size."""
-    models = tuple(model_plan(model, gpu_total_bytes) for model in config.models)
+def plan(resolved: Resolved, gpu_total_bytes: int) -> ServicePlan:
+    """What a service would run on GPUs of this size."""
+    config = resolved.config
+    models = tuple(model_plan(model, gpu_total_bytes, resolved.packings.get(model.id)) for model in config.models)
     other_cpus = config.ingress.replicas * config.ingress.cpus + (config.batch.cpus if config.batch else 0)
     return ServicePlan(
         models=models,
@@ -85,8 +87,8 @@ def plan(config: ServiceConfig, gpu_total_bytes: int) -> ServicePlan:
     )
 
 
-def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
-    """One model's replicas on GPUs of this size."""
+def model_plan(model: ModelConfig, gpu_total_bytes: int, packing: Packing | None = None) -> ModelPlan:
+    """The replicas of a resolved model on GPUs of this size; `packing` is what `replicas_per_gpu: auto` came to."""
     fewest, most = replica_bounds(model)
     known = ModelPlan(
         id=model.id,
@@ -95,8 +97,8 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
         engine=model.engine,
         replicas_min=fewest,
         replicas_max=most,
-        gpu_share=model.gpu_share,
-        packing=model.packed,
+        gpu_share=gpu_share(model),
+        packing=packing,
         cpus=model.cpus,
         max_running=model.max_running,
         sampling=model.sampling.model_dump(exclude_none=True),
@@ -104,7 +106,7 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int) -> ModelPlan:
         tool_parser=model.tool_parser,
         reasoning_parser=model.reasoning_parser,
         max_model_len=context_length(model),
-        budget_gib=round(_budget_bytes(model, gpu_total_bytes) / GIB, 2) if model.gpu_share else None,
+        budget_gib=round(_budget_bytes(model, gpu_total_bytes) / GIB, 2) if gpu_share(model) else None,
     )
     if model.engine == "simulated":
         return replace(known, warnings=("is simulated: it answers with made-up text",))
@@ -131,20 +133,13 @@ def context_length(model: ModelConfig) -> int | None:
     return packing.context_length(model.engine_args)
 
 
-def replica_bounds(model: ModelConfig) -> tuple[int, int]:
-    """Fewest and most replicas."""
-    if model.autoscaling is not None:
-        return model.autoscaling.min_replicas, model.autoscaling.max_replicas
-    return model.replicas or 1, model.replicas or 1
-
-
 def kv_cache_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
     """KV cache of a replica that shares a GPU: its budget less weights and reserve.
 
     None where vLLM should measure for itself: a replica with whole GPUs, or a model without memory facts.
     Raises ValueError, naming what to change, when weights and reserve leave nothing.
     """
-    if model.memory is None or model.gpu_share >= 1:
+    if model.memory is None or gpu_share(model) >= 1:
         return None
     kv = _left_for_kv(model, gpu_total_bytes)
     if kv <= 0:
@@ -181,8 +176,8 @@ def _planned_kv_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
     if model.memory is None or model.engine == "simulated":
         return None
     if (given := model.engine_args.get("kv_cache_memory_bytes")) is not None:
-        return int(given) * max(1, int(model.gpu_share))
-    if model.gpu_share == 0:
+        return int(given) * max(1, int(gpu_share(model)))
+    if gpu_share(model) == 0:
         return cpu_kv_cache_bytes(model)
     return _left_for_kv(model, gpu_total_bytes)
 
@@ -190,19 +185,19 @@ def _planned_kv_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
 def _left_for_kv(model: ModelConfig, gpu_total_bytes: int) -> int:
     """Budget less weights and reserve, over all GPUs of the replica."""
     assert model.memory is not None
-    return packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), max(1, int(model.gpu_share)))
+    return packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), max(1, int(gpu_share(model))))
 
 
 def _budget_bytes(model: ModelConfig, gpu_total_bytes: int) -> int:
     """Usable memory of a replica's share, over all its GPUs."""
-    share = model.gpu_share
+    share = gpu_share(model)
     usable = model.engine_args.get("gpu_memory_utilization", USABLE_SHARE) if share >= 1 else USABLE_SHARE
     return int(share * usable * gpu_total_bytes)
 
 
 def _sequence_bytes(model: ModelConfig, tokens: int) -> int:
     assert model.memory is not None
-    return packing.sequence_bytes(model.memory, tokens, CPU_STATE_FACTOR if model.gpu_share == 0 else 1)
+    return packing.sequence_bytes(model.memory, tokens, CPU_STATE_FACTOR if gpu_share(model) == 0 else 1)
 
 
 def _full_context_bytes(model: ModelConfig) -> int:
@@ -213,7 +208,8 @@ def _full_context_bytes(model: ModelConfig) -> int:
 
 def _does_not_fit(model: ModelConfig, kv: int, gpu_total_bytes: int) -> str:
     assert model.memory is not None
-    gpus = f"{model.gpu_share:g} of a GPU" if model.gpu_share <= 1 else f"{model.gpu_share:g} GPUs"
+    share = gpu_share(model)
+    gpus = f"{share:g} of a GPU" if share <= 1 else f"{share:g} GPUs"
     return (
         f"does not fit: {gpus} of {gpu_total_bytes / GIB:.0f} GiB is {-kv / GIB:.1f} GiB short of weights"
         f" ({model.memory.weights_gib:g} GiB) and reserve ({model.memory.reserve_gib:g} GiB);"
@@ -224,13 +220,13 @@ def _does_not_fit(model: ModelConfig, kv: int, gpu_total_bytes: int) -> str:
 def _more_room(model: ModelConfig, gpu_total_bytes: int) -> str:
     """What gives a replica room for one full context."""
     assert model.memory is not None
-    if model.gpu_share == 0:
+    if gpu_share(model) == 0:
         return "raise engine_args.kv_cache_memory_bytes"
     needed = (model.memory.weights_gib + model.memory.reserve_gib) * GIB + _full_context_bytes(model)
     share = needed / (USABLE_SHARE * gpu_total_bytes)
     if share > 1:
         return "give it more whole GPUs (gpus: 2, 4 or 8) or larger ones"
-    if model.packed is not None:
+    if model.replicas_per_gpu == "auto":
         return f"set gpu_memory_gib to {gpu_total_bytes / GIB:.4g}, for which auto takes fewer"
     if model.replicas_per_gpu is not None:
         return f"lower replicas_per_gpu to {math.floor(1 / share)} or fewer"

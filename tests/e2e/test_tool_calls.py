@@ -12,7 +12,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser import ParserManager
 
 import serve_app
-from serve_app.config.schema import Images, ModelConfig
+from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine import tool_calls
 from serve_app.engine.vllm import _arguments
 from tools.demo.facts import REPLICA_TOOL
@@ -121,6 +121,6 @@ def test_with_none_a_call_cannot_begin(parsers: Any) -> None:
 )
 def test_a_mapping_in_engine_args_is_vllms_configuration(users: dict, backend: str, compact: bool) -> None:
     model = ModelConfig(id="lfm2-demo", engine_args={"structured_outputs_config": users}, reasoning_parser="qwen3")
-    config = _arguments(model, Images()).structured_outputs_config
+    config = _arguments(model, ImageConfig()).structured_outputs_config
     assert (config.backend, config.disable_any_whitespace) == (backend, compact)
     assert config.reasoning_parser == "qwen3"

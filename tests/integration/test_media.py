@@ -11,7 +11,7 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.media.connector import MEDIA_CONNECTOR_REGISTRY
 
-from serve_app.config.schema import Images
+from serve_app.config.schema import ImageConfig
 from serve_app.engine import media
 
 
@@ -34,7 +34,7 @@ def port() -> Iterator[int]:
     assert not server.reached  # type: ignore[attr-defined]
 
 
-def refusal(url: str, images: Images) -> str:
+def refusal(url: str, images: ImageConfig) -> str:
     name = f"test-{id(images)}"
     media.install(name, images)
     connector = MEDIA_CONNECTOR_REGISTRY.load(name, media_io_kwargs=None)
@@ -45,18 +45,18 @@ def refusal(url: str, images: Images) -> str:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_an_allowed_host_inside_the_network_is_not_reached(port: int, host: str) -> None:
-    assert "not a public address" in refusal(f"http://{host}:{port}/x.png", Images(allowed_domains=(host,)))
+    assert "not a public address" in refusal(f"http://{host}:{port}/x.png", ImageConfig(allowed_domains=(host,)))
 
 
 @pytest.mark.parametrize("url", ["http://localhost:{}/x", "http://0x7f000001:{}/x", "http://user@127.0.0.1:{}/x"])
 def test_hosts_that_are_not_listed_are_not_reached(port: int, url: str) -> None:
-    images = Images(allowed_domains=("example.com",), allow_private_addresses=True)
+    images = ImageConfig(allowed_domains=("example.com",), allow_private_addresses=True)
     assert "images are not fetched from" in refusal(url.format(port), images)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://example.com/x", "example.com/x", ""])
 def test_other_schemes_are_refused(url: str) -> None:
-    assert "http, https or data" in refusal(url, Images(allowed_domains=("example.com",)))
+    assert "http, https or data" in refusal(url, ImageConfig(allowed_domains=("example.com",)))
 
 
 @pytest.mark.parametrize(

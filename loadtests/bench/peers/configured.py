@@ -15,6 +15,7 @@ from loadtests.bench.peers.setup import Setup
 from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.file import IMPORT_PATH, load
 from serve_app.config.schema import ModelConfig, ServiceConfig
+from serve_app.planning.resolve import gpu_share, resolve
 
 HOW_MANY = ("replicas", "autoscaling")
 """Keys of an entry that say how many replicas there are: one of them at a time."""
@@ -46,18 +47,19 @@ class Source:
         ours = [i for i, one in enumerate(data["applications"]) if one.get("import_path") == IMPORT_PATH]
         known = []
         for index, application in zip(ours, file.applications, strict=True):
-            for entry, model in enumerate(application.config.models):
+            service = resolve(application.config).config
+            for entry, model in enumerate(service.models):
                 names = (*model.names, model.id.rpartition("/")[2])
                 if name.lower() in (one.lower() for one in names):
                     args = data["applications"][index]["args"]
-                    return cls(path, index, entry, args, application.config, model)
+                    return cls(path, index, entry, args, service, model)
                 known.append(model.id)
         raise ConfigError([Problem(("model",), f"{name!r} is not in it; there are {', '.join(known)}")], str(path))
 
     @property
     def setup(self) -> Setup:
         """For the check that it answers."""
-        return Setup(model=self.model.id, source="", gpu=self.model.gpu_share > 0)
+        return Setup(model=self.model.id, source="", gpu=gpu_share(self.model) > 0)
 
     @property
     def as_written(self) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from starlette.types import ASGIApp
 
 from loadtests.bench.peers.configured import Source
 from loadtests.bench.peers.peer import Peer
-from serve_app.config.schema import Autoscaling, Images, ModelConfig, ServiceConfig
+from serve_app.config.schema import Autoscaling, ImageConfig, ModelConfig, ServiceConfig
 from serve_app.engine.deployment import start_engine
 from serve_app.launching.environment import environment
+from serve_app.planning.resolve import gpu_share, resolve
 
 NAME = "Engine"
 
@@ -27,7 +28,7 @@ NAME = "Engine"
 class Engine:
     """One replica: vLLM's HTTP app, or the simulated one's, behind Serve's proxy."""
 
-    async def __init__(self, model: ModelConfig, images: Images) -> None:  # type: ignore[misc]
+    async def __init__(self, model: ModelConfig, images: ImageConfig) -> None:  # type: ignore[misc]
         self._engine = await start_engine(model, images)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -36,13 +37,13 @@ class Engine:
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The first model, alone."""
-    service = ServiceConfig.parse(args)
+    service = resolve(ServiceConfig.parse(args)).config
     model = service.models[0]
     bounds = model.autoscaling or Autoscaling(max_replicas=model.replicas or 1)
     deployment = serve.deployment(
         serve.ingress()(Engine),
         name=NAME,
-        ray_actor_options={"num_cpus": model.cpus, "num_gpus": model.gpu_share},
+        ray_actor_options={"num_cpus": model.cpus, "num_gpus": gpu_share(model)},
         max_ongoing_requests=model.capacity,
         autoscaling_config={
             "min_replicas": bounds.min_replicas,

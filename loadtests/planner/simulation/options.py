@@ -21,7 +21,8 @@ from loadtests.planner.tuning.state import State
 from loadtests.results.slo import Slo
 from serve_app.config import file
 from serve_app.config.errors import ConfigError, explain
-from serve_app.config.schema import Autoscaling, Ingress, ModelConfig, Simulated
+from serve_app.config.schema import Autoscaling, IngressConfig, ModelConfig, Simulated
+from serve_app.planning.resolve import resolve
 
 STARTUP_S = 30.0
 """Where nothing says how long a replica takes to start."""
@@ -132,7 +133,7 @@ def _seconds(text: str, option: str) -> float:
     return value
 
 
-def _model(args: argparse.Namespace) -> tuple[ModelConfig, Ingress, tuple[str, ...]]:
+def _model(args: argparse.Namespace) -> tuple[ModelConfig, IngressConfig, tuple[str, ...]]:
     if args.config:
         model, ingress = _configured(args.config, args.model)
         if args.timing:
@@ -147,12 +148,13 @@ def _model(args: argparse.Namespace) -> tuple[ModelConfig, Ingress, tuple[str, .
         raise Unclear("how fast is a replica? Say --calibration FILE, --config FILE or --timing step_base_ms=...")
     timing = _timing(args.timing or "")
     model = ModelConfig(id="simulated", engine="simulated", simulated=timing)
-    return model, Ingress(), (f"timing {args.timing}",) if args.timing else ()
+    return model, IngressConfig(), (f"timing {args.timing}",) if args.timing else ()
 
 
-def _configured(path: Path, name: str | None) -> tuple[ModelConfig, Ingress]:
+def _configured(path: Path, name: str | None) -> tuple[ModelConfig, IngressConfig]:
     read = file.load(path)
-    models = {model.id: (model, one.config.ingress) for one in read.applications for model in one.config.models}
+    services = [resolve(one.config).config for one in read.applications]
+    models = {model.id: (model, one.ingress) for one in services for model in one.models}
     if name is None and len(models) == 1:
         return next(iter(models.values()))
     if name not in models:

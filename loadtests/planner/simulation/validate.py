@@ -38,7 +38,7 @@ from loadtests.results import record
 from loadtests.results.record import Record, Summary
 from loadtests.results.slo import Slo
 from serve_app.config.errors import ConfigError
-from serve_app.config.schema import Ingress, ModelConfig, Simulated
+from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.launching.environment import free_ports
 
 TOLERANCE = 0.15
@@ -94,7 +94,7 @@ def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source
 
 
 def run_simulated(
-    model: ModelConfig, ingress: Ingress, records: Sequence[Record], samples: Sequence[Sample], duration_s: float
+    model: ModelConfig, ingress: IngressConfig, records: Sequence[Record], samples: Sequence[Sample], duration_s: float
 ) -> Run:
     """The same requests at the same times, and replicas that start as they did."""
     settings, startups = model.autoscaling, watch.startups(samples)

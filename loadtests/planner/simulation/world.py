@@ -17,7 +17,7 @@ from loadtests.planner.simulation.scalers import Scaler
 from loadtests.planner.tuning.watch import Sample
 from loadtests.results.record import Outcome, Record
 from serve_app.autoscaling.policy import Observation
-from serve_app.config.schema import Ingress, ModelConfig, Simulated
+from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
@@ -37,7 +37,7 @@ class Scenario:
     traffic: Traffic
     lengths: Lengths
     hardware: Hardware
-    ingress: Ingress = field(default_factory=Ingress)
+    ingress: IngressConfig = field(default_factory=IngressConfig)
     path_s: float = 0.0
     """Added to each request's TTFT: the way through proxy, ingress and servers."""
     seed: int = 0

@@ -24,7 +24,7 @@ from loadtests.planner.tuning.state import State
 from loadtests.planner.tuning.step import Step
 from loadtests.results import record
 from serve_app.launching.environment import free_ports
-from serve_app.planning.plan import replica_bounds
+from serve_app.planning.resolve import gpu_share, replica_bounds
 
 PACKINGS = (1, 2, 4, 8)
 START_S = 30.0
@@ -294,7 +294,7 @@ class Tuner:
 
     def _packings(self) -> tuple[int, ...]:
         model = self.source.model
-        on_gpu = bool(self.gpus) and model.engine == "vllm" and 0 < model.gpu_share <= 1
+        on_gpu = bool(self.gpus) and model.engine == "vllm" and 0 < gpu_share(model) <= 1
         return PACKINGS if on_gpu else ()
 
     def _one_replica(self) -> tuple[knee.Knee, list[Step]]:

@@ -22,7 +22,7 @@ logger = logging.getLogger("ray.serve")
 class Keeper:
     """Works on the directory while that can be used; otherwise the gate says why not, and nothing in it is touched."""
 
-    def __init__(self, settings: schema.Batch, gate: Gate, work: Callable[[Store], Awaitable[None]]) -> None:
+    def __init__(self, settings: schema.BatchConfig, gate: Gate, work: Callable[[Store], Awaitable[None]]) -> None:
         """`work` opens the gate and goes on until it is cancelled or raises Unusable."""
         self._settings = settings
         self._gate = gate

@@ -19,7 +19,7 @@ from serve_app.launching.environment import offline
 from serve_app.launching.log import reason
 from serve_app.launching.settings import chosen_cluster
 from serve_app.planning.machine import without_weights
-from serve_app.planning.plan import replica_bounds
+from serve_app.planning.resolve import replica_bounds, resolve
 
 POLL_S = 0.2
 WAIT_S = 600.0
@@ -36,7 +36,7 @@ class LocalEngines:
     """Started by `start`, ended by `stop`; `client` reaches them. Ray is imported when they start."""
 
     def __init__(self, config: ServiceConfig, say: Callable[[str], None] = lambda text: None) -> None:
-        self.config = config
+        self.config = resolve(config).config
         self._say = say
         self._names: dict[str, str] = {}
         self._handles: dict[str, Any] = {}

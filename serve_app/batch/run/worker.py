@@ -35,7 +35,11 @@ class Worker:
     """Runs until it is cancelled; a batch it leaves unfinished goes on with the next worker of the store."""
 
     def __init__(
-        self, store: Store, client: Callable[[], PoolClient], settings: schema.Batch, lines: prometheus_client.Counter
+        self,
+        store: Store,
+        client: Callable[[], PoolClient],
+        settings: schema.BatchConfig,
+        lines: prometheus_client.Counter,
     ) -> None:
         """`client` makes a client for one batch; `lines` counts what is worked off, by outcome."""
         self._store = store

@@ -24,7 +24,7 @@ class Served:
 
     def __init__(self, directory: Path) -> None:
         self.gate = Gate()
-        settings = schema.Batch(directory=str(directory), min_free_mib=0)
+        settings = schema.BatchConfig(directory=str(directory), min_free_mib=0)
         self.keeper = Keeper(settings, self.gate, self._work)
         self.store: Store | None = None
 

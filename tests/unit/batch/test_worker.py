@@ -39,7 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def worker(store: Store, client: Callable[[], PoolClient]) -> Worker:
     lines = Counter("lines", "Lines.", ("outcome",), registry=CollectorRegistry())
-    return Worker(store, client, schema.Batch(directory="/unused", parallel_batches=1, max_open=8), lines)
+    return Worker(store, client, schema.BatchConfig(directory="/unused", parallel_batches=1, max_open=8), lines)
 
 
 async def until(store: Store, worker: Worker, condition: Callable[[Batch], bool], id: str = "batch_1") -> Batch:

@@ -79,8 +79,9 @@ def test_what_is_not_a_mapping_replaces() -> None:
 
 
 def test_replicas_per_gpu_drops_the_catalogs_gpus() -> None:
-    assert ModelConfig.model_validate({"id": "lfm2-demo", "replicas_per_gpu": 4}).gpu_share == 0.25
-    assert ModelConfig.model_validate({"id": "lfm2-demo"}).gpu_share == 0
+    model = ModelConfig.model_validate({"id": "lfm2-demo", "replicas_per_gpu": 4})
+    assert (model.gpus, model.replicas_per_gpu) == (None, 4)
+    assert ModelConfig.model_validate({"id": "lfm2-demo"}).gpus == 0
 
 
 def test_larger_models_are_packed_no_closer() -> None:

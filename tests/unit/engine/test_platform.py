@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.config.schema import ModelConfig
+from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.engine import platform
+from serve_app.planning.resolve import resolve
 
 
 def model(**entry: object) -> ModelConfig:
-    return ModelConfig.model_validate({"id": "LiquidAI/LFM2-1.2B", **entry})
+    config = ServiceConfig.model_validate({"models": [{"id": "LiquidAI/LFM2-1.2B", **entry}]})
+    return resolve(config).config.models[0]
 
 
 def test_cpus_get_the_right_rotary_embedding_even_beside_a_users_compilation_config() -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.config.schema import Ingress
+from serve_app.config.schema import IngressConfig
 from serve_app.http.errors import ApiError
 from serve_app.ingress.cors import for_origins
 
@@ -55,8 +55,8 @@ def test_without_origins_nothing_stands_in_between() -> None:
 @pytest.mark.parametrize("origin", ["app.example.com", "https://app.example.com/", "https://a/b", "", "https://"])
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="scheme://host"):
-        Ingress(cors=(origin,))
+        IngressConfig(cors=(origin,))
 
 
 def test_origins() -> None:
-    assert Ingress(cors=("*", PAGE, "http://localhost:3000", "chrome-extension://abc")).cors[0] == "*"
+    assert IngressConfig(cors=("*", PAGE, "http://localhost:3000", "chrome-extension://abc")).cors[0] == "*"

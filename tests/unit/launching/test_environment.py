@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.config.schema import Ingress, ServiceConfig
+from serve_app.config.schema import IngressConfig, ServiceConfig
 from serve_app.launching.environment import environment
 
 
@@ -65,4 +65,4 @@ def test_serve_is_told_what_the_configuration_asks_of_it(tmp_path: Path) -> None
     values = environment("1", tmp_path, [config])
     assert values["RAY_SERVE_HAPROXY_MAXCONN"] == "1234"
     assert int(values["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 7200
-    assert environment("1", tmp_path)["RAY_SERVE_HAPROXY_MAXCONN"] == str(Ingress().max_connections)
+    assert environment("1", tmp_path)["RAY_SERVE_HAPROXY_MAXCONN"] == str(IngressConfig().max_connections)

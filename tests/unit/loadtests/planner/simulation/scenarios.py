@@ -9,7 +9,7 @@ from loadtests.planner.simulation.fleet import Hardware
 from loadtests.planner.simulation.scalers import Given, Scaler, make
 from loadtests.planner.simulation.world import Run, Scenario, arrivals_rng, simulate
 from loadtests.planner.tuning import oracle
-from serve_app.config.schema import Autoscaling, Ingress, ModelConfig, Simulated
+from serve_app.config.schema import Autoscaling, IngressConfig, ModelConfig, Simulated
 
 TIMING = Simulated(step_base_ms=20, step_per_sequence_ms=1, prefill_tokens_per_s=5000)
 
@@ -35,7 +35,7 @@ def scenario(
         traffic=traffic.parse(load),
         lengths=lengths.parse(tokens),
         hardware=Hardware(startup_s, per_gpu, gpus),
-        ingress=Ingress(**(ingress or {})),
+        ingress=IngressConfig(**(ingress or {})),
         seed=seed,
     )
 
