@@ -113,17 +113,12 @@ def _ttft_s(step: Step, prefill_tokens_per_s: float, step_s: float, chunk: int |
 
 
 def _line(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """base and slope, not below 0, of (base + slope x) k = y for points (x, k, y), by least squared relative errors."""
-    sums = [0.0] * 5
-    for x, k, y in points:
-        w = k / y
-        for i, term in enumerate((w * w, w * w * x, w * w * x * x, w, w * x)):
-            sums[i] += term
-    one, x1, x2, y0, y1 = sums
-    determinant = one * x2 - x1 * x1
-    slope = (one * y1 - x1 * y0) / determinant if determinant > 0 else 0.0
-    slope = max(0.0, slope)
-    return max(1e-6, (y0 - slope * x1) / one), slope
+    """(base, slope), neither below 0, of (base + slope x) k = y for points (x, k, y), by least squared relative
+    errors."""
+    from scipy.optimize import nnls  # half a second that a command's --help can do without
+
+    (base, slope), _ = nnls([[k / y, k * x / y] for x, k, y in points], [1.0] * len(points))
+    return max(1e-6, float(base)), float(slope)
 
 
 def _decoding(step: Step) -> float:

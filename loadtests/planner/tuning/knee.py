@@ -5,8 +5,8 @@ that held and the lowest that did not. A rate whose verdict chance could have de
 
 An SLO term `ttft_p95=500ms` holds at a rate when at least 95 % of the requests had a TTFT within 500 ms. The margin
 of a rate is the least, over the terms, of that share less the percentile; the knee is where the margin passes zero. A
-higher rate cannot have more margin, so the margins are first made to fall with the rate (isotonic regression by pooling
-adjacent violators, weighted by requests), then joined by straight lines.
+higher rate cannot have more margin, so the margins are first made to fall with the rate (isotonic regression, weighted
+by requests), then joined by straight lines.
 
 The interval is a bootstrap: the blocks of requests of each rate (`step.BLOCK_S` long: neighbours share a queue and
 are not independent) are drawn again with replacement, and the crossing computed anew, BOOTSTRAPS times; reported are
@@ -25,9 +25,9 @@ from loadtests.planner.tuning.step import Block, Step
 from loadtests.results.slo import Slo, percentile
 
 BOOTSTRAPS = 400
-DOUBT_Z = 1.0
-"""A rate is measured again while the 68 % Wilson interval of the deciding share holds the percentile asked for: wide
-enough to spend repeats near the knee only."""
+DOUBT_CONFIDENCE = 0.6827
+"""A rate is measured again while the Wilson interval of the deciding share at this confidence level (one standard
+deviation to each side) holds the percentile asked for: wide enough to spend repeats near the knee only."""
 LEAST_SHARE_OF_FIRST = 1 / 32
 """The search gives up below this part of the rate it began with."""
 
@@ -128,7 +128,7 @@ def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float,
     (fail)."""
     rates = sorted(by_rate)
     weights = [sum(block[0] for block in by_rate[rate]) for rate in rates]
-    margins = falling([margin(by_rate[rate], slo) for rate in rates], weights)
+    margins = never_rising([margin(by_rate[rate], slo) for rate in rates], weights)
     if margins[0] < 0:
         return rates[0], True
     for i in range(1, len(rates)):
@@ -153,30 +153,27 @@ def in_doubt(steps: Sequence[Step], slo: Slo) -> bool:
     total = sum(block[0] for block in blocks)
     shares = [(sum(block[i] for block in blocks), term.percentile / 100) for i, term in enumerate(slo.terms, 1)]
     kept, asked = min(shares, key=lambda one: one[0] / max(total, 1) - one[1])
-    low, high = wilson(kept, total, DOUBT_Z)
+    low, high = wilson(kept, total, DOUBT_CONFIDENCE)
     return low < asked < high
 
 
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share (E. B. Wilson, 1927, "Probable inference, the law of succession, and statistical
-    inference"): (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)."""
+def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of the share `hits / total`, at a confidence level of 0 to 1; (0, 1) of no requests."""
+    from scipy.stats import binomtest  # half a second that a command's --help can do without
+
     if not total:
         return 0.0, 1.0
-    share, spread = hits / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return middle - half, middle + half
+    interval = binomtest(hits, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """The nearest sequence, by weighted squares, that never rises: neighbours that rise are pooled to their mean."""
-    pools: list[tuple[float, float, int]] = []
-    for value, weight in zip(values, weights, strict=True):
-        pools.append((value, max(weight, 1e-9), 1))
-        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
-            (first, one, count), (second, other, more) = pools[-2:]
-            pools[-2:] = [((first * one + second * other) / (one + other), one + other, count + more)]
-    return [value for value, _, count in pools for _ in range(count)]
+def never_rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The nearest sequence, by weighted squares, that never rises (isotonic regression); values without any weight
+    count almost nothing."""
+    from scipy.optimize import isotonic_regression  # half a second that a command's --help can do without
+
+    fitted = isotonic_regression(values, weights=[max(one, 1e-9) for one in weights], increasing=False)
+    return [float(one) for one in fitted.x]
 
 
 def _blocks(steps: Iterable[Step]) -> list[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.planner.tuning.knee import NeverHolds, Search, crossing, falling, find, in_doubt, wilson
+from loadtests.planner.tuning.knee import NeverHolds, Search, crossing, find, in_doubt, never_rising, wilson
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
 
 
@@ -54,8 +54,8 @@ def test_only_doubtful_rates_are_measured_again() -> None:
 
 
 def test_noise_that_favours_a_higher_rate_is_pooled_away() -> None:
-    assert falling([0.05, -0.02, 0.01, -0.3], [1, 1, 1, 1]) == pytest.approx([0.05, -0.005, -0.005, -0.3])
-    assert falling([0.0, 0.4], [3, 1]) == pytest.approx([0.1, 0.1])
+    assert never_rising([0.05, -0.02, 0.01, -0.3], [1, 1, 1, 1]) == pytest.approx([0.05, -0.005, -0.005, -0.3])
+    assert never_rising([0.0, 0.4], [3, 1]) == pytest.approx([0.1, 0.1])
 
 
 def test_the_crossing_lies_between_the_rates_around_it() -> None:
