@@ -15,12 +15,11 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.autoscaling import held
-from serve_app.batch.api.application import Gate, application
-from serve_app.batch.api.keeper import Keeper
+from serve_app.batch.api.application import BatchApplication, routes_over
 from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.worker import Worker
+from serve_app.batch.worker import Worker
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
@@ -54,9 +53,9 @@ class BatchReplica:
         self._engines = Engines(config.models, engines, LIMITS)
         self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
         self._metrics = Metrics()
-        self._gate = Gate()
+        self._application = BatchApplication(self._settings, self._work)
         token = secrets.token_urlsafe(32)
-        self._server = ReplicaServer(self._gate, token=token, capacity=CAPACITY, failure=lambda: None)
+        self._server = ReplicaServer(self._application, token=token, capacity=CAPACITY, failure=lambda: None)
         self._info = ReplicaInfo(
             model=names.BATCH_POOL,
             url=await self._server.start(ray.util.get_node_ip_address()),
@@ -66,9 +65,8 @@ class BatchReplica:
             max_model_len=0,
             created=int(time.time()),
         )
-        self._keeper = Keeper(self._settings, self._gate, self._work)
-        await self._keeper.open()
-        self._main = asyncio.create_task(self._keeper.run())
+        await self._application.open()
+        self._main = asyncio.create_task(self._application.run())
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook, asked once: where this replica is."""
@@ -85,12 +83,12 @@ class BatchReplica:
             raise RuntimeError("the worker of batches has ended") from self._main.exception()
 
     async def _work(self, store: Store) -> None:
-        """Raises Unusable."""
+        """Raises DirectoryUnusable."""
         metrics = BatchMetrics(store)
         worker = Worker(store, self._client, self._settings, metrics.lines)
         reporting = asyncio.create_task(held.report("batch", lambda: self._held(worker)))
         max_bytes = int(self._settings.max_file_mib * 2**20)
-        self._gate.app = application(store, worker.changed, max_bytes, metrics.routes())
+        self._application.app = routes_over(store, worker.changed, max_bytes, metrics.routes())
         try:
             await worker.run()
         finally:
@@ -112,7 +110,7 @@ class BatchReplica:
         await asyncio.gather(self._main, return_exceptions=True)
         await self._server.door.drain(DRAIN_S)
         await self._server.stop()
-        await self._keeper.close()
+        await self._application.close()
 
 
 def batch_application(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve.Application | None:

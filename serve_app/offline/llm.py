@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from serve_app.batch.run.client import Answer, NoAnswer
-from serve_app.batch.run.local import LocalEngines
-from serve_app.batch.run.send import Sender
+from serve_app.batch.run.client import NoResponse, ServiceResponse
+from serve_app.batch.run.engines import LocalEngines
+from serve_app.batch.run.sender import PacedSender
 from serve_app.config.file import load
 from serve_app.config.schema import ModelConfig, ServiceConfig
-from serve_app.offline.answers import CompletionOutput, Failed, Prompt, RequestOutput, output_of
-from serve_app.offline.content import has_image, with_data_urls
+from serve_app.offline.images import has_image, with_data_urls
+from serve_app.offline.outputs import CompletionOutput, Failed, Prompt, RequestOutput, output_of
 from serve_app.offline.sampling_params import SamplingParams, fields
 
 Message = dict[str, Any]
@@ -131,7 +131,7 @@ class LLM:
             raise TypeError("stream is not for LLM: iterator=True gives each result as soon as it is there")
         each = self._each(prompts, sampling_params, url == CHAT)
 
-        def ask(prompt: Any, params: dict[str, Any]) -> tuple[Prompt, Future[Answer | NoAnswer] | Failed]:
+        def ask(prompt: Any, params: dict[str, Any]) -> tuple[Prompt, Future[ServiceResponse | NoResponse] | Failed]:
             shown: Prompt = None
             try:
                 shown, body = body_of(prompt)
@@ -158,11 +158,11 @@ class LLM:
         return _paired(prompts, [fields(one, chat) for one in params])
 
     def _stream(
-        self, asked: Iterable[tuple[Prompt, Future[Answer | NoAnswer] | Failed]], keep: bool
+        self, asked: Iterable[tuple[Prompt, Future[ServiceResponse | NoResponse] | Failed]], keep: bool
     ) -> Iterator[RequestOutput]:
         """The results in order. Whoever stops listening, or whose prompts end with an error, takes back what is not
         answered."""
-        window: deque[tuple[int, Prompt, Future[Answer | NoAnswer] | Failed]] = deque()
+        window: deque[tuple[int, Prompt, Future[ServiceResponse | NoResponse] | Failed]] = deque()
         try:
             for index, (prompt, future) in enumerate(asked):
                 window.append((index, prompt, future))
@@ -181,14 +181,16 @@ class LLM:
             models = tuple(model for model in models if model.kind == "vision") or models
         return models[0].id
 
-    async def _open(self) -> Sender:
-        return await Sender(self._engines.client(), self._engines.pace()).__aenter__()
+    async def _open(self) -> PacedSender:
+        return await PacedSender(self._engines.client(), self._engines.pace()).__aenter__()
 
     def _call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _output(index: int, prompt: Prompt, future: Future[Answer | NoAnswer] | Failed, keep: bool) -> RequestOutput:
+def _output(
+    index: int, prompt: Prompt, future: Future[ServiceResponse | NoResponse] | Failed, keep: bool
+) -> RequestOutput:
     try:
         if isinstance(future, Failed):
             raise future

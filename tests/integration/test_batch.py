@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from serve_app.batch.run.client import HttpClient
-from serve_app.batch.run.pace import Load
+from serve_app.batch.run.pace import ServiceLoad
 from tests.support.service import Service
 
 
@@ -151,7 +151,7 @@ def test_the_service_tells_what_its_replicas_hold(simulated: Service) -> None:
     load = httpx.get(f"{simulated.url}/load", timeout=10).json()
     assert load["pair"].keys() == {"running", "waiting", "interactive", "interactive_begun"}
 
-    async def seen(*models: str | None) -> list[Load | None]:
+    async def seen(*models: str | None) -> list[ServiceLoad | None]:
         async with HttpClient(simulated.url) as client:
             return [await client.load(model) for model in models]
 

@@ -18,9 +18,9 @@ from starlette.routing import Route
 
 from serve_app.batch.api.files import checked_seconds
 from serve_app.batch.api.objects import FINAL, Batch, ExpiresAfter
-from serve_app.batch.api.query import known, limit_of, listed, reply
+from serve_app.batch.api.responses import known, limit_of, listed, reply
 from serve_app.batch.api.store import Store
-from serve_app.batch.run.lines import ROUTES, SHOWN
+from serve_app.batch.run.requests import ROUTES, SHOWN
 from serve_app.http.errors import ApiError
 from serve_app.http.json_bytes import UNREADABLE, explained
 

@@ -14,10 +14,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from serve_app.batch.api.objects import File
-from serve_app.batch.api.query import known, limit_of, listed, reply, whole_number
+from serve_app.batch.api.responses import known, limit_of, listed, reply, whole_number
 from serve_app.batch.api.store import Store
 from serve_app.batch.api.upload import receive
-from serve_app.batch.run.lines import SHOWN
+from serve_app.batch.run.requests import SHOWN
 from serve_app.http.errors import ApiError
 
 PURPOSE = "batch"

@@ -1,4 +1,4 @@
-"""OpenAI's File and Batch objects, as they are stored and as clients see them.
+"""OpenAI's File and Batch objects, as they are stored and as clients see them, and the last steps of a batch.
 
 https://platform.openai.com/docs/api-reference/files/object
 https://platform.openai.com/docs/api-reference/batch/object
@@ -6,9 +6,12 @@ https://platform.openai.com/docs/api-reference/batch/object
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]
@@ -29,7 +32,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["processed"] = "processed"
 
 
-class Counts(msgspec.Struct, frozen=True):
+class RequestCounts(msgspec.Struct, frozen=True):
     """Lines of a batch."""
 
     total: int = 0
@@ -37,7 +40,7 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class BatchError(msgspec.Struct, frozen=True, kw_only=True):
     """Why a batch failed, or does not go on at the moment."""
 
     code: str
@@ -46,14 +49,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     param: str | None = None
 
 
-class Problems(msgspec.Struct, frozen=True):
+class BatchErrors(msgspec.Struct, frozen=True):
     """OpenAI's list of them."""
 
-    data: tuple[Problem, ...]
+    data: tuple[BatchError, ...]
     object: Literal["list"] = "list"
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class BatchUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of a batch's answers."""
 
     input_tokens: int = 0
@@ -82,11 +85,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     output_expires_after: ExpiresAfter | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
-    errors: Problems | None = None
-    waiting: Problem | None = None
+    errors: BatchErrors | None = None
+    waiting: BatchError | None = None
     """Why nothing of it is answered at the moment; it goes on by itself. Not OpenAI's."""
-    request_counts: Counts = Counts()
-    usage: Usage | None = None
+    request_counts: RequestCounts = RequestCounts()
+    usage: BatchUsage | None = None
     in_progress_at: int | None = None
     finalizing_at: int | None = None
     completed_at: int | None = None
@@ -95,3 +98,46 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     object: Literal["batch"] = "batch"
+
+
+def failing(batch: Batch, problem: BatchError) -> Batch:
+    """`finalizing`, to be `failed` then."""
+    return replace(finalizing(batch), in_progress_at=batch.in_progress_at, errors=BatchErrors((problem,)))
+
+
+def finalizing(batch: Batch) -> Batch:
+    """Nothing more is sent from here on; says also why, for whoever must go on after a crash."""
+    if batch.status == "finalizing":
+        return batch
+    now = int(time.time())
+    expired = now if now >= batch.expires_at and batch.status != "cancelling" else None
+    begun = batch.in_progress_at or (None if expired or batch.status == "cancelling" else now)
+    return replace(
+        batch, status="finalizing", in_progress_at=begun, finalizing_at=now, expired_at=expired, waiting=None
+    )
+
+
+def ended(batch: Batch, counts: RequestCounts, usage: BatchUsage, files: Sequence[File], ids: tuple[str, str]) -> Batch:
+    """The batch with those of its outputs that were written; `ids` are what output and error file would have."""
+    now = int(time.time())
+    written = {file.id for file in files}
+    output, error = (id if id in written else None for id in ids)
+    batch = replace(
+        batch,
+        request_counts=replace(counts, total=max(batch.request_counts.total, counts.completed + counts.failed)),
+        usage=usage,
+        output_file_id=output,
+        error_file_id=error,
+    )
+    if batch.errors is not None:
+        return replace(batch, status="failed", failed_at=now)
+    if batch.cancelling_at is not None:
+        return replace(batch, status="cancelled", cancelled_at=now)
+    if batch.expired_at is not None:
+        return replace(batch, status="expired")
+    return replace(batch, status="completed", completed_at=now)
+
+
+def failed(batch: Batch, problem: BatchError) -> Batch:
+    """`failed` at once, for a batch that cannot even be finalized."""
+    return replace(batch, status="failed", failed_at=int(time.time()), errors=BatchErrors((problem,)), waiting=None)

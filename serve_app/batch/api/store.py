@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import sqlite3
 import time
@@ -28,10 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from serve_app.batch.api.database import Damaged, Page, Table, connect, transaction
+from serve_app.batch.api.disk import DirectoryUnusable, Reserve, StoreFull, is_full, meaning, move
 from serve_app.batch.api.objects import FINAL, STATUSES, Batch, File
-from serve_app.batch.api.reserve import Reserve, is_full
-from serve_app.batch.api.table import Damaged, Page, Table, connect, transaction
-from serve_app.batch.api.trouble import Full, Unusable, trouble
 
 T = TypeVar("T")
 DATABASE = "batch.sqlite3"
@@ -55,17 +53,17 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path, least_free: int = 0) -> Store:
-        """Take the directory, and clear away what a crash left; raises Taken or Unusable. Blocks."""
+        """Take the directory, and clear away what a crash left; raises DirectoryTaken or DirectoryUnusable. Blocks."""
         reserve = Reserve(directory)
         try:
             return cls._open(directory, least_free)
         except Exception as error:
             if not is_full(error) or not reserve.give_up():
-                raise trouble(directory, error) from error
+                raise meaning(directory, error) from error
         try:
             return cls._open(directory, least_free)
         except Exception as error:
-            raise trouble(directory, error) from error
+            raise meaning(directory, error) from error
 
     @classmethod
     def _open(cls, directory: Path, least_free: int) -> Store:
@@ -83,7 +81,7 @@ class Store:
 
     async def close(self) -> None:
         """Let the directory go."""
-        with contextlib.suppress(Unusable, Full):
+        with contextlib.suppress(DirectoryUnusable, StoreFull):
             await self._run(self._connection.close)
         self._thread.shutdown()
 
@@ -115,7 +113,7 @@ class Store:
 
         try:
             await self._run(add)
-        except (Full, Unusable):
+        except (StoreFull, DirectoryUnusable):
             for path in (self.path(file.id), adding):
                 path.unlink(missing_ok=True)
             raise
@@ -205,7 +203,10 @@ class Store:
     # inside
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Its result; a second time where the first had no room and the reserve gives some. Raises Full, Unusable."""
+        """The function's result. Where it had no room and the reserve gives some, it is called again.
+
+        Raises StoreFull and DirectoryUnusable.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._now, function, *arguments)
 
     def _now(self, function: Callable[..., T], *arguments: object) -> T:
@@ -217,7 +218,7 @@ class Store:
                     raise
             return function(*arguments)
         except (sqlite3.Error, OSError, Damaged) as error:
-            raise trouble(self._directory, error) from error
+            raise meaning(self._directory, error) from error
 
     def _unfinished(self) -> list[Batch]:
         return self._batches.of(*(status for status in STATUSES if status not in FINAL))
@@ -252,22 +253,6 @@ def output_ids(batch_id: str) -> tuple[str, str]:
     """Ids of a batch's output and error file: known beforehand, so that giving them their contents can be repeated."""
     number = batch_id.removeprefix("batch_")
     return f"file-{number}-output", f"file-{number}-error"
-
-
-def move(contents: Path, to: Path) -> None:
-    """Put finished contents in their place; they survive a power cut from here on."""
-    sync(contents)
-    contents.replace(to)
-    sync(to.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _expired(file: File, now: float) -> bool:

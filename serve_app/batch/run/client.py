@@ -10,7 +10,7 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from serve_app.batch.run.pace import Load
+from serve_app.batch.run.pace import ServiceLoad
 from serve_app.http.json_bytes import UNREADABLE
 
 CONNECT_TIMEOUT_S = 10.0
@@ -20,7 +20,7 @@ LONGEST_PAUSE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceResponse:
     """What the service said."""
 
     status: int
@@ -28,7 +28,7 @@ class Answer:
     retry_after_s: float | None = None
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The connection was not made, or broke before the answer was complete."""
 
     def __init__(self, reason: str, sent: bool) -> None:
@@ -37,14 +37,14 @@ class NoAnswer(Exception):
         """The service may have begun with the request."""
 
 
-class Client(Protocol):
+class ServiceClient(Protocol):
     """A way to the service."""
 
-    async def send(self, url: str, body: bytes) -> Answer:
-        """POST a JSON body to a route (`/v1/...`). Raises NoAnswer."""
+    async def send(self, url: str, body: bytes) -> ServiceResponse:
+        """POST a JSON body to a route (`/v1/...`). Raises NoResponse."""
         ...
 
-    async def load(self, model: str | None) -> Load | None:
+    async def load(self, model: str | None) -> ServiceLoad | None:
         """What the service holds of a model now, or of all; None where it does not tell. Others' requests are those for
         any model: they may share a machine."""
         ...
@@ -88,29 +88,33 @@ class HttpClient:
         await self._session.close()
 
     async def models(self) -> frozenset[str]:
-        """The names that are served. Raises NoAnswer."""
+        """The names that are served. Raises NoResponse."""
         status, body = await self._get("/v1/models")
         if status != 200:
-            raise NoAnswer(f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True)
+            raise NoResponse(
+                f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True
+            )
         try:
             return frozenset(model.id for model in msgspec.json.decode(body, type=_Models).data)
         except UNREADABLE:
-            raise NoAnswer(f"{self._root}/v1/models answers no list of models: is it a service?", sent=True) from None
+            raise NoResponse(f"{self._root}/v1/models answers no list of models: is it a service?", sent=True) from None
 
-    async def send(self, url: str, body: bytes) -> Answer:
+    async def send(self, url: str, body: bytes) -> ServiceResponse:
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(self._root + url, data=body, headers=headers) as response:
-                return Answer(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
+                return ServiceResponse(
+                    response.status, await response.read(), _seconds(response.headers.get("Retry-After"))
+                )
         except aiohttp.ClientConnectorError as error:
-            raise NoAnswer(str(error), sent=False) from error
+            raise NoResponse(str(error), sent=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(str(error) or type(error).__name__, sent=True) from error
+            raise NoResponse(str(error) or type(error).__name__, sent=True) from error
 
-    async def load(self, model: str | None) -> Load | None:
+    async def load(self, model: str | None) -> ServiceLoad | None:
         """What this project's service says at /load; None from another's. All models where it does not know the name,
         which may be an alias."""
-        with contextlib.suppress(NoAnswer, *UNREADABLE):
+        with contextlib.suppress(NoResponse, *UNREADABLE):
             status, body = await self._get("/load")
             if status == 200:
                 loads = msgspec.json.decode(body, type=dict[str, ModelLoad])
@@ -118,7 +122,7 @@ class HttpClient:
                 own = [loads[model]] if model in loads else everyone
                 begun = sum(load.interactive_begun for load in everyone)
                 before, self._begun[model] = self._begun.get(model, begun), begun
-                return Load(
+                return ServiceLoad(
                     running=sum(load.running for load in own),
                     waiting=sum(load.waiting for load in own),
                     others=sum(load.interactive for load in everyone) + max(0, begun - before),
@@ -131,7 +135,7 @@ class HttpClient:
             async with self._session.get(self._root + path, timeout=timeout) as page:
                 return page.status, await page.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(f"{self._root}{path}: {error or type(error).__name__}", sent=False) from error
+            raise NoResponse(f"{self._root}{path}: {error or type(error).__name__}", sent=False) from error
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from serve_app.batch.run.scan import Scan
+from serve_app.batch.run.input import Scan
 from serve_app.http.json_bytes import UNREADABLE
 
 SYNC_S = 1.0
@@ -36,7 +36,7 @@ class DiskFull(JournalError):
     """There is no room left. What was written before is whole, and the same command goes on from there."""
 
 
-class ForeignOutput(JournalError):
+class OutputMismatch(JournalError):
     """What is in the files is not what this batch wrote; waiting does not help."""
 
 
@@ -53,7 +53,7 @@ class Journal:
     """The output and the error file of one batch, open for this run alone. A context manager."""
 
     def __init__(self, output: Path, errors: Path, scan: Scan) -> None:
-        """Raises ForeignOutput where a file is another batch's, JournalError where another run is at work on it."""
+        """Raises OutputMismatch where a file is another batch's, JournalError where another run is at work on it."""
         self.succeeded = 0
         """Lines of the output."""
         self.failed = 0
@@ -121,16 +121,16 @@ class Journal:
             except (*UNREADABLE, ValueError):
                 prefix = ""
             if prefix != "batch_req" or position < 0:
-                raise ForeignOutput(
+                raise OutputMismatch(
                     f"{file.path}:{number} is not a line of this command's: choose another file, or move this one away"
                 )
             if fingerprint != self._fingerprint:
-                raise ForeignOutput(
+                raise OutputMismatch(
                     f"{file.path} holds answers to another input: the input has changed since, or the file is another "
                     "batch's. Restore the input to go on, or choose another output to begin anew"
                 )
             if position >= self.total or self.done(position):
-                raise ForeignOutput(f"{file.path}:{number} answers a line answered before: remove one of the two")
+                raise OutputMismatch(f"{file.path}:{number} answers a line answered before: remove one of the two")
             self._mark(position)
             count += 1
         return count

@@ -30,7 +30,7 @@ HOLD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ServiceLoad:
     """What the service holds at a moment, all of its replicas together."""
 
     running: int
@@ -85,7 +85,7 @@ class Pace:
             self._cut_at = now
             self._cut(self._limit * CUT)
 
-    def seen(self, now: float, load: Load) -> None:
+    def seen(self, now: float, load: ServiceLoad) -> None:
         """A look at the service."""
         if load.others:
             self._others_until = now + HOLD_S

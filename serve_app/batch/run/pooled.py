@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from starlette.types import Message
 
-from serve_app.batch.run.client import Answer, NoAnswer
-from serve_app.batch.run.pace import Load
-from serve_app.batch.run.send import PASSING
+from serve_app.batch.run.client import NoResponse, ServiceResponse
+from serve_app.batch.run.pace import ServiceLoad
+from serve_app.batch.run.sender import PASSING
 from serve_app.http.errors import ApiError
 from serve_app.ingress.body import Body
 from serve_app.replica.protocol import BATCH_HEADER
@@ -53,8 +53,8 @@ class PoolClient:
             return f"no replica of {' or '.join(map(repr, without))} is ready"
         return self._failure
 
-    async def send(self, url: str, body: bytes) -> Answer:
-        """One request and its whole answer; raises NoAnswer."""
+    async def send(self, url: str, body: bytes) -> ServiceResponse:
+        """One request and its whole answer; raises NoResponse."""
         scope = {"type": "http", "method": "POST", "path": url, "headers": HEADERS}
         answer = _Collected()
         try:
@@ -73,14 +73,14 @@ class PoolClient:
                 self.requests -= 1
         except ApiError as error:
             self._failure = error.message if error.status in PASSING else None
-            return Answer(error.status, error.body, error.retry_after_s)
+            return ServiceResponse(error.status, error.body, error.retry_after_s)
         except ConnectionError as error:
             self._failure = "a replica failed"
-            raise NoAnswer(str(error), sent=True) from error
+            raise NoResponse(str(error), sent=True) from error
         self._failure = f"the engines answer {answer.status}" if answer.status in PASSING else None
-        return Answer(answer.status, b"".join(answer.pieces))
+        return ServiceResponse(answer.status, b"".join(answer.pieces))
 
-    async def load(self, model: str | None) -> Load | None:
+    async def load(self, model: str | None) -> ServiceLoad | None:
         """What the replicas of a model last reported, or of all that this batch uses; others, of all that it uses. None
         where there is no such model."""
         everyone = [replica for pool in self._pools.values() for replica in pool.replicas]
@@ -91,7 +91,7 @@ class PoolClient:
         begun = {replica.id: replica.load.interactive_begun for replica in everyone}
         before, self._begun[model] = self._begun.get(model, {}), begun
         new = sum(max(0, count - before.get(id, count)) for id, count in begun.items())
-        return Load(
+        return ServiceLoad(
             running=sum(replica.load.running for replica in own),
             waiting=sum(replica.load.waiting for replica in own),
             others=new + sum(replica.load.interactive for replica in everyone),

@@ -1,39 +1,42 @@
 """A batch from its input to its output: reads, sends, writes, and goes on where an earlier run ended.
 
-Only what it has open is in memory. A line that cannot work costs only itself; a service that is full or away costs
-time, and one model of several costs the others none; and whatever ends a run, the same call finishes it.
+Only what it has open is in memory, and the positions of lines whose model is full. A line that cannot work costs only
+itself; a service that is full or away costs time, and one model of several costs the others none; and whatever ends a
+run, another call of `run` with this job finishes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from serve_app.batch.run.client import Client
+from serve_app.batch.run.client import ServiceClient
+from serve_app.batch.run.input import InputLine, read, scan
 from serve_app.batch.run.journal import SYNC_S, Journal
-from serve_app.batch.run.lines import ROUTES, BadLine, Raw, custom_id, judge, names, read
+from serve_app.batch.run.model_queue import ModelQueue
+from serve_app.batch.run.output import OutputLine, answered, refused
 from serve_app.batch.run.pace import Pace
-from serve_app.batch.run.record import Record, answered, refused
-from serve_app.batch.run.scan import scan
-from serve_app.batch.run.send import Sender, Stopped
-from serve_app.batch.run.threads import in_thread
+from serve_app.batch.run.requests import ROUTES, BadLine, custom_id, names, parse
+from serve_app.batch.run.sender import PacedSender, Stopped
 
 PRIORITY = 10
 """vLLM's, of a batch's requests: a smaller one goes first, and requests without one have 0."""
 LOOK_S = 1.0
 """How often a run that waits for room looks for it by itself."""
 BYTES_AT_ONCE = 2**18
-"""Of lines passed over before others on the event loop have their turn."""
-MOST_OPEN_BYTES = 256 * 2**20
-"""Of a lane's lines that are open; a single longer one goes alone."""
-MOST_LANES = 8
-"""Models of a file with a pace of their own; each reads the file for itself. The rest share one."""
-
+"""Of lines read before others on the event loop have their turn."""
+MOST_QUEUES = 8
+"""Models of a file with a queue and a pace of their own. The rest share one."""
+MOST_BEHIND = 8_000_000
+"""Lines in the backlogs of all models, 128 MB of memory: beyond it a model that is full holds up the others."""
+T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,7 +59,7 @@ class Job:
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """Where a run stands, and in the end what it did."""
 
     total: int = 0
@@ -85,18 +88,18 @@ class Summary:
         return self.before + self.succeeded + self.failed
 
     @classmethod
-    def of(cls, journal: Journal) -> Summary:
+    def of(cls, journal: Journal) -> RunSummary:
         """Of a run that begins."""
         return cls(total=journal.total, before=journal.succeeded + journal.failed, before_failed=journal.failed)
 
 
 async def run(
     job: Job,
-    client: Client,
+    client: ServiceClient,
     pace: Callable[[str | None], Pace] = lambda model: Pace(),
     journal: Journal | None = None,
-    progress: Callable[[Summary], None] = lambda summary: None,
-) -> Summary:
+    progress: Callable[[RunSummary], None] = lambda summary: None,
+) -> RunSummary:
     """Answer every line that is not answered yet. `progress` is called after each, and must be quick.
 
     `pace` makes one for a model, or for all of them together; `journal` is the one of the job's files, where it is open
@@ -109,68 +112,59 @@ async def run(
         scanned = await asyncio.to_thread(scan, job.inputs)
         with contextlib.ExitStack() as stack:
             # Closed even if it is cancelled while it opens, which takes seconds where much is answered already.
-            opened = await in_thread(lambda: stack.enter_context(Journal(job.output, job.errors, scanned)))
+            opened = await _in_thread(lambda: stack.enter_context(Journal(job.output, job.errors, scanned)))
             return await run(job, client, pace, opened, progress)
     async with contextlib.AsyncExitStack() as senders:
-        lanes = []
-        for model in _apart(job, journal):
-            lanes.append(_Lane(model, await senders.enter_async_context(Sender(client, pace(model), model))))
-        running = _Run(job, lanes, journal, progress)
-        await running.all()
-    return running.summary
+        queues = []
+        for model in _with_queue(job, journal):
+            queues.append(ModelQueue(model, await senders.enter_async_context(PacedSender(client, pace(model), model))))
+        runner = _Runner(job, queues, journal, progress)
+        await runner.run()
+    return runner.summary
 
 
-def _apart(job: Job, journal: Journal) -> list[str | None]:
-    """The models whose lines have a pace of their own; None stands for all other lines."""
+def _with_queue(job: Job, journal: Journal) -> list[str | None]:
+    """The models whose lines have a queue of their own; None stands for all other lines."""
     named = journal.models if job.models is None else journal.models & job.models
     served: list[str | None] = [*sorted(named)]
-    return [None, *served[:MOST_LANES]] if len(served) > 1 else served or [None]
+    return [None, *served[:MOST_QUEUES]] if len(served) > 1 else served or [None]
 
 
-class _Lane:
-    """The lines of one model, read and sent as if there were no others: they wait for no other model's engines."""
+class _Runner:
+    """One reader for all queues, one task a queue for its backlog, one task for each line that is open."""
 
-    def __init__(self, model: str | None, sender: Sender) -> None:
-        self.model = model
-        self.sender = sender
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.open_bytes = 0
-        self.stopped: Stopped | None = None
-        """Why it could not go on."""
-
-    def has_room(self) -> bool:
-        """Whether another line may be opened."""
-        return len(self.tasks) < self.sender.allowed and (self.open_bytes < MOST_OPEN_BYTES or not self.tasks)
-
-
-class _Run:
-    def __init__(self, job: Job, lanes: Sequence[_Lane], journal: Journal, progress: Callable[[Summary], None]) -> None:
-        self.summary = Summary.of(journal)
+    def __init__(
+        self, job: Job, queues: Sequence[ModelQueue], journal: Journal, progress: Callable[[RunSummary], None]
+    ) -> None:
+        self.summary = RunSummary.of(journal)
         self._job = job
-        self._lanes = lanes
-        self._models = frozenset(lane.model for lane in lanes)
+        self._queues = {queue.model: queue for queue in queues}
         self._journal = journal
         self._progress = progress
         self._failure: BaseException | None = None
-        self._changed = asyncio.Event()
+        """What ends the run."""
+        self._all_read = False
+        self._may_read = asyncio.Event()
+        """Set when a queue may want another line."""
         self._over = asyncio.Event()
         self._began = time.monotonic()
 
-    async def all(self) -> None:
-        """Returns when every line is answered and on the disk."""
+    async def run(self) -> None:
+        """Returns when every line is answered and on the disk. Raises what `run` raises once it has begun."""
         syncing = asyncio.create_task(self._keep_synced())
-        lanes = [asyncio.create_task(self._through(lane)) for lane in self._lanes]
-        for task in (syncing, *lanes):
+        sending = [asyncio.create_task(self._send_backlog(queue)) for queue in self._queues.values()]
+        working = [asyncio.create_task(self._read()), *sending]
+        for task in (syncing, *working):
             task.add_done_callback(self._ended)
         try:
-            await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in lanes:
+            for task in working:
                 task.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+            await asyncio.gather(*working, return_exceptions=True)
             self._over.set()
             await asyncio.gather(syncing, return_exceptions=True)
-        for failure in (self._failure, *(lane.stopped for lane in self._lanes)):
+        for failure in (self._failure, *(queue.stopped for queue in self._queues.values())):
             if failure is not None:
                 raise failure
 
@@ -180,92 +174,148 @@ class _Run:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_S):
                     await self._over.wait()
-            await in_thread(self._journal.sync)
+            await _in_thread(self._journal.sync)
 
-    async def _through(self, lane: _Lane) -> None:
-        """Returns early when the lane has stopped, which leaves the others alone."""
+    async def _read(self) -> None:
+        """Give each line of the input to its model's queue, as long as there is one that could send it at once."""
         passed = 0
-        try:
-            for raw in read(self._job.inputs):
-                passed += len(raw.data or b"")
-                if passed > BYTES_AT_ONCE:
-                    passed = 0
-                    await asyncio.sleep(0)
-                if not self._journal.done(raw.index) and self._is_of(raw, lane):
-                    await self._until(lane, lane.has_room)
-                    self._start(raw, lane)
-            await self._until(lane, lambda: not lane.tasks)
-        except Stopped:
-            pass
-        finally:
-            for task in lane.tasks:
-                task.cancel()
-            await asyncio.gather(*lane.tasks, return_exceptions=True)
+        for line in read(self._job.inputs):
+            passed += len(line.data or b"")
+            if passed > BYTES_AT_ONCE:
+                passed = 0
+                await asyncio.sleep(0)
+            if self._journal.done(line.index):
+                continue
+            queue = self._queue_of(line)
+            if not queue.wants_more:
+                await self._until(self._may_read, functools.partial(self._may_take, queue))
+            if queue.wants_more:
+                self._start(line, queue)
+            elif queue.stopped is None:
+                queue.backlog.append(line)
+                queue.changed.set()
+            elif all(one.stopped for one in self._queues.values()):
+                break
+        self._all_read = True
 
-    def _is_of(self, raw: Raw, lane: _Lane) -> bool:
-        if len(self._models) == 1:
+    def _may_take(self, queue: ModelQueue) -> bool:
+        """Whether a line of this queue may be taken from the input, to be sent or to make way for those behind it."""
+        if queue.stopped is not None or queue.wants_more:
             return True
-        _, model = names(raw)
-        return lane.model == (model if model in self._models else None)
+        behind = sum(len(one.backlog) for one in self._queues.values())
+        return behind < MOST_BEHIND and any(one.wants_more for one in self._queues.values())
 
-    def _start(self, raw: Raw, lane: _Lane) -> None:
-        lane.open_bytes += len(raw.data or b"")
-        task = asyncio.create_task(self._one(raw, lane))
-        lane.tasks.add(task)
-        task.add_done_callback(lane.tasks.discard)
-        task.add_done_callback(self._ended)
+    def _queue_of(self, line: InputLine) -> ModelQueue:
+        if len(self._queues) == 1:
+            return next(iter(self._queues.values()))
+        _, model = names(line.data)
+        return self._queues.get(model) or self._queues[None]
+
+    async def _send_backlog(self, queue: ModelQueue) -> None:
+        """Send what is in the queue's backlog when there is room; returns when its last line is answered.
+
+        It returns early when the queue has stopped, which leaves the others alone.
+        """
+
+        def ready() -> bool:
+            return queue.has_room if queue.backlog else self._all_read and not queue.tasks
+
+        try:
+            while True:
+                await self._until(queue.changed, lambda: queue.stopped is not None or ready())
+                if queue.stopped is not None or not queue.backlog:
+                    return
+                self._start(await queue.backlog.first(), queue)
+                queue.backlog.drop_first()
+        finally:
+            queue.backlog.close()
+            for task in queue.tasks:
+                task.cancel()
+            await asyncio.gather(*queue.tasks, return_exceptions=True)
+
+    def _start(self, line: InputLine, queue: ModelQueue) -> None:
+        queue.open_bytes += len(line.data or b"")
+        task = asyncio.create_task(self._one(line, queue))
+        queue.tasks.add(task)
+        task.add_done_callback(functools.partial(self._line_ended, queue))
+
+    def _line_ended(self, queue: ModelQueue, task: asyncio.Task[None]) -> None:
+        queue.tasks.discard(task)
+        if queue.backlog or queue.stopped or self._all_read:
+            queue.changed.set()
+        self._may_read.set()
+        if not task.cancelled() and task.exception() is not None:
+            self._ended(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """Of any task: its failure is the run's, and ends all others."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
-        self._changed.set()
+        for event in (self._may_read, *(queue.changed for queue in self._queues.values())):
+            event.set()
 
-    async def _until(self, lane: _Lane, condition: Callable[[], bool]) -> None:
-        """Raises what ended one of the tasks."""
-        while self._failure is None and lane.stopped is None and not condition():
-            self._changed.clear()
+    async def _until(self, changed: asyncio.Event, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds, which is looked at when `changed` is set and every LOOK_S. Raises what ended
+        one of the tasks."""
+        while self._failure is None and not condition():
+            changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
-                    await self._changed.wait()
-        if (reason := self._failure or lane.stopped) is not None:
-            raise reason
+                    await changed.wait()
+        if self._failure is not None:
+            raise self._failure
 
-    async def _one(self, raw: Raw, lane: _Lane) -> None:
+    async def _one(self, line: InputLine, queue: ModelQueue) -> None:
         try:
-            record = await self._record(raw, lane)
+            written = await self._answer(line, queue)
         except Stopped as reason:
-            lane.stopped = reason
+            queue.stopped = reason
             return
         finally:
-            lane.open_bytes -= len(raw.data or b"")
-        self._write(raw, record)
+            queue.open_bytes -= len(line.data or b"")
+        self._write(line, written)
 
-    async def _record(self, raw: Raw, lane: _Lane) -> Record:
+    async def _answer(self, line: InputLine, queue: ModelQueue) -> OutputLine:
         """What to write of a line, whatever it does. Raises Stopped."""
-        id = self._journal.id(raw.index)
+        id = self._journal.id(line.index)
         try:
-            line = judge(raw, self._job.models, self._job.priority, self._job.routes)
-            return answered(id, line.custom_id, await lane.sender.ask(line.url, bytes(line.body)), raw)
+            request = parse(line.data, self._job.models, self._job.priority, self._job.routes)
+            response = await queue.sender.ask(request.url, bytes(request.body))
+            return answered(id, request.custom_id, response, line)
         except Stopped:
             raise
         except BadLine as bad:
-            return Record(refused(id, bad.custom_id, bad.code, str(bad), raw), bad.code)
+            return refused(id, bad.custom_id, bad.code, str(bad), line)
         except Exception as error:
-            logger.warning("line %d of %s failed unexpectedly", raw.number, raw.file.name, exc_info=True)
+            logger.warning("line %d of %s failed unexpectedly", line.number, line.file.name, exc_info=True)
             text = f"this line failed in a way that was not foreseen ({type(error).__name__}); the log says more"
-            return Record(refused(id, custom_id(raw), "internal_error", text, raw), "internal_error")
+            return refused(id, custom_id(line.data), "internal_error", text, line)
 
-    def _write(self, raw: Raw, record: Record) -> None:
-        self._journal.add(raw.index, record.line, failed=record.error is not None)
+    def _write(self, line: InputLine, written: OutputLine) -> None:
+        self._journal.add(line.index, written.data, failed=written.error is not None)
         summary = self.summary
-        summary.prompt_tokens += record.prompt_tokens
-        summary.output_tokens += record.output_tokens
-        if record.error is None:
+        summary.prompt_tokens += written.prompt_tokens
+        summary.output_tokens += written.output_tokens
+        if written.error is None:
             summary.succeeded += 1
         else:
             summary.failed += 1
-            summary.errors[record.error] = summary.errors.get(record.error, 0) + 1
-        summary.open = sum(lane.sender.open for lane in self._lanes)
-        summary.retries = sum(lane.sender.retries for lane in self._lanes)
+            summary.errors[written.error] = summary.errors.get(written.error, 0) + 1
+        summary.open = sum(queue.sender.open for queue in self._queues.values())
+        summary.retries = sum(queue.sender.retries for queue in self._queues.values())
         summary.seconds = time.monotonic() - self._began
         self._progress(summary)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but cancelled no sooner than the thread is done: what it uses may be closed then."""
+    work = asyncio.ensure_future(asyncio.to_thread(function))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from work.exception()
+    return work.result()

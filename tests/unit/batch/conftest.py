@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serve_app.batch.api.application import application
+from serve_app.batch.api.application import routes_over
 from serve_app.batch.api.objects import Batch, File
 from serve_app.batch.api.store import Store
 from serve_app.batch.run.pooled import PoolClient
@@ -42,7 +42,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 async def http(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """The API, where nothing works through the batches."""
-    app = application(store, lambda: None, MOST_BYTES)
+    app = routes_over(store, lambda: None, MOST_BYTES)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

@@ -11,13 +11,11 @@ from typing import ClassVar
 
 import pytest
 
-from serve_app.batch import __main__ as command
-from serve_app.batch.run.client import Answer
+from serve_app.batch import command
+from serve_app.batch.run.client import ServiceResponse
+from serve_app.batch.run.input import InputLine, Scan
 from serve_app.batch.run.journal import Journal
-from serve_app.batch.run.lines import Raw
-from serve_app.batch.run.record import answered
-from serve_app.batch.run.scan import Scan
-from serve_app.batch.run.tally import tally
+from serve_app.batch.run.output import answered, tally
 from tests.support.batches import lines
 
 NOWHERE = "http://127.0.0.1:9"
@@ -122,10 +120,10 @@ def test_an_answer_that_cannot_be_read_fails_its_line(
 
 def test_an_answer_that_is_too_deep_only_inside_its_line_is_counted(tmp_path: Path) -> None:
     scanned = Scan(lines=1, fingerprint="f00d", models=frozenset())
-    raw = Raw(0, tmp_path, 1, b"")
+    input_line = InputLine(0, tmp_path, 1, 0, b"")
     with Journal(tmp_path / "out", tmp_path / "errors", scanned) as journal:
-        record = answered(journal.id(0), "a", Answer(200, b'{"x": 5}'), raw)
-        journal.add(0, record.line.replace(b"5", DEEP), failed=False)
+        record = answered(journal.id(0), "a", ServiceResponse(200, b'{"x": 5}'), input_line)
+        journal.add(0, record.data.replace(b"5", DEEP), failed=False)
     with Journal(tmp_path / "out", tmp_path / "errors", scanned) as journal:
         assert journal.succeeded == 1
-    assert tally(tmp_path / "out", tmp_path / "errors")[0].completed == 1
+    assert tally(tmp_path / "out", tmp_path / "errors").completed == 1

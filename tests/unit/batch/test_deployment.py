@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.batch.api import keeper
+from serve_app.batch.api import application
 from serve_app.batch.deployment import BatchReplica
 from serve_app.config.schema import ServiceConfig
 from serve_app.replica.protocol import TOKEN_HEADER
@@ -32,7 +32,7 @@ async def test_a_replica_with_a_damaged_database_stays_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Serve would replace one whose constructor or health check fails, without end."""
-    monkeypatch.setattr(keeper, "UNUSABLE_AGAIN_S", 0.05)
+    monkeypatch.setattr(application, "UNUSABLE_AGAIN_S", 0.05)
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
     database = tmp_path / "batch.sqlite3"
     database.write_bytes(b"no database" * 1000)

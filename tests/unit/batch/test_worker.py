@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from serve_app.batch.api.objects import FINAL, Batch, Counts
+from serve_app.batch import execution as execution_module
+from serve_app.batch import worker as worker_module
+from serve_app.batch.api.disk import DirectoryUnusable
+from serve_app.batch.api.objects import FINAL, Batch, RequestCounts
 from serve_app.batch.api.store import Store
-from serve_app.batch.api.trouble import Unusable
-from serve_app.batch.run import work as work_module
-from serve_app.batch.run import worker as worker_module
 from serve_app.batch.run.journal import DiskFull, Journal
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.worker import Worker
+from serve_app.batch.worker import Worker
 from serve_app.config import schema
 from serve_app.routing.pool import ReplicaPool
 from tests.support.batches import lines
@@ -29,10 +29,10 @@ URL = "/v1/completions"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (work_module, worker_module):
+    for module in (execution_module, worker_module):
         monkeypatch.setattr(module, "AGAIN_S", 0.05)
-    monkeypatch.setattr(work_module, "STUCK_S", 0.1)
-    monkeypatch.setattr(work_module, "PROGRESS_S", 0.02)
+    monkeypatch.setattr(execution_module, "STUCK_S", 0.1)
+    monkeypatch.setattr(execution_module, "PROGRESS_S", 0.02)
     monkeypatch.setattr(worker_module, "LOOK_S", 0.05)
 
 
@@ -122,7 +122,7 @@ async def test_what_was_not_foreseen_ends_the_batch_after_some_tries(
     """What is answered by then is kept, and the batches behind it have their turn."""
     engine.go.set()
     tries = 0
-    real = work_module.run
+    real = execution_module.run
 
     async def failing(job: object, *rest: object, **more: object) -> object:
         nonlocal tries
@@ -132,13 +132,13 @@ async def test_what_was_not_foreseen_ends_the_batch_after_some_tries(
             raise RecursionError("/a/path")
         return summary
 
-    monkeypatch.setattr(work_module, "run", failing)
+    monkeypatch.setattr(execution_module, "run", failing)
     await add_file(store, lines([{"model": "m", "prompt": "a"}], URL))
     await add_batch(store)
     await add_batch(store, "batch_2")
     assert (await until(store, worker, final, "batch_2")).status == "completed"
     batch = await store.batch("batch_1")
-    assert (batch.status, tries, batch.request_counts) == ("failed", 3, Counts(1, 1, 0))
+    assert (batch.status, tries, batch.request_counts) == ("failed", 3, RequestCounts(1, 1, 0))
     (problem,) = batch.errors.data
     assert problem.code == "internal_error" and "RecursionError" in problem.message and "/a/path" not in problem.message
     assert store.path(batch.output_file_id).exists() and not store.work(batch).exists()
@@ -151,7 +151,7 @@ async def test_a_batch_that_cannot_even_be_finalized_is_failed(
         raise ValueError("odd")
 
     engine.go.set()
-    monkeypatch.setattr(work_module, "tally", broken)
+    monkeypatch.setattr(execution_module, "tally", broken)
     await add_file(store, lines([{"model": "m", "prompt": "a"}], URL))
     await add_batch(store)
     batch = await until(store, worker, final)
@@ -200,7 +200,7 @@ async def test_a_batch_goes_on_when_the_disk_has_room_again(
     assert batch.waiting.code == "disk_full" and "/a/path" not in batch.waiting.message
     full = False
     batch = await until(store, worker, final)
-    assert batch.status == "completed" and batch.waiting is None and batch.request_counts == Counts(3, 3, 0)
+    assert batch.status == "completed" and batch.waiting is None and batch.request_counts == RequestCounts(3, 3, 0)
 
 
 async def test_no_batch_is_begun_where_the_disk_has_too_little_room(
@@ -233,5 +233,5 @@ async def test_batches_that_are_stuck_for_long_take_turns(
 
 async def test_a_store_that_cannot_be_read_any_more_ends_the_worker(store: Store, worker: Worker) -> None:
     store._connection.execute("DROP TABLE batch")
-    with pytest.raises(Unusable):
+    with pytest.raises(DirectoryUnusable):
         await asyncio.wait_for(worker.run(), 10)

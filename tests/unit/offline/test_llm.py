@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from serve_app import LLM, SamplingParams
-from serve_app.batch.run.client import Answer, NoAnswer
-from serve_app.batch.run.pace import Load, Pace
+from serve_app.batch.run.client import NoResponse, ServiceResponse
+from serve_app.batch.run.pace import Pace, ServiceLoad
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.offline import llm as module
 from serve_app.offline.llm import RequestFailed
@@ -28,7 +28,7 @@ class Engines:
     def __init__(self, config: ServiceConfig, say: Callable[[str], None]) -> None:
         self.config = config
         self.bodies: list[dict[str, Any]] = []
-        self.answers: dict[str, Answer | NoAnswer] = {}
+        self.answers: dict[str, ServiceResponse | NoResponse] = {}
         self.hangs: set[str] = set()
         self.cancelled: list[str] = []
 
@@ -42,10 +42,10 @@ class Engines:
     def pace(self) -> Pace:
         return Pace()
 
-    async def load(self, model: str | None) -> Load | None:
+    async def load(self, model: str | None) -> ServiceLoad | None:
         return None
 
-    async def send(self, url: str, body: bytes) -> Answer:
+    async def send(self, url: str, body: bytes) -> ServiceResponse:
         asked = json.loads(body)
         self.bodies.append(asked)
         text = str(asked["prompt"]) if "prompt" in asked else asked["messages"][-1]["content"]
@@ -55,15 +55,15 @@ class Engines:
             finally:
                 self.cancelled.append(text)
         answer = self.answers.get(text) or reply({"content": text} if "messages" in asked else None, text=text)
-        if isinstance(answer, NoAnswer):
+        if isinstance(answer, NoResponse):
             raise answer
         return answer
 
 
-def reply(message: dict[str, Any] | None = None, text: str = "", **more: Any) -> Answer:
+def reply(message: dict[str, Any] | None = None, text: str = "", **more: Any) -> ServiceResponse:
     choice = {"index": 0, "finish_reason": "stop"} | ({"message": message} if message else {"text": text})
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
-    return Answer(200, json.dumps({"id": "r", "choices": [choice | more], "usage": usage}).encode())
+    return ServiceResponse(200, json.dumps({"id": "r", "choices": [choice | more], "usage": usage}).encode())
 
 
 @pytest.fixture
@@ -142,11 +142,11 @@ def image(value: object) -> list[dict[str, Any]]:
 def test_what_fails_of_one_prompt_is_in_its_result(llm: LLM, engines: Engines, bad: Any, reason: str) -> None:
     nested = b"[" * 2000
     engines.answers = {
-        "long": Answer(400, b'{"error": {"message": "too long"}}'),
-        "html": Answer(200, b"<html>"),
-        "deep": Answer(200, b'{"x": ' + nested),
-        "none": Answer(200, b"{}"),
-        "odd error": Answer(400, nested),
+        "long": ServiceResponse(400, b'{"error": {"message": "too long"}}'),
+        "html": ServiceResponse(200, b"<html>"),
+        "deep": ServiceResponse(200, b'{"x": ' + nested),
+        "none": ServiceResponse(200, b"{}"),
+        "odd error": ServiceResponse(400, nested),
     }
     results = llm.chat([HELLO, bad, HELLO], errors="keep")
     assert [one.error is None for one in results] == [True, False, True]

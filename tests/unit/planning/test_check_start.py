@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.batch.run import local
-from serve_app.batch.run.local import DidNotStart, LocalEngines
+from serve_app.batch.run import engines as engines_module
+from serve_app.batch.run.engines import DidNotStart, LocalEngines
 from serve_app.config import known_keys, names
 from serve_app.config.errors import ConfigError
 from serve_app.config.file import load
@@ -189,7 +189,7 @@ def test_sources_that_may_be_there(tmp_path: Path) -> None:
 
 def test_offline_engines_are_not_started_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(local, "offline", lambda: None)
+    monkeypatch.setattr(engines_module, "offline", lambda: None)
     engines = LocalEngines(ServiceConfig.parse({"models": [{"id": "some/model", "source": "/none"}]}))
     with pytest.raises(DidNotStart, match="some/model: there is no folder /none on this machine"):
         engines.start()

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import prometheus_client
 
-from serve_app.batch.api.objects import Batch, Problem
+from serve_app.batch.api.disk import DirectoryUnusable, StoreFull
+from serve_app.batch.api.objects import Batch, BatchError
 from serve_app.batch.api.store import Store
-from serve_app.batch.api.trouble import Full, Unusable
+from serve_app.batch.execution import AGAIN_S, BatchExecution
 from serve_app.batch.run.pace import START
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.work import AGAIN_S, Work
 from serve_app.config import schema
 
 LOOK_S = 30.0
@@ -46,7 +46,7 @@ class Worker:
         self._client = client
         self._settings = settings
         self._lines = lines
-        self._work: dict[str, Work] = {}
+        self._work: dict[str, BatchExecution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tries: Counter[str] = Counter()
         self._turns: Counter[str] = Counter()
@@ -70,11 +70,11 @@ class Worker:
         return wanted
 
     async def run(self) -> None:
-        """Never returns; raises Unusable where the store can no longer be read."""
+        """Never returns; raises DirectoryUnusable where the store can no longer be read."""
         try:
             while True:
                 self._changed.clear()
-                with contextlib.suppress(Full):
+                with contextlib.suppress(StoreFull):
                     await self._look()
                 try:
                     async with asyncio.timeout(LOOK_S):
@@ -120,13 +120,15 @@ class Worker:
             self._tasks[id].cancel()
 
     def _start(self, batch: Batch) -> None:
-        self._work[batch.id] = work = Work(batch, self._store, self._client(), self._settings.max_open, self._lines)
+        self._work[batch.id] = work = BatchExecution(
+            batch, self._store, self._client(), self._settings.max_open, self._lines
+        )
         self._tasks[batch.id] = asyncio.create_task(self._through(batch.id, work))
 
-    async def _through(self, id: str, work: Work) -> None:
+    async def _through(self, id: str, work: BatchExecution) -> None:
         try:
             await self._once(id, work)
-        except (Full, Unusable, OSError) as reason:
+        except (StoreFull, DirectoryUnusable, OSError) as reason:
             logger.warning("%s goes on in %g s: %s", id, AGAIN_S, reason)
             work.waits_for_room()
             await asyncio.sleep(AGAIN_S)
@@ -134,11 +136,11 @@ class Worker:
             del self._work[id], self._tasks[id]
             self.changed()
 
-    async def _once(self, id: str, work: Work) -> None:
-        """To its end, or as far as it comes. Raises Full, Unusable, OSError."""
+    async def _once(self, id: str, work: BatchExecution) -> None:
+        """To its end, or as far as it comes. Raises StoreFull, DirectoryUnusable, OSError."""
         try:
             await work.to_its_end()
-        except (Full, Unusable, OSError):
+        except (StoreFull, DirectoryUnusable, OSError):
             raise
         except Exception as error:
             self._tries[id] += 1
@@ -147,7 +149,7 @@ class Worker:
                 await asyncio.sleep(AGAIN_S)
                 return
             text = f"this batch failed {TRIES} times in a way that was not foreseen ({type(error).__name__})"
-            await work.give_up(Problem(code="internal_error", message=f"{text}; the service's log says more"))
+            await work.give_up(BatchError(code="internal_error", message=f"{text}; the service's log says more"))
         for counts in (self._tries, self._turns):
             counts.pop(id, None)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.batch.run import lines
-from serve_app.batch.run.lines import BadLine, InputError, Raw, custom_id, expand, judge, names, read
-from serve_app.batch.run.scan import scan
+from serve_app.batch.run import input
+from serve_app.batch.run.input import InputError, expand, read, scan
+from serve_app.batch.run.requests import BadLine, custom_id, names, parse
 
 
 def request(id: str = "a", **changes: object) -> dict[str, object]:
@@ -17,13 +17,12 @@ def request(id: str = "a", **changes: object) -> dict[str, object]:
     return {"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body} | changes
 
 
-def raw(line: object) -> Raw:
-    data = line if isinstance(line, bytes) else json.dumps(line).encode()
-    return Raw(0, Path("in.jsonl"), 1, data)
+def raw(line: object) -> bytes:
+    return line if isinstance(line, bytes) else json.dumps(line).encode()
 
 
 def judged(line: object, priority: int = 0) -> dict[str, object]:
-    return json.loads(bytes(judge(raw(line), {"m"}, priority).body))
+    return json.loads(bytes(parse(raw(line), {"m"}, priority).body))
 
 
 def write(path: Path, *requests: object) -> Path:
@@ -64,13 +63,13 @@ def write(path: Path, *requests: object) -> Path:
 )
 def test_what_cannot_be_sent_says_why(line: object, code: str, reason: str) -> None:
     with pytest.raises(BadLine) as refused:
-        judge(raw(line), {"m"}, 0)
+        parse(raw(line), {"m"}, 0)
     assert refused.value.code == code and reason in str(refused.value)
 
 
 def test_a_bad_line_keeps_its_custom_id_where_it_has_one() -> None:
     with pytest.raises(BadLine) as refused:
-        judge(raw(request("mine", url="/v1/audio")), None, 0)
+        parse(raw(request("mine", url="/v1/audio")), None, 0)
     assert refused.value.custom_id == "mine"
 
 
@@ -84,7 +83,7 @@ def test_a_name_of_any_length_is_not_repeated_whole(tmp_path: Path) -> None:
     long = "x" * 1_000_000
     for line in (request(url=long), request(body={"model": long})):
         with pytest.raises(BadLine) as refused:
-            judge(raw(line), {"m"}, 0)
+            parse(raw(line), {"m"}, 0)
         assert len(str(refused.value)) < 1000
     with pytest.raises(InputError) as twice:
         scan([write(tmp_path / "in.jsonl", request(long), request(long))])
@@ -94,7 +93,7 @@ def test_a_name_of_any_length_is_not_repeated_whole(tmp_path: Path) -> None:
 
 def test_of_a_key_that_comes_twice_the_last_counts() -> None:
     line = b'{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/completions","body":{"model":"x","model":"m"}}'
-    assert judge(raw(line), {"m"}, 0).custom_id == "b" and names(raw(line)) == ("b", "m")
+    assert parse(raw(line), {"m"}, 0).custom_id == "b" and names(raw(line)) == ("b", "m")
 
 
 def test_the_batchs_priority_goes_into_a_body_that_has_none() -> None:
@@ -157,7 +156,7 @@ def test_what_is_no_text_is_refused_as_a_whole(tmp_path: Path, name: str, conten
 
 
 def test_a_line_packed_to_a_thousandth_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 2**20)
+    monkeypatch.setattr(input, "MOST_LINE_BYTES", 2**20)
     (tmp_path / "in.gz").write_bytes(gzip.compress(bytes(16 * 2**20) + b"\nshort\n"))
     tracemalloc.start()
     assert [one.data for one in read([tmp_path / "in.gz"])] == [None, b"short\n"]
@@ -166,11 +165,11 @@ def test_a_line_packed_to_a_thousandth_is_not_held(tmp_path: Path, monkeypatch: 
 
 
 def test_an_endless_line_is_skipped_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 10)
+    monkeypatch.setattr(input, "MOST_LINE_BYTES", 10)
     (tmp_path / "in").write_bytes(b"x" * 35 + b"\nshort\n")
     assert [(one.number, one.data) for one in read([tmp_path / "in"])] == [(1, None), (2, b"short\n")]
     with pytest.raises(BadLine, match="over"):
-        judge(Raw(0, tmp_path, 1, None), None, 0)
+        parse(None, None, 0)
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_one_file_is_named_by_its_lines_alone(tmp_path: Path) -> None:
 
 
 def test_ids_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.batch.run.scan._hash", lambda name: b"12345678")
+    monkeypatch.setattr("serve_app.batch.run.input._hash", lambda name: b"12345678")
     assert scan([write(tmp_path / "in", request("x"), request("y"))]).lines == 2
 
 

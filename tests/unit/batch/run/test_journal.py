@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.batch.run.input import Scan
 from serve_app.batch.run.journal import DiskFull, Journal, JournalError
-from serve_app.batch.run.scan import Scan
 
 SCAN = Scan(lines=9, fingerprint="0123456789ab", models=frozenset())
 

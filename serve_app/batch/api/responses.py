@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.responses import Response
 
+from serve_app.batch.api.database import Page
 from serve_app.batch.api.objects import Batch, File
-from serve_app.batch.api.table import Page
-from serve_app.batch.run.lines import SHOWN
+from serve_app.batch.run.requests import SHOWN
 from serve_app.http.errors import ApiError
 
 Item = TypeVar("Item", File, Batch)

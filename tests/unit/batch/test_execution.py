@@ -13,13 +13,13 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from serve_app.batch.api.batches import cancelling
-from serve_app.batch.api.objects import FINAL, Batch, Counts
+from serve_app.batch.api.objects import FINAL, Batch, RequestCounts
 from serve_app.batch.api.store import Store, output_ids
 from serve_app.batch.run import runner
+from serve_app.batch.run.input import Scan
 from serve_app.batch.run.journal import Journal
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.scan import Scan
-from serve_app.batch.run.worker import Worker
+from serve_app.batch.worker import Worker
 from serve_app.config import schema
 from tests.unit.batch.conftest import Engine, add_batch, add_file
 
@@ -70,7 +70,7 @@ async def test_answers_and_errors_become_files(store: Store, worker: Worker, eng
     await add_file(store, input(["a", "bad", "b"]) + b"not json\n")
     await add_batch(store)
     (batch,) = await ended(store, worker, "batch_1")
-    assert batch.status == "completed" and batch.request_counts == Counts(4, 2, 2)
+    assert batch.status == "completed" and batch.request_counts == RequestCounts(4, 2, 2)
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
     assert (batch.usage.input_tokens, batch.usage.output_tokens) == (4, 6)
     assert ids_in(store, batch.output_file_id) == ["id-0", "id-2"]
@@ -128,7 +128,7 @@ async def test_a_batch_goes_on_where_a_worker_left_it(store: Store, worker: Work
     await asyncio.gather(first, return_exceptions=True)
     assert (await store.batch("batch_1")).status not in FINAL
     (batch,) = await ended(store, worker, "batch_1")
-    assert batch.request_counts == Counts(60, 60, 0)
+    assert batch.request_counts == RequestCounts(60, 60, 0)
     assert ids_in(store, batch.output_file_id) == sorted(f"id-{number}" for number in range(60))
     assert len(engine.prompts) < 60 + 20
 
@@ -137,7 +137,7 @@ async def test_an_expired_batch_names_what_was_left(store: Store, worker: Worker
     await add_file(store, input(map(str, range(12))))
     await add_batch(store, expires_at=int(time.time()) - 1)
     (batch,) = await ended(store, worker, "batch_1")
-    assert batch.status == "expired" and batch.request_counts == Counts(12, 0, 12)
+    assert batch.status == "expired" and batch.request_counts == RequestCounts(12, 0, 12)
     lines = store.path(batch.error_file_id).read_bytes().splitlines()
     assert {json.loads(line)["error"]["code"] for line in lines} == {"batch_expired"}
 
@@ -164,21 +164,21 @@ async def test_a_batch_expires_also_while_its_output_is_being_opened(
     await asyncio.sleep(expires_at - time.time() + 0.1)
     go_on.set()
     (batch,) = await running
-    assert batch.status == "expired" and batch.request_counts == Counts(3, 0, 3)
+    assert batch.status == "expired" and batch.request_counts == RequestCounts(3, 0, 3)
 
 
 @pytest.mark.parametrize("moved", [False, True])
 async def test_finalizing_is_finished_after_a_crash(store: Store, worker: Worker, engine: Engine, moved: bool) -> None:
     """Its answers are kept, and nothing is sent again, whether or not they were in their place already."""
     await add_file(store, input("ab"))
-    batch = await add_batch(store, status="finalizing", finalizing_at=5, request_counts=Counts(2, 2, 0))
+    batch = await add_batch(store, status="finalizing", finalizing_at=5, request_counts=RequestCounts(2, 2, 0))
     contents = store.path(output_ids(batch.id)[0]) if moved else store.work(batch) / "output.jsonl"
     contents.parent.mkdir(exist_ok=True)
     contents.write_bytes(
         b'{"custom_id": "id-0", "response": {"body": {}}}\n{"custom_id": "id-1", "response": {"body": {}}}\n'
     )
     (batch,) = await ended(store, worker, "batch_1")
-    assert batch.status == "completed" and batch.request_counts == Counts(2, 2, 0) and batch.finalizing_at == 5
+    assert batch.status == "completed" and batch.request_counts == RequestCounts(2, 2, 0) and batch.finalizing_at == 5
     assert ids_in(store, batch.output_file_id) == ["id-0", "id-1"] and not engine.prompts
     assert not store.work(batch).exists()
 
@@ -225,5 +225,5 @@ async def test_the_backlog_is_as_much_again_as_is_open_and_no_more_than_is_left(
     async with asyncio.timeout(10):
         while (batch := await store.batch("batch_1")).status not in FINAL:
             await asyncio.sleep(0.01)
-    assert not any(worker.backlog().values()) and batch.request_counts == Counts(21, 20, 1)
+    assert not any(worker.backlog().values()) and batch.request_counts == RequestCounts(21, 20, 1)
     running.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from serve_app.batch.run.client import Answer, NoAnswer
+from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.http.json_bytes import UNREADABLE, explained
 
 Prompt = str | list[int] | None
@@ -52,14 +52,14 @@ class RequestOutput:
     error: str | None = None
 
 
-def output_of(index: int, prompt: Prompt, answer: Answer | NoAnswer) -> RequestOutput:
+def output_of(index: int, prompt: Prompt, answer: ServiceResponse | NoResponse) -> RequestOutput:
     """The prompt's result; raises Failed."""
-    if isinstance(answer, NoAnswer):
+    if isinstance(answer, NoResponse):
         raise Failed(str(answer))
     if answer.status != 200:
         raise Failed(_refusal(answer))
     try:
-        reply = msgspec.json.decode(answer.body, type=_Reply)
+        reply = msgspec.json.decode(answer.body, type=_CompletionBody)
     except UNREADABLE as error:
         raise Failed(f"the answer cannot be read: {explained(error)}") from None
     usage, first = reply.usage, reply.choices[0] if reply.choices else None
@@ -74,8 +74,8 @@ def output_of(index: int, prompt: Prompt, answer: Answer | NoAnswer) -> RequestO
     )
 
 
-def _completion(choice: _Choice) -> CompletionOutput:
-    said = choice.message or _Said(content=choice.text)
+def _completion(choice: _CompletionChoice) -> CompletionOutput:
+    said = choice.message or _ChatMessage(content=choice.text)
     return CompletionOutput(
         choice.index,
         said.content or "",
@@ -87,43 +87,43 @@ def _completion(choice: _Choice) -> CompletionOutput:
     )
 
 
-class _Said(msgspec.Struct):
+class _ChatMessage(msgspec.Struct):
     content: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
-class _Choice(msgspec.Struct):
+class _CompletionChoice(msgspec.Struct):
     index: int
     finish_reason: str | None = None
     text: str = ""
-    message: _Said | None = None
+    message: _ChatMessage | None = None
     logprobs: dict[str, Any] | None = None
     stop_reason: int | str | None = None
     prompt_logprobs: list[Any] | None = None
 
 
-class _Cached(msgspec.Struct):
+class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _CompletionUsage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int | None = 0
-    prompt_tokens_details: _Cached | None = None
+    prompt_tokens_details: _PromptDetails | None = None
 
 
-class _Reply(msgspec.Struct):
+class _CompletionBody(msgspec.Struct):
     """What is read of an answer to either kind of request."""
 
-    choices: list[_Choice]
-    usage: _Usage
+    choices: list[_CompletionChoice]
+    usage: _CompletionUsage
     id: str = ""
     prompt_logprobs: list[Any] | None = None
 
 
-def _refusal(answer: Answer) -> str:
+def _refusal(answer: ServiceResponse) -> str:
     try:
         return f"{answer.status}: {msgspec.json.decode(answer.body)['error']['message']}"
     except (*UNREADABLE, KeyError, TypeError):

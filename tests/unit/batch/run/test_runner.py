@@ -1,4 +1,4 @@
-"""A run: its lanes, and the disk beside it."""
+"""A run: its queues, and the disk beside it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.batch.run import runner
-from serve_app.batch.run.client import Answer
+from serve_app.batch.run import model_queue, runner
+from serve_app.batch.run.client import ServiceResponse
 from serve_app.batch.run.journal import Journal, JournalError
-from serve_app.batch.run.pace import Load, Pace
+from serve_app.batch.run.pace import Pace, ServiceLoad
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.runner import Job, Summary, run
-from serve_app.batch.run.send import Stopped
+from serve_app.batch.run.runner import Job, RunSummary, run
+from serve_app.batch.run.sender import Stopped
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing.pool import Published
 from tests.support.batches import lines
@@ -50,7 +50,7 @@ async def test_a_model_that_is_full_holds_up_no_other(
     engine.free.add("n")
     others_done = asyncio.Event()
 
-    def see(summary: Summary) -> None:
+    def see(summary: RunSummary) -> None:
         assert summary.open <= 2 * 8
         if summary.done == 22:
             others_done.set()
@@ -86,7 +86,7 @@ async def test_each_model_is_told_its_own_queue_and_the_others_of_all(
     for pool, load in zip(used._pools.values(), loads, strict=True):
         pool.update([Published(one.id, one.info, load) for one in pool.replicas])
     seen = {model: await used.load(model) for model in ("m", "n", None)}
-    assert seen == {"m": Load(5, 9, 3), "n": Load(1, 2, 3), None: Load(6, 11, 3)}
+    assert seen == {"m": ServiceLoad(5, 9, 3), "n": ServiceLoad(1, 2, 3), None: ServiceLoad(6, 11, 3)}
     assert await used.load("unknown") is None
 
 
@@ -97,7 +97,7 @@ async def test_what_was_not_foreseen_of_a_line_ends_that_line(
     used = client()
     send = used.send
 
-    async def failing(url: str, body: bytes) -> Answer:
+    async def failing(url: str, body: bytes) -> ServiceResponse:
         if b'"b"' in body:
             raise RecursionError("/a/path")
         return await send(url, body)
@@ -114,7 +114,7 @@ async def test_what_was_not_foreseen_of_a_line_ends_that_line(
 async def test_lines_of_any_size_are_open_in_bounded_memory(
     job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MOST_OPEN_BYTES", 10_000)
+    monkeypatch.setattr(model_queue, "MOST_OPEN_BYTES", 10_000)
     bodies = [{"model": "m", "prompt": "a" * 4000}] * 8 + [{"model": "m", "prompt": "b" * 20_000}] * 2
     job.inputs[0].write_bytes(lines(bodies, "/v1/completions"))
     seen: list[int] = []

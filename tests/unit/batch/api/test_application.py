@@ -11,9 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.batch.api import keeper as module
-from serve_app.batch.api.application import Gate, application
-from serve_app.batch.api.keeper import Keeper
+from serve_app.batch.api import application as module
+from serve_app.batch.api.application import BatchApplication, routes_over
 from serve_app.batch.api.store import Store
 from serve_app.config import schema
 from tests.unit.batch.conftest import MOST_BYTES, add_file
@@ -23,21 +22,20 @@ class Served:
     """An API over a directory, as the batch replica has it, with a worker that only looks at the list."""
 
     def __init__(self, directory: Path) -> None:
-        self.gate = Gate()
         settings = schema.BatchConfig(directory=str(directory), min_free_mib=0)
-        self.keeper = Keeper(settings, self.gate, self._work)
+        self.application = BatchApplication(settings, self._work)
         self.store: Store | None = None
 
     async def _work(self, store: Store) -> None:
         self.store = store
-        self.gate.app = application(store, lambda: None, MOST_BYTES)
+        self.application.app = routes_over(store, lambda: None, MOST_BYTES)
         while True:
             await store.unfinished()
             await asyncio.sleep(0.01)
 
     async def status(self, expected: int, path: str = "/v1/files") -> str:
         """The answer's text once the status is as expected."""
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.gate), base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.application), base_url="http://test") as http:
             async with asyncio.timeout(10):
                 while (answer := await http.get(path)).status_code != expected:
                     await asyncio.sleep(0.01)
@@ -50,12 +48,12 @@ async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr(module, "TAKEN_AGAIN_S", 0.05)
     served = Served(tmp_path / "batch")
     yield served
-    await served.keeper.close()
+    await served.application.close()
 
 
 async def running(served: Served) -> asyncio.Task[None]:
-    await served.keeper.open()
-    return asyncio.create_task(served.keeper.run())
+    await served.application.open()
+    return asyncio.create_task(served.application.run())
 
 
 async def test_a_damaged_database_is_503_until_it_is_repaired(
@@ -92,7 +90,7 @@ async def test_a_directory_that_vanishes_is_made_again(served: Served, tmp_path:
     task = await running(served)
     await served.status(200)
     shutil.rmtree(tmp_path / "batch")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(served.gate), base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(served.application), base_url="http://test") as http:
         form = {"data": {"purpose": "batch"}, "files": {"file": ("in.jsonl", b"x")}}
         answer = await http.post("/v1/files", **form)
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "batch_storage_failed", answer.text

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from serve_app.batch.api.disk import DirectoryTaken, DirectoryUnusable, StoreFull
 from serve_app.batch.api.store import Store, output_ids
-from serve_app.batch.api.trouble import Full, Taken, Unusable
 from tests.unit.batch.conftest import add_batch, add_file
 
 
@@ -37,24 +37,24 @@ async def test_everything_is_there_after_the_process_was_killed(tmp_path: Path) 
 
 async def test_one_process_at_a_time_has_the_directory(tmp_path: Path) -> None:
     first = Store.open(tmp_path)
-    with pytest.raises(Taken):
+    with pytest.raises(DirectoryTaken):
         Store.open(tmp_path)
     code = f"from pathlib import Path; from serve_app.batch.api.store import Store; Store.open(Path({str(tmp_path)!r}))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert "Taken" in other.stderr
+    assert "DirectoryTaken" in other.stderr
     await first.close()
     await Store.open(tmp_path).close()
 
 
 async def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unusable, match=r"Not a directory|File exists"):
+    with pytest.raises(DirectoryUnusable, match=r"Not a directory|File exists"):
         Store.open(tmp_path / "file")
     await Store.open(tmp_path / "new").close()
     with sqlite3.connect(tmp_path / "new" / "batch.sqlite3") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(Unusable, match="schema 99"):
+    with pytest.raises(DirectoryUnusable, match="schema 99"):
         Store.open(tmp_path / "new")
 
 
@@ -113,7 +113,7 @@ async def test_a_damaged_database_is_told_of_and_left_alone(tmp_path: Path, part
     database.write_bytes(content)
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for _ in range(2):
-        with pytest.raises(Unusable, match=r"batch\.sqlite3.* is damaged") as refused:
+        with pytest.raises(DirectoryUnusable, match=r"batch\.sqlite3.* is damaged") as refused:
             Store.open(tmp_path)
         assert str(tmp_path) not in refused.value.reason and "restore" in refused.value.reason
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -122,10 +122,10 @@ async def test_a_damaged_database_is_told_of_and_left_alone(tmp_path: Path, part
 async def test_a_database_that_breaks_while_it_is_used_is_told_of(store: Store, tmp_path: Path) -> None:
     await add_file(store, b"text")
     store._connection.execute("UPDATE file SET object = '[]'")
-    with pytest.raises(Unusable, match="damaged"):
+    with pytest.raises(DirectoryUnusable, match="damaged"):
         await store.file("file-1")
     store._connection.execute("DROP TABLE batch")
-    with pytest.raises(Unusable, match="no such table"):
+    with pytest.raises(DirectoryUnusable, match="no such table"):
         await store.unfinished()
 
 
@@ -136,9 +136,9 @@ async def test_a_transaction_that_finds_no_room_leaves_none_open(store: Store) -
     store._connection.execute(f"PRAGMA max_page_count = {pages}")
     large = "x" * 100_000
     for _ in range(2):
-        with pytest.raises(Full):
+        with pytest.raises(StoreFull):
             await store.finish(batch.id, lambda one: replace(one, metadata={"a": large}), [])
-        with pytest.raises(Full):
+        with pytest.raises(StoreFull):
             await add_file(store, b"x", "file-2", status=large)
     assert (
         not list((store._directory / "incoming").iterdir()) and len(list((store._directory / "files").iterdir())) == 1
@@ -161,7 +161,7 @@ FILL = """
 import asyncio, os, sys
 from pathlib import Path
 from serve_app.batch.api.store import Store
-from serve_app.batch.api.trouble import Full
+from serve_app.batch.api.disk import StoreFull
 from tests.unit.batch.conftest import add_batch, add_file
 
 async def main():

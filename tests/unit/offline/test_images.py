@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from serve_app import SamplingParams
-from serve_app.offline.content import data_url, has_image, with_data_urls
+from serve_app.offline.images import data_url, has_image, with_data_urls
 from serve_app.offline.sampling_params import fields
 
 

@@ -15,19 +15,28 @@ from pathlib import Path
 from msgspec.structs import replace
 from prometheus_client import Counter
 
-from serve_app.batch.api.objects import Batch, Counts, File, Problem, Status
-from serve_app.batch.api.store import Store, move, output_ids
-from serve_app.batch.api.trouble import Full, Unusable
-from serve_app.batch.run.journal import DiskFull, ForeignOutput, Journal, JournalError
-from serve_app.batch.run.lines import InputError, custom_id, read
+from serve_app.batch.api.disk import DirectoryUnusable, StoreFull, move
+from serve_app.batch.api.objects import (
+    Batch,
+    BatchError,
+    BatchUsage,
+    File,
+    RequestCounts,
+    Status,
+    ended,
+    failed,
+    failing,
+    finalizing,
+)
+from serve_app.batch.api.store import Store, output_ids
+from serve_app.batch.run.input import InputError, NoRoomToScan, read, scan
+from serve_app.batch.run.journal import DiskFull, Journal, JournalError, OutputMismatch
+from serve_app.batch.run.output import OutputTotals, refused, tally
 from serve_app.batch.run.pace import Pace
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.record import refused
-from serve_app.batch.run.runner import Job, Summary, run
-from serve_app.batch.run.scan import NoRoomToScan, scan
-from serve_app.batch.run.send import Stopped
-from serve_app.batch.run.states import ended, failed, failing, finalizing
-from serve_app.batch.run.tally import tally
+from serve_app.batch.run.requests import custom_id
+from serve_app.batch.run.runner import Job, RunSummary, run
+from serve_app.batch.run.sender import Stopped
 
 OUTPUT_PURPOSE = "batch_output"
 PROGRESS_S = 1.0
@@ -38,28 +47,30 @@ STUCK_S = 10.0
 """After which a batch none of whose lines is answered says so, and leaves its place to others."""
 OUTPUTS = ("output.jsonl", "errors.jsonl")
 
-NO_ROOM = Problem(code="disk_full", message="the service's disk has no room; it goes on by itself when there is some")
-NO_ANSWER = Problem(code="no_answer", message="the engines do not answer; it goes on by itself when they do")
+NO_ROOM = BatchError(
+    code="disk_full", message="the service's disk has no room; it goes on by itself when there is some"
+)
+NO_ANSWER = BatchError(code="no_answer", message="the engines do not answer; it goes on by itself when they do")
 
 logger = logging.getLogger("ray.serve")
 
 
-class Work:
+class BatchExecution:
     """A batch at work."""
 
     def __init__(self, batch: Batch, store: Store, client: PoolClient, max_open: int, lines: Counter) -> None:
-        self.summary = Summary()
+        self.summary = RunSummary()
         """Where the run stands."""
         self.client = client
         self._batch = batch
         self._store = store
         self._max_open = max_open
         self._lines = lines
-        self._before = Counts()
+        self._before = OutputTotals()
         """What earlier runs did."""
         self._failed = 0
         self._stopped = asyncio.Event()
-        self._waits: Problem | None = None
+        self._waits: BatchError | None = None
         self._stuck_since: float | None = None
 
     @property
@@ -83,27 +94,27 @@ class Work:
             problem = await self._run()
         await self._conclude(problem)
 
-    async def give_up(self, problem: Problem) -> None:
+    async def give_up(self, problem: BatchError) -> None:
         """Make the batch final as failed, with what is answered as far as that can be had."""
         try:
             await self._conclude(problem)
-        except (Full, Unusable):
+        except (StoreFull, DirectoryUnusable):
             raise
         except Exception:
             logger.exception("%s cannot be finalized: what is answered stays in its folder", self._batch.id)
             await self._store.change(self._batch.id, lambda batch: failed(batch, problem))
 
-    async def _conclude(self, problem: Problem | None) -> None:
+    async def _conclude(self, problem: BatchError | None) -> None:
         id = self._batch.id
         change = finalizing if problem is None else lambda batch: failing(batch, problem)
         self._batch = await self._store.change(id, change)
         paths = await asyncio.to_thread(self._put_in_place)
-        counts, usage = await asyncio.to_thread(tally, *paths)
+        totals = await asyncio.to_thread(tally, *paths)
         files = [file for path in paths if (file := self._file(path))]
         ids = output_ids(id)
-        await self._store.finish(id, lambda batch: ended(batch, counts, usage, files, ids), files)
+        await self._store.finish(id, lambda batch: ended(batch, _counts(totals), _usage(totals), files, ids), files)
 
-    async def _run(self) -> Problem | None:
+    async def _run(self) -> BatchError | None:
         """Until every line is answered, it is cancelled or its time is over. What is wrong with the whole input."""
         reporting = asyncio.create_task(self._report())
         running = asyncio.create_task(self._keep_running())
@@ -122,22 +133,22 @@ class Work:
                 await asyncio.to_thread(self._expire)
         return None
 
-    async def _keep_running(self) -> Problem | None:
+    async def _keep_running(self) -> BatchError | None:
         job = self._job()
         while True:
             try:
                 if await asyncio.to_thread(self._store.room) < -self._store.least_free // 2:
                     raise DiskFull("the disk of batch.directory has no room")
-                self._before, _ = await asyncio.to_thread(tally, job.output, job.errors)
+                self._before = await asyncio.to_thread(tally, job.output, job.errors)
                 self._failed = 0
                 self.summary = await run(job, self.client, self._pace, progress=self._see)
                 return None
             except InputError as error:
-                return Problem(code=error.code, message=error.reason)
-            except ForeignOutput:
+                return BatchError(code=error.code, message=error.reason)
+            except OutputMismatch:
                 raise
             except (JournalError, NoRoomToScan, Stopped, OSError) as reason:
-                self.summary = Summary()
+                self.summary = RunSummary()
                 self._waits = NO_ANSWER if isinstance(reason, Stopped) else NO_ROOM
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
@@ -151,7 +162,7 @@ class Work:
         input = self._store.path(self._batch.input_file_id)
         return Job(inputs=(input,), output=output, errors=errors, routes=(self._batch.endpoint,))
 
-    def _see(self, summary: Summary) -> None:
+    def _see(self, summary: RunSummary) -> None:
         self.summary = summary
         self._waits = None
         self._lines.labels("failed" if summary.failed > self._failed else "done").inc()
@@ -165,7 +176,7 @@ class Work:
             batch = replace(batch, waiting=waiting)
             if not summary.total:
                 return batch
-            counts = Counts(summary.total, before.completed + summary.succeeded, before.failed + summary.failed)
+            counts = RequestCounts(summary.total, before.completed + summary.succeeded, before.failed + summary.failed)
             begun = batch.in_progress_at or int(time.time())
             status: Status = "in_progress" if batch.status == "validating" else batch.status
             return replace(batch, status=status, in_progress_at=begun, request_counts=counts)
@@ -173,13 +184,15 @@ class Work:
         while True:
             await asyncio.sleep(PROGRESS_S)
             waiting = self._look()
-            with contextlib.suppress(Full, Unusable):
+            with contextlib.suppress(StoreFull, DirectoryUnusable):
                 await self._store.change(self._batch.id, progress)
 
-    def _look(self) -> Problem | None:
+    def _look(self) -> BatchError | None:
         """What it waits for, once it has waited long enough."""
         stuck = self.client.stuck
-        reason = self._waits or (Problem(code="no_answer", message=f"{stuck}; it goes on by itself") if stuck else None)
+        reason = self._waits or (
+            BatchError(code="no_answer", message=f"{stuck}; it goes on by itself") if stuck else None
+        )
         if reason is None:
             self._stuck_since = None
         elif self._stuck_since is None:
@@ -191,10 +204,10 @@ class Work:
         job = self._job()
         text = "this request was not sent, or not answered, before the batch's completion window was over"
         with Journal(job.output, job.errors, scan(job.inputs)) as journal:
-            for raw in read(job.inputs):
-                if not journal.done(raw.index):
-                    line = refused(journal.id(raw.index), custom_id(raw), "batch_expired", text, raw)
-                    journal.add(raw.index, line, failed=True)
+            for line in read(job.inputs):
+                if not journal.done(line.index):
+                    written = refused(journal.id(line.index), custom_id(line.data), "batch_expired", text, line)
+                    journal.add(line.index, written.data, failed=True)
 
     def _put_in_place(self) -> list[Path]:
         """Where the contents of the output and the error file are, now or already. Blocks."""
@@ -219,3 +232,12 @@ class Work:
             purpose=OUTPUT_PURPOSE,
             expires_at=now + kept.seconds if kept else None,
         )
+
+
+def _counts(totals: OutputTotals) -> RequestCounts:
+    return RequestCounts(totals.completed + totals.failed, totals.completed, totals.failed)
+
+
+def _usage(totals: OutputTotals) -> BatchUsage:
+    input, output = totals.prompt_tokens, totals.output_tokens
+    return BatchUsage(input_tokens=input, output_tokens=output, total_tokens=input + output)

@@ -7,7 +7,7 @@ import random
 import time
 from collections import deque
 
-from serve_app.batch.run.client import Answer, Client, NoAnswer
+from serve_app.batch.run.client import NoResponse, ServiceClient, ServiceResponse
 from serve_app.batch.run.pace import Pace
 from serve_app.routing import sequences
 
@@ -30,10 +30,10 @@ class Stopped(Exception):
     """The run cannot go on now; the text says why. The same call goes on where it stopped."""
 
 
-class Sender:
+class PacedSender:
     """One client's open requests, bounded by a pace. An async context manager."""
 
-    def __init__(self, client: Client, pace: Pace, model: str | None = None) -> None:
+    def __init__(self, client: ServiceClient, pace: Pace, model: str | None = None) -> None:
         """`model` names the one that all of them are for, if they are."""
         self.open = 0
         """Sequences under way."""
@@ -45,7 +45,7 @@ class Sender:
         self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
         self._failing_since: float | None = None
 
-    async def __aenter__(self) -> Sender:
+    async def __aenter__(self) -> PacedSender:
         self._looking = asyncio.create_task(self._look())
         return self
 
@@ -58,7 +58,7 @@ class Sender:
         """Sequences that may be open now."""
         return self._pace.allowed(time.monotonic())
 
-    async def ask(self, url: str, body: bytes) -> Answer | NoAnswer:
+    async def ask(self, url: str, body: bytes) -> ServiceResponse | NoResponse:
         """The answer to keep: a success, a refusal for good, or the last of TRIES failures. Raises Stopped.
 
         A service that is full, or cannot be reached, costs no try: it has not begun with the request.
@@ -67,34 +67,34 @@ class Sender:
         size = sequences.count(body)
         while True:
             outcome = await self._sent(url, body, size)
-            if isinstance(outcome, Answer) and outcome.status not in PASSING:
+            if isinstance(outcome, ServiceResponse) and outcome.status not in PASSING:
                 self._failing_since = None
                 self._pace.served(time.monotonic(), self.open + size, size)
                 if outcome.status in FORBIDDEN:
                     raise Stopped(f"the service refuses the API key ({outcome.status}): give another with --api-key")
                 return outcome
             pause_s = self._failed(outcome)
-            tries += outcome.sent if isinstance(outcome, NoAnswer) else outcome.status != FULL
+            tries += outcome.sent if isinstance(outcome, NoResponse) else outcome.status != FULL
             if tries >= TRIES:
                 return outcome
             self.retries += 1
             await asyncio.sleep(pause_s + random.uniform(0.5, 1.0) * backoff_s)
             backoff_s = min(BACKOFF_MOST_S, 2 * backoff_s)
 
-    def _failed(self, outcome: Answer | NoAnswer) -> float:
+    def _failed(self, outcome: ServiceResponse | NoResponse) -> float:
         """How long the service asks to be left alone."""
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
         if now - self._failing_since > PATIENCE_S:
             raise Stopped(f"for {PATIENCE_S:g} s the service has answered no request: {_told(outcome)}")
-        if isinstance(outcome, Answer) and outcome.status in TRANSIENT:
+        if isinstance(outcome, ServiceResponse) and outcome.status in TRANSIENT:
             return 0.0
-        pause_s = outcome.retry_after_s or 0.0 if isinstance(outcome, Answer) else 0.0
+        pause_s = outcome.retry_after_s or 0.0 if isinstance(outcome, ServiceResponse) else 0.0
         self._pace.refused(now, pause_s)
         return pause_s
 
-    async def _sent(self, url: str, body: bytes, size: int) -> Answer | NoAnswer:
+    async def _sent(self, url: str, body: bytes, size: int) -> ServiceResponse | NoResponse:
         while self.open >= self.allowed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append((waiter, size))
@@ -106,7 +106,7 @@ class Sender:
         self.open += size
         try:
             return await self._client.send(url, body)
-        except NoAnswer as reason:
+        except NoResponse as reason:
             return reason
         finally:
             self.open -= size
@@ -129,7 +129,7 @@ class Sender:
             await asyncio.sleep(self._pace.paused_s(time.monotonic()) or LOOK_S)
 
 
-def _told(outcome: Answer | NoAnswer) -> str:
-    if isinstance(outcome, NoAnswer):
+def _told(outcome: ServiceResponse | NoResponse) -> str:
+    if isinstance(outcome, NoResponse):
         return str(outcome)
     return f"{outcome.status} {outcome.body[:300].decode(errors='replace')}"

@@ -1,0 +1,118 @@
+"""The lines of one model on their way to its engines: those that are open, and those that wait behind them.
+
+A run reads its input once, for all models together. A line that comes while its model has as many open as it may joins
+the model's backlog, so that the lines behind it reach the other models. The backlog keeps where a line is, not the
+line: it is read again when there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections import deque
+from pathlib import Path
+from typing import BinaryIO
+
+from serve_app.batch.run.input import InputLine, next_line, opened, readable
+from serve_app.batch.run.sender import PacedSender, Stopped
+
+MOST_OPEN_BYTES = 256 * 2**20
+"""Of a model's lines that are open; a single longer one goes alone."""
+UNPACKED_AT_ONCE = 2**20
+"""Bytes of a packed file that are passed over before others on the event loop have their turn."""
+DROPPED_AT_ONCE = 4096
+"""Lines taken out of a backlog before the memory of their positions is given back."""
+
+
+class Backlog:
+    """Positions of lines in the input, first in, first out: 16 bytes of memory each, however long the lines are.
+
+    Lines come out in the order of the input, so each backlog goes through the files forwards, with a stream of its own.
+    In a plain file it jumps from line to line. A file packed with gzip has no positions to jump to: it is unpacked as
+    far as the next line, so that all of a backlog costs unpacking the file once more, and no disk space.
+    """
+
+    def __init__(self) -> None:
+        self._offsets = array("Q")
+        self._indexes = array("I")
+        self._numbers = array("I")
+        self._taken = 0
+        """Positions at the front that are no longer in the backlog."""
+        self._files: deque[tuple[int, Path]] = deque()
+        """The files that the positions are in, each with the index of its first line here."""
+        self._stream: tuple[Path, BinaryIO] | None = None
+
+    def __len__(self) -> int:
+        return len(self._offsets) - self._taken
+
+    def append(self, line: InputLine) -> None:
+        """Remember where this line is, which is behind those that were appended before."""
+        if not self._files or self._files[-1][1] != line.file:
+            self._files.append((line.index, line.file))
+        self._offsets.append(line.offset)
+        self._indexes.append(line.index)
+        self._numbers.append(line.number)
+
+    async def first(self) -> InputLine:
+        """Read the first line again; it stays in the backlog until `drop_first`. Raises InputError."""
+        index, offset, number = (positions[self._taken] for positions in (self._indexes, self._offsets, self._numbers))
+        while len(self._files) > 1 and self._files[1][0] <= index:
+            self._files.popleft()
+        file = self._files[0][1]
+        with readable(file):
+            stream = self._stream_of(file)
+            if file.suffix == ".gz":
+                while (step := stream.tell() + UNPACKED_AT_ONCE) < offset:
+                    stream.seek(step)
+                    await asyncio.sleep(0)
+            stream.seek(offset)
+            data, _ = next_line(stream, file, first=number == 1)
+        return InputLine(index, file, number, offset, data)
+
+    def drop_first(self) -> None:
+        """Forget the line that `first` gave."""
+        self._taken += 1
+        if self._taken >= DROPPED_AT_ONCE and self._taken * 2 >= len(self._offsets):
+            for positions in (self._offsets, self._indexes, self._numbers):
+                del positions[: self._taken]
+            self._taken = 0
+
+    def close(self) -> None:
+        """Let the input go."""
+        if self._stream is not None:
+            self._stream[1].close()
+            self._stream = None
+
+    def _stream_of(self, file: Path) -> BinaryIO:
+        if self._stream is None or self._stream[0] != file:
+            self.close()
+            self._stream = file, opened(file)
+        return self._stream[1]
+
+
+class ModelQueue:
+    """One model's lines, which wait for no other model's engines."""
+
+    def __init__(self, model: str | None, sender: PacedSender) -> None:
+        """`model` is None for the lines of all models that have no queue of their own."""
+        self.model = model
+        self.sender = sender
+        self.backlog = Backlog()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Of the lines that are open."""
+        self.open_bytes = 0
+        """Of the lines that are open."""
+        self.stopped: Stopped | None = None
+        """Why it could not go on."""
+        self.changed = asyncio.Event()
+        """Set when there may be something to do for this queue."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another line may be opened."""
+        return len(self.tasks) < self.sender.allowed and (self.open_bytes < MOST_OPEN_BYTES or not self.tasks)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next line of the input could be opened at once, were it this model's."""
+        return self.stopped is None and not self.backlog and self.has_room
