@@ -6,11 +6,7 @@ One replica. All of its state is in its directory, so that whatever ends it, the
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from typing import Any
 
-import ray.util
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -22,9 +18,8 @@ from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.worker import Worker
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
-from serve_app.replica.server import ReplicaServer
 from serve_app.routing.discovery import listened_to
 from serve_app.routing.engines import Engines
 from serve_app.routing.forward import Forwarder
@@ -42,7 +37,7 @@ DRAIN_S = 20.0
 """For uploads under way when the replica leaves."""
 
 
-class BatchReplica:
+class BatchReplica(HttpReplica):
     """What Ray Serve runs once."""
 
     async def __init__(  # type: ignore[misc]
@@ -54,28 +49,9 @@ class BatchReplica:
         self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
         self._metrics = Metrics()
         self._application = BatchApplication(self._settings, self._work)
-        token = secrets.token_urlsafe(32)
-        self._server = ReplicaServer(self._application, token=token, capacity=CAPACITY, failure=lambda: None)
-        self._info = ReplicaInfo(
-            model=names.BATCH_POOL,
-            url=await self._server.start(ray.util.get_node_ip_address()),
-            token=token,
-            capacity=CAPACITY,
-            max_running=CAPACITY,
-            max_model_len=0,
-            created=int(time.time()),
-        )
+        await self.listen(self._application, model=names.BATCH_POOL, capacity=CAPACITY, max_running=CAPACITY)
         await self._application.open()
         self._main = asyncio.create_task(self._application.run())
-
-    def record_replica_metadata(self) -> dict[str, Any]:
-        """Serve's hook, asked once: where this replica is."""
-        return self._info.to_dict()
-
-    def record_routing_stats(self) -> dict[str, Any]:
-        """Serve's hook: what this replica is doing."""
-        door = self._server.door
-        return ReplicaLoad(in_flight=door.in_flight, draining=door.draining).to_dict()
 
     def check_health(self) -> None:
         """Serve's hook: raises when nothing works through the batches any more, and Serve replaces the replica."""
@@ -108,8 +84,7 @@ class BatchReplica:
             return
         self._main.cancel()
         await asyncio.gather(self._main, return_exceptions=True)
-        await self._server.door.drain(DRAIN_S)
-        await self._server.stop()
+        await self.close(DRAIN_S)
         await self._application.close()
 
 

@@ -6,11 +6,9 @@ Ray Serve starts it, asks it how it is, and ends it; requests reach it over HTTP
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from typing import Any
+from dataclasses import replace
 
-import ray.util
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
@@ -19,9 +17,9 @@ from serve_app.config import names
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine.interface import Engine
 from serve_app.planning.resolve import gpu_share
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad, ReplicaSignals
+from serve_app.replica.http_replica import HttpReplica
+from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
-from serve_app.replica.server import ReplicaServer
 from serve_app.routing.discovery import listened_to
 
 START_FAILURES = 4
@@ -30,43 +28,31 @@ START_FAILURES = 4
 logger = logging.getLogger("ray.serve")
 
 
-class EngineReplica:
-    """What Ray Serve runs once per replica."""
+class EngineReplica(HttpReplica):
+    """What Ray Serve runs once per replica of a model."""
 
     async def __init__(self, model: ModelConfig, images: ImageConfig) -> None:  # type: ignore[misc]
         began = time.monotonic()
         self._model = model
+        self._metered = 0
+        """Accepted sequences that the engine's meter knows of."""
         self._engine = await start_engine(model, images)
-        token = secrets.token_urlsafe(32)
-        self._server = ReplicaServer(
-            self._engine.app, token=token, capacity=model.capacity, failure=self._engine.failure
-        )
-        self._accepted = 0
-        self._info = ReplicaInfo(
+        await self.listen(
+            self._engine.app,
             model=model.id,
-            url=await self._server.start(ray.util.get_node_ip_address()),
-            token=token,
             capacity=model.capacity,
             max_running=model.max_running,
             max_model_len=self._engine.max_model_len,
-            created=int(time.time()),
             versions=self._engine.versions,
+            failure=self._engine.failure,
         )
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
-
-    def record_replica_metadata(self) -> dict[str, Any]:
-        """Serve's hook, asked once: who and where this replica is."""
-        return self._info.to_dict()
-
-    def record_routing_stats(self) -> dict[str, Any]:
-        """Serve's hook, asked every `request_routing_stats_period_s`: what this replica is doing."""
-        return self.load().to_dict()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook, asked every `metrics_interval_s`: what the autoscaling policy decides from."""
         load, meter, now = self.load(), self._engine.meter, time.monotonic()
-        accepted, self._accepted = self._accepted, self._server.door.accepted
-        meter.add(now, arrivals=self._accepted - accepted)
+        metered, self._metered = self._metered, self.accepted
+        meter.add(now, arrivals=self._metered - metered)
         return ReplicaSignals(
             running=load.running,
             # Including those whose prompt is not with the engine yet: images being fetched, texts being tokenized.
@@ -84,27 +70,19 @@ class EngineReplica:
             raise RuntimeError(f"{self._model.id}: {reason}")
 
     def load(self) -> ReplicaLoad:
-        door = self._server.door
-        engine = self._engine.load() if door.in_flight else ReplicaLoad()
-        return ReplicaLoad(
-            running=engine.running,
-            waiting=engine.waiting,
-            kv_usage=engine.kv_usage,
-            in_flight=door.in_flight,
-            interactive=door.interactive,
-            interactive_begun=door.interactive_begun,
-            draining=door.draining,
-        )
+        """What admission control has counted, and the engine's state where it has anything to do."""
+        counted = super().load()
+        if not counted.in_flight:
+            return counted
+        engine = self._engine.load()
+        return replace(counted, running=engine.running, waiting=engine.waiting, kv_usage=engine.kv_usage)
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica leaves: finish what was accepted, then end the engine."""
-        server = getattr(self, "_server", None)
-        if server is None:
+        if not hasattr(self, "_engine"):
             return
-        timeout_s = 0.0 if self._engine.failure() else self._model.drain_timeout_s
-        if not await server.door.drain(timeout_s):
-            logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, server.door.in_flight)
-        await server.stop()
+        if cut_off := await self.close(0.0 if self._engine.failure() else self._model.drain_timeout_s):
+            logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, cut_off)
         await self._engine.stop()
 
 

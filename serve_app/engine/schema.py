@@ -1,7 +1,7 @@
 """One error schema at a replica: whatever vLLM's application answers, raises or puts into a stream.
 
-ASGI middleware right inside the door. An answer without an error passes as it comes; of a stream only the beginning
-of each event is looked at.
+ASGI middleware right inside admission control. An answer without an error passes as it comes; of a stream only the
+beginning of each event is looked at.
 
 - An error answer is written anew in the schema of its route, in this service's words, bounded in size.
 - A stream starts with its first event: one whose first event is an error is an error answer, with a status.

@@ -64,7 +64,15 @@ class Siblings:
         self._server = ReplicaServer(
             answering([Route("/metrics", self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
         )
-        self._info = ReplicaInfo(PREFIX, "", token, SCRAPES, SCRAPES, 0, int(time.time()))
+        self._info = ReplicaInfo(
+            model=PREFIX,
+            url="",
+            token=token,
+            capacity=SCRAPES,
+            max_running=SCRAPES,
+            max_model_len=0,
+            created=int(time.time()),
+        )
         self._announcing: asyncio.Task[None] | None = None
         self._known: dict[str, ReplicaInfo] = {}
         """The others as of the last scrape."""

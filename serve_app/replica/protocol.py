@@ -1,6 +1,7 @@
-"""What a replica says of itself: the vocabulary that engines, ingress, balancing and autoscaling share.
+"""What a replica says of itself, and the headers of a request to it: the vocabulary that engines, router, autoscaling
+and simulator share.
 
-Its types travel through Ray Serve's hooks as plain dictionaries; the headers between the ingress and a replica.
+ReplicaInfo, ReplicaLoad and ReplicaSignals travel through Ray Serve's hooks as plain dictionaries.
 """
 
 from __future__ import annotations
@@ -11,25 +12,25 @@ from typing import Any
 REPORT_PERIOD_S = 0.5
 """How often a replica says what it is doing."""
 LOOK_BACK_S = 1.0
-"""Autoscaling sees means over this long: a burst of a moment is none."""
+"""Autoscaling sees means of what replicas report over this long, so that a burst of a moment does not count."""
 RATES_OVER_S = 2.0
-"""What happens so many times a second is counted over this long."""
+"""A replica's rates (tokens, arrivals a second) are counted over this long."""
 
 TOKEN_HEADER = b"x-replica-token"
 """Carries the replica's secret with every request."""
 SEQUENCES_HEADER = b"x-sequences"
 """How many sequences the request is, where it is more than one."""
 BATCH_HEADER = b"x-batch"
-"""Marks a request as batch work, which makes way for people's."""
+"""Marks a request as batch work, which has a lower priority than interactive requests."""
 REFUSED_HEADER = b"x-replica-refused"
-"""Says, with one of the reasons below, that the client has seen nothing and the request may go elsewhere."""
+"""On a refusal: FULL, DRAINING, DEAD or DIED. The client has seen nothing, and the request may go elsewhere."""
 FULL, DRAINING, DEAD, DIED = "full", "draining", "dead", "died"
-"""DIED alone means that the engine had begun with the request: it may be what killed it."""
+"""Values of REFUSED_HEADER. DIED alone means that the engine had begun with the request, which may have killed it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaInfo:
-    """Said once, when a replica is ready (`record_replica_metadata`)."""
+    """Who and where a replica is: said once, when it is ready (Serve's hook `record_replica_metadata`)."""
 
     model: str
     """The model's id."""
@@ -56,9 +57,9 @@ class ReplicaInfo:
         return cls(**data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaLoad:
-    """Said again and again while it serves, to be picked by (`record_routing_stats`)."""
+    """How busy a replica is: said every REPORT_PERIOD_S, for the router to pick by (hook `record_routing_stats`)."""
 
     running: int = 0
     """Sequences in the batch."""
@@ -69,9 +70,9 @@ class ReplicaLoad:
     in_flight: int = 0
     """Sequences of the requests open at the replica's server."""
     interactive: int = 0
-    """Those of them that are not batch work."""
+    """Sequences open at the replica's server that are not batch work."""
     interactive_begun: int = 0
-    """Such sequences so far, ended ones included."""
+    """Sequences so far that are not batch work, ended ones included."""
     draining: bool = False
     """Finishing what it has; offer it nothing."""
 
@@ -88,9 +89,9 @@ class ReplicaLoad:
         return max(self.in_flight, self.running + self.waiting)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSignals:
-    """Said again and again while it serves, to be scaled by (`record_autoscaling_stats`)."""
+    """What autoscaling decides from: said every REPORT_PERIOD_S (Serve's hook `record_autoscaling_stats`)."""
 
     running: float = 0.0
     """Sequences in the batch."""
@@ -99,11 +100,11 @@ class ReplicaSignals:
     kv_usage: float = 0.0
     """Share of the KV cache in use, 0 to 1."""
     output_tokens_per_s: float = 0.0
-    """Tokens generated a second, over the last RATES_OVER_S like all that follows."""
+    """Tokens generated a second, over the last RATES_OVER_S."""
     ttft_s: float = 0.0
-    """Mean time to first token, as the engine sees it, of those that got theirs last; 0 before the first."""
+    """Mean time to first token, as the engine sees it, over the last RATES_OVER_S that had one; 0 before the first."""
     arrivals_per_s: float = 0.0
-    """Sequences accepted a second."""
+    """Sequences accepted a second, over the last RATES_OVER_S."""
     service_s: float = 0.0
     """Mean time in the batch, queueing not counted, of the sequences that ended last; 0 before the first."""
 

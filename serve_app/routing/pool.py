@@ -84,7 +84,7 @@ class Replica:
 
     @property
     def free(self) -> int:
-        """Sequences it would still take; below 0 where a request of many waits at its door for the others to end."""
+        """Sequences it would still take; below 0 where a request of many waits, let in, for the others to end."""
         return self.info.capacity - self.occupied
 
     @property
@@ -115,7 +115,7 @@ class ReplicaPool:
     that none is woken for nothing, and room for one costs the same however many replicas are full and requests wait.
 
     What is counted are sequences: a request may be many. One that is more than any replica has free goes where there is
-    room for some of it: that replica's door lets nobody else in until the whole of it fits.
+    room for some of it: that replica lets nobody else in until the whole of it fits.
     """
 
     def __init__(

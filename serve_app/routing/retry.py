@@ -14,7 +14,7 @@ _MOST_DEATHS = 2
 
 
 class Refused(Exception):
-    """The replica does not answer this request, for one of the door's reasons; the client has seen nothing."""
+    """The replica does not answer this request, for one of admission control's reasons; the client has seen nothing."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

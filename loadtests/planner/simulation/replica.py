@@ -1,4 +1,4 @@
-"""One simulated replica: the simulated engine's batch behind a door like the real one, on the event loop's clock."""
+"""One simulated replica: the simulated engine's batch behind admission control, on the event loop's clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from serve_app.replica.protocol import (
 )
 from serve_app.routing.retry import BrokenOff, Refused
 
-_values = attrgetter(*(one.name for one in fields(ReplicaSignals)))
+SIGNALS = tuple(one.name for one in fields(ReplicaSignals))
+_values = attrgetter(*SIGNALS)
 
 
 class SimulatedReplica:
@@ -56,7 +57,10 @@ class SimulatedReplica:
         self._samples: deque[tuple[float, ...]] = deque(maxlen=round(LOOK_BACK_S / REPORT_PERIOD_S))
 
     async def answer(self, prompt_tokens: int, output_tokens: int) -> Sequence:
-        """The sequence once it has ended. Raises Refused as the real door does, BrokenOff when it was cut off."""
+        """The sequence once it has ended.
+
+        Raises Refused as `AdmissionControl` refuses, BrokenOff when it was cut off.
+        """
         if self.draining:
             raise Refused(DRAINING)
         if self.in_flight >= self.info.capacity:
@@ -82,7 +86,11 @@ class SimulatedReplica:
         """What it says to be picked by."""
         batch = self._batch
         return ReplicaLoad(
-            batch.running, batch.waiting, batch.kv_usage, in_flight=self.in_flight, draining=self.draining
+            running=batch.running,
+            waiting=batch.waiting,
+            kv_usage=batch.kv_usage,
+            in_flight=self.in_flight,
+            draining=self.draining,
         )
 
     def sample(self) -> None:
@@ -112,7 +120,8 @@ class SimulatedReplica:
         count = len(self._samples)
         if not count:
             return None
-        return ReplicaSignals(*(sum(values) / count for values in zip(*self._samples, strict=True)))
+        means = (sum(values) / count for values in zip(*self._samples, strict=True))
+        return ReplicaSignals(**dict(zip(SIGNALS, means, strict=True)))
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new requests and wait for the open ones; cut off those that remain after `timeout_s`."""

@@ -127,12 +127,13 @@ def demand_of(estimator: Estimator, seen: Observation) -> float:
 
 def test_tokens_and_kv_cache_follow_demand_before_they_are_there() -> None:
     estimator = Estimator(MAX_RUNNING, SLOTS)
-    steady = ReplicaSignals(4, 0, 0.2, 80, arrivals_per_s=2, service_s=2)
+    steady = ReplicaSignals(running=4, kv_usage=0.2, output_tokens_per_s=80, arrivals_per_s=2, service_s=2)
     for second in range(60):
         calm = Observation(second, (steady,), 1, 0)
         demand = estimator.demand(calm, Totals.of(calm))
     assert (demand.requests, demand.kv_usage, demand.output_tokens_per_s) == pytest.approx((4, 0.2, 80))
-    spike = Observation(60, (ReplicaSignals(6, 0, 0.3, 100, arrivals_per_s=10, service_s=2),), 1, 0)
+    signals = ReplicaSignals(running=6, kv_usage=0.3, output_tokens_per_s=100, arrivals_per_s=10, service_s=2)
+    spike = Observation(60, (signals,), 1, 0)
     demand = estimator.demand(spike, Totals.of(spike))
     assert demand.requests == pytest.approx(20)
     assert demand.kv_usage == pytest.approx(1.0, rel=0.05) and demand.output_tokens_per_s == pytest.approx(
@@ -143,7 +144,7 @@ def test_tokens_and_kv_cache_follow_demand_before_they_are_there() -> None:
 def test_what_a_request_is_like_is_not_forgotten_while_idle() -> None:
     estimator = Estimator(MAX_RUNNING, SLOTS)
     for second in range(20):
-        demand_of(estimator, Observation(second, (ReplicaSignals(4, arrivals_per_s=2, service_s=2),), 1, 0))
+        demand_of(estimator, Observation(second, (ReplicaSignals(running=4, arrivals_per_s=2, service_s=2),), 1, 0))
     for hour in range(1, 100):
         demand_of(estimator, Observation(3600.0 * hour, (ReplicaSignals(),), 1, 0))
     assert demand_of(estimator, Observation(360_001.0, (ReplicaSignals(arrivals_per_s=3),), 1, 0)) == pytest.approx(6)

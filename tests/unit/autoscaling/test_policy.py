@@ -78,8 +78,8 @@ class Model:
         ({"tokens_per_s": 100}, ReplicaSignals(running=4, output_tokens_per_s=250), 0, "tokens", 2.5),
         ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=0.6), 0, "ttft", 1.2),
         ({"ttft_target_s": 0.5}, ReplicaSignals(running=1, waiting=1, ttft_s=9.0), 0, "ttft", 2),
-        ({"target_load": 1}, ReplicaSignals(8, 7, arrivals_per_s=5, service_s=1), 0, "queue", 1.5),
-        ({"target_load": 1}, ReplicaSignals(8, 99, arrivals_per_s=5, service_s=1), 0, "queue", 2),
+        ({"target_load": 1}, ReplicaSignals(running=8, waiting=7, arrivals_per_s=5, service_s=1), 0, "queue", 1.5),
+        ({"target_load": 1}, ReplicaSignals(running=8, waiting=99, arrivals_per_s=5, service_s=1), 0, "queue", 2),
     ],
 )
 def test_the_largest_need_decides(

@@ -1,4 +1,4 @@
-"""The replica's door: token, capacity, drain, death."""
+"""Admission control at a replica's server: token, capacity, drain, death."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.replica.server import ReplicaServer
 TOKEN = {"x-replica-token": "secret"}
 
 
-class Held:
+class Application:
     """An application whose answers wait until they are let go."""
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Held:
 
 
 @pytest.fixture
-async def held() -> Held:
-    return Held()
+async def held() -> Application:
+    return Application()
 
 
 @pytest.fixture
-async def server(held: Held) -> AsyncIterator[ReplicaServer]:
+async def server(held: Application) -> AsyncIterator[ReplicaServer]:
     server = ReplicaServer(held.app, token="secret", capacity=2, failure=lambda: held.failure)
     yield server
     held.go.set()
@@ -68,70 +68,72 @@ async def test_nobody_enters_without_the_token(http: httpx.AsyncClient, headers:
         assert response.status_code == 401 and response.json()["error"]["message"]
 
 
-async def test_refuses_beyond_its_capacity(http: httpx.AsyncClient, held: Held, server: ReplicaServer) -> None:
+async def test_refuses_beyond_its_capacity(http: httpx.AsyncClient, held: Application, server: ReplicaServer) -> None:
     open_requests = [asyncio.create_task(http.post("/work", headers=TOKEN)) for _ in range(2)]
-    await until(lambda: server.door.in_flight == 2)
+    await until(lambda: server.admission.in_flight == 2)
     refused = await http.post("/work", headers=TOKEN)
     assert refused.status_code == 503 and refused.headers["x-replica-refused"] == "full"
     held.go.set()
     assert [(await one).text for one in open_requests] == ["done"] * 2
-    assert server.door.in_flight == 0
+    assert server.admission.in_flight == 0
 
 
 async def test_counts_sequences_and_refuses_whoever_comes_while_one_of_many_waits_for_room(
-    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
 ) -> None:
     one = asyncio.create_task(http.post("/work", headers=TOKEN))
     await until(lambda: held.at_work == 1)
     two = asyncio.create_task(http.post("/work", headers={**TOKEN, "x-sequences": "2"}, content=b"both"))
-    await until(lambda: server.door.in_flight == 3)
+    await until(lambda: server.admission.in_flight == 3)
     assert (await http.post("/work", headers=TOKEN)).headers["x-replica-refused"] == "full"
     assert held.at_work == 1 and not two.done()
     held.go.set()
     assert (await one).text == "done" and (await two).text == "done"
     assert held.bodies == [b"", b"both"]
-    assert (server.door.in_flight, server.door.accepted, server.door.interactive_begun) == (0, 3, 3)
+    assert (server.admission.in_flight, server.admission.accepted, server.admission.interactive_begun) == (0, 3, 3)
 
 
 async def test_one_of_many_that_leaves_while_it_waits_frees_its_place(
-    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
 ) -> None:
     one = asyncio.create_task(http.post("/work", headers=TOKEN))
     await until(lambda: held.at_work == 1)
     two = asyncio.create_task(http.post("/work", headers={**TOKEN, "x-sequences": "2"}))
-    await until(lambda: server.door.in_flight == 3)
+    await until(lambda: server.admission.in_flight == 3)
     two.cancel()
-    await until(lambda: server.door.in_flight == 1)
+    await until(lambda: server.admission.in_flight == 1)
     held.go.set()
     assert (await one).text == "done" and held.bodies == [b""]
 
 
 async def test_drains_what_is_open_and_refuses_what_comes(
-    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
 ) -> None:
     accepted = asyncio.create_task(http.post("/work", headers=TOKEN))
-    await until(lambda: server.door.in_flight == 1)
-    drained = asyncio.create_task(server.door.drain(5))
-    await until(lambda: server.door.draining)
+    await until(lambda: server.admission.in_flight == 1)
+    drained = asyncio.create_task(server.admission.drain(5))
+    await until(lambda: server.admission.draining)
     refused = await http.post("/work", headers=TOKEN)
     assert refused.headers["x-replica-refused"] == "draining" and not drained.done()
     held.go.set()
     assert (await accepted).text == "done" and await drained
 
 
-async def test_a_drain_ends_at_its_time_limit(http: httpx.AsyncClient, held: Held, server: ReplicaServer) -> None:
+async def test_a_drain_ends_at_its_time_limit(
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
+) -> None:
     accepted = asyncio.create_task(http.post("/work", headers=TOKEN))
-    await until(lambda: server.door.in_flight == 1)
-    assert not await server.door.drain(0.01)
+    await until(lambda: server.admission.in_flight == 1)
+    assert not await server.admission.drain(0.01)
     held.go.set()
     await accepted
 
 
 async def test_an_engine_that_died_sends_the_request_elsewhere(
-    http: httpx.AsyncClient, held: Held, server: ReplicaServer
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
 ) -> None:
     accepted = asyncio.create_task(http.post("/work", headers=TOKEN))
-    await until(lambda: server.door.in_flight == 1)
+    await until(lambda: server.admission.in_flight == 1)
     held.failure = "gone"
     held.go.set()
     assert (await accepted).headers["x-replica-refused"] == "died"

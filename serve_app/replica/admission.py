@@ -1,0 +1,173 @@
+"""Admission control: what a replica lets in, refuses, and counts.
+
+Only requests with the replica's token are let in, and only as many sequences as the replica can hold. A refusal carries
+the header `x-replica-refused`: it tells the router that the client has seen nothing and that the request may go to
+another replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections import deque
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.http.errors import ApiError
+from serve_app.http.model_routes import MODEL_ROUTES
+from serve_app.replica.protocol import (
+    BATCH_HEADER,
+    DEAD,
+    DIED,
+    DRAINING,
+    FULL,
+    REFUSED_HEADER,
+    SEQUENCES_HEADER,
+    TOKEN_HEADER,
+)
+
+
+class AdmissionControl:
+    """ASGI middleware around a replica's application.
+
+    A request that is not a POST needs the token and nothing else: pages such as /metrics take no capacity.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, capacity: int, failure: Callable[[], str | None]) -> None:
+        """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None."""
+        self._app = app
+        self._token = token.encode()
+        self._capacity = capacity
+        self._failure = failure
+        self._idle = asyncio.Event()
+        """Set while no sequence is open."""
+        self._idle.set()
+        self._fits = asyncio.Event()
+        """Set while the engine holds all that was let in."""
+        self._fits.set()
+        self.in_flight = 0
+        """Sequences that were let in, and have not ended."""
+        self.interactive = 0
+        """Sequences in flight that are not batch work."""
+        self.interactive_begun = 0
+        """Sequences that are not batch work, let in so far."""
+        self.accepted = 0
+        """Sequences for the engine so far."""
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not self._knows_token(scope):
+            await ApiError(401, "this server answers only its application's ingress").answer("", send)
+            return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if reason := self._refusal():
+            await _refuse(send, reason)
+            return
+        sequences = self._sequences(scope)
+        interactive = 0 if any(name == BATCH_HEADER for name, _ in scope["headers"]) else sequences
+        self.in_flight += sequences
+        self.interactive += interactive
+        self.interactive_begun += interactive
+        self.accepted += 0 if MODEL_ROUTES.get(scope["path"]) == "prepare" else sequences
+        self._idle.clear()
+        try:
+            if self.in_flight > self._capacity:
+                self._fits.clear()
+                receive = await _wait_until_set(self._fits, receive)
+            await self._app(scope, receive, _DeathNotice(send, self._failure))
+        except _ClientLeft:
+            return
+        finally:
+            self.in_flight -= sequences
+            self.interactive -= interactive
+            if self.in_flight <= self._capacity:
+                self._fits.set()
+            if not self.in_flight:
+                self._idle.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests and wait for the open ones; False if some were still open in the end."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        return not self.in_flight
+
+    def _knows_token(self, scope: Scope) -> bool:
+        return any(k == TOKEN_HEADER and hmac.compare_digest(v, self._token) for k, v in scope["headers"])
+
+    def _sequences(self, scope: Scope) -> int:
+        """Of the request; one of more than the capacity counts as the whole capacity."""
+        said = next((value for name, value in scope["headers"] if name == SEQUENCES_HEADER), b"1")
+        return min(int(said), self._capacity)
+
+    def _refusal(self) -> str | None:
+        """Why no request is let in at present; None while one is.
+
+        While there is any room a request is let in, even if it then has to wait until all of it fits. Refused for as
+        long as others take the room that comes, a request of many sequences would never get in.
+        """
+        if self._failure() is not None:
+            return DEAD
+        if self.draining:
+            return DRAINING
+        return FULL if self.in_flight >= self._capacity else None
+
+
+class _ClientLeft(Exception):
+    """The client left while its request waited for room."""
+
+
+async def _wait_until_set(event: asyncio.Event, receive: Receive) -> Receive:
+    """Wait for the event, and notice a client that leaves meanwhile.
+
+    Returns what the application receives the request from: it begins with the messages that came during the wait.
+    Raises _ClientLeft.
+    """
+    received: deque[Message] = deque()
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        while not waiting.done():
+            message = asyncio.ensure_future(receive())
+            await asyncio.wait((waiting, message), return_when=asyncio.FIRST_COMPLETED)
+            if not message.done():
+                message.cancel()
+            elif message.result()["type"] == "http.disconnect":
+                raise _ClientLeft
+            else:
+                received.append(message.result())
+    finally:
+        waiting.cancel()
+
+    async def replay() -> Message:
+        return received.popleft() if received else await receive()
+
+    return replay
+
+
+class _DeathNotice:
+    """Turns the engine's 5xx into a refusal when the engine has died, so that the request can go elsewhere."""
+
+    def __init__(self, send: Send, failure: Callable[[], str | None]) -> None:
+        self._send = send
+        self._failure = failure
+        self._replaced = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 500 and self._failure() is not None:
+            self._replaced = True
+            await _refuse(self._send, DIED)
+        elif not self._replaced:
+            await self._send(message)
+
+
+async def _refuse(send: Send, reason: str) -> None:
+    error = ApiError(503, f"this replica is {reason}", code=f"replica_{reason}", retry_after_s=1)
+    await error.answer("", send, (REFUSED_HEADER, reason.encode()))
