@@ -19,10 +19,10 @@ from loadtests.planner.simulation import options, study
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.capacity import Capacity, measure
 from loadtests.planner.simulation.draw import draw
-from loadtests.planner.simulation.figures import Figures, curve, table
-from loadtests.planner.simulation.options import Asked, Unclear
+from loadtests.planner.simulation.options import SimulationOptions, UsageError
+from loadtests.planner.simulation.policy_results import PolicyResult, curve, table
 from loadtests.planner.simulation.study import Study
-from loadtests.planner.simulation.world import Run
+from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.knee import NeverHolds
 from serve_app.config.errors import ConfigError
 
@@ -42,19 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.question == "gpus":
             return _answer(asked, found, args.json)
         return _compare(asked, found, args.json, args.plot)
-    except (BadSpec, Unclear, CannotCalibrate, ConfigError, NeverHolds, OSError) as error:
+    except (BadSpec, UsageError, CannotCalibrate, ConfigError, NeverHolds, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path | None) -> int:
+def _compare(asked: SimulationOptions, found: Capacity, json_to: Path | None, plot_to: Path | None) -> int:
     subject = Study.of(asked, found)
     source = "as the tuner would set it" if subject.tuned else "as configured"
     print(f"autoscaling {source}: {study.settings_line(subject.settings)}")
-    rows: list[Figures] = []
-    runs: list[tuple[str, Run]] = []
+    rows: list[PolicyResult] = []
+    runs: list[tuple[str, SimulationRun]] = []
     began = time.process_time()
     for figures, run in study.compare(asked, subject):
         rows.append(figures)
@@ -76,10 +76,10 @@ def _compare(asked: Asked, found: Capacity, json_to: Path | None, plot_to: Path 
     return 0 if complete else INTERRUPTED
 
 
-def _answer(asked: Asked, found: Capacity, json_to: Path | None) -> int:
-    tried: dict[int, Figures] = {}
+def _answer(asked: SimulationOptions, found: Capacity, json_to: Path | None) -> int:
+    tried: dict[int, PolicyResult] = {}
 
-    def told(gpus: int, figures: Figures) -> None:
+    def told(gpus: int, figures: PolicyResult) -> None:
         tried[gpus] = figures
         verdict = "hold" if figures.summary.slo_holds else "do not"
         print(
@@ -109,7 +109,7 @@ def _answer(asked: Asked, found: Capacity, json_to: Path | None) -> int:
     return INTERRUPTED if interrupted else 1 if needed is None else 0
 
 
-def _write(path: Path, asked: Asked, found: Capacity, results: dict[str, Any]) -> None:
+def _write(path: Path, asked: SimulationOptions, found: Capacity, results: dict[str, Any]) -> None:
     scenario = asked.scenario
     about = {
         "command": sys.argv[1:],

@@ -22,8 +22,8 @@ from loadtests.loadgen.locust_run import LocustFailed
 from loadtests.loadgen.spec import BadSpec
 from loadtests.planner import report
 from loadtests.planner.tuning.knee import NeverHolds
-from loadtests.planner.tuning.measure import Asked
-from loadtests.planner.tuning.prove import Target
+from loadtests.planner.tuning.measure import RequestSpec
+from loadtests.planner.tuning.prove import Criteria
 from loadtests.planner.tuning.state import CannotResume, State
 from loadtests.planner.tuning.tuner import QUICK, Effort, Tuner
 from loadtests.results.figures import about
@@ -91,7 +91,7 @@ def _tuner(args: argparse.Namespace) -> Tuner:
     effort = QUICK if args.quick else Effort()
     return Tuner(
         source=source,
-        asked=Asked(source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key),
+        asked=RequestSpec(source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key),
         traffic=shape,
         traffic_spec=args.traffic,
         effort=replace(
@@ -102,7 +102,7 @@ def _tuner(args: argparse.Namespace) -> Tuner:
         ),
         gpus=len(gpu.splitlines()) if gpu else 0,
         most_replicas=args.max_replicas,
-        target=Target(within=args.within),
+        target=Criteria(within=args.within),
         contenders=[name for name in args.against.split(",") if name],
         state=state,
         tuned_path=out,
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--within",
         type=above_zero(most=1),
-        default=Target.within,
+        default=Criteria.within,
         help="share of requests that the proof wants within the SLO",
     )
     add("--against", type=_contenders, default="default", help="prove against these, by comma: default, serve, or none")

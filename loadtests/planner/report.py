@@ -17,8 +17,8 @@ from loadtests.planner.tuning import plots, prove
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.plots import Replayed
 from loadtests.planner.tuning.state import State
-from loadtests.planner.tuning.watch import Sample, startups
 from loadtests.results import record
+from loadtests.results.replicas import ReplicaCounts, startups
 from loadtests.results.slo import Slo
 
 TUNED = "tuned"
@@ -95,7 +95,7 @@ def _replayed(state: State, shape: traffic.Traffic) -> list[Replayed]:
         Replayed(
             one["title"],
             record.read(state.path.with_name(one["records"])),
-            [Sample(**sample) for sample in one["samples"]],
+            [ReplicaCounts(**sample) for sample in one["samples"]],
             Oracle(one["oracle"]["step_s"], tuple(one["oracle"]["replicas"])),
             excused,
         )

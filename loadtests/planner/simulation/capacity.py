@@ -9,9 +9,9 @@ from statistics import fmean
 from loadtests.loadgen import traffic
 from loadtests.planner.simulation.fleet import Hardware
 from loadtests.planner.simulation.scalers import Scaler
-from loadtests.planner.simulation.world import Scenario, simulate
+from loadtests.planner.simulation.world import SimulationScenario, simulate
 from loadtests.planner.tuning import knee
-from loadtests.planner.tuning.derive import Derived, Limits, derive
+from loadtests.planner.tuning.derive import Constraints, Derived, derive
 from loadtests.planner.tuning.knee import Knee, Search
 from loadtests.planner.tuning.step import Step
 from loadtests.results.slo import Slo
@@ -30,7 +30,7 @@ class Capacity:
     steps: tuple[Step, ...]
 
 
-def measure(scenario: Scenario, slo: Slo) -> Capacity:
+def measure(scenario: SimulationScenario, slo: Slo) -> Capacity:
     """The highest rate of the scenario's requests at which one replica keeps the SLO. Raises knee.NeverHolds."""
     one = replace(scenario, hardware=Hardware(0.0))
     steps: list[Step] = []
@@ -48,9 +48,11 @@ def measure(scenario: Scenario, slo: Slo) -> Capacity:
     return Capacity(found, tuple(steps))
 
 
-def tuned(model: ModelConfig, found: Capacity, scenario: Scenario, slo: Slo, bounds: tuple[int, int]) -> Derived:
+def tuned(
+    model: ModelConfig, found: Capacity, scenario: SimulationScenario, slo: Slo, bounds: tuple[int, int]
+) -> Derived:
     """The tuner's numbers for the scenario's traffic within these bounds of replicas."""
-    limits = Limits(max_running=model.max_running, max_replicas=bounds[1], min_replicas=bounds[0])
+    limits = Constraints(max_running=model.max_running, max_replicas=bounds[1], min_replicas=bounds[0])
     return derive(found.knee, found.steps, scenario.hardware.startup_s, slo, scenario.traffic, limits)
 
 
@@ -66,7 +68,7 @@ def applied(model: ModelConfig, numbers: Derived) -> ModelConfig:
     return ModelConfig.model_validate(entry)
 
 
-def _half_throughput(scenario: Scenario) -> float:
+def _half_throughput(scenario: SimulationScenario) -> float:
     """Requests/s at half of what a full batch decodes, to begin with."""
     timing = scenario.model.simulated or Simulated()
     rng, running = Random(0), scenario.model.max_running

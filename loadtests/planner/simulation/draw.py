@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.planner.simulation.world import Run, Scenario
+from loadtests.planner.simulation.world import SimulationRun, SimulationScenario
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.results.record import Record
 from loadtests.results.slo import Slo
@@ -14,7 +14,9 @@ BINS = 120
 """Points of a curve of requests."""
 
 
-def draw(path: Path, scenario: Scenario, slo: Slo, best: Oracle, runs: Sequence[tuple[str, Run]]) -> None:
+def draw(
+    path: Path, scenario: SimulationScenario, slo: Slo, best: Oracle, runs: Sequence[tuple[str, SimulationRun]]
+) -> None:
     """One panel each for load, replicas, service within the SLO, and queue."""
     import matplotlib
 

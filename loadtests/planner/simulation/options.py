@@ -14,8 +14,8 @@ from loadtests.arguments import whole
 from loadtests.loadgen import lengths, spec, traffic
 from loadtests.planner.simulation import calibrate, scalers
 from loadtests.planner.simulation.fleet import Hardware
-from loadtests.planner.simulation.scalers import Given
-from loadtests.planner.simulation.world import Scenario
+from loadtests.planner.simulation.scalers import ScalerInputs
+from loadtests.planner.simulation.world import SimulationScenario
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.state import State
 from loadtests.results.slo import Slo
@@ -29,15 +29,15 @@ STARTUP_S = 30.0
 MOST_REPLICAS = 1000
 
 
-class Unclear(Exception):
+class UsageError(Exception):
     """The command line leaves something open; says what to add."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class SimulationOptions:
     """What the command line asks for."""
 
-    scenario: Scenario
+    scenario: SimulationScenario
     slo: Slo
     bounds: tuple[int, int]
     """Fewest and most replicas."""
@@ -80,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read(args: argparse.Namespace) -> Asked:
-    """Raises Unclear, spec.BadSpec, ConfigError, CannotCalibrate or OSError."""
+def read(args: argparse.Namespace) -> SimulationOptions:
+    """Raises UsageError, spec.BadSpec, ConfigError, CannotCalibrate or OSError."""
     _check_together(args)
     model, ingress, facts = _model(args)
     load, path_s = traffic.parse(args.traffic), _seconds(args.path, "--path")
@@ -97,7 +97,7 @@ def read(args: argparse.Namespace) -> Asked:
     model = model.model_copy(update={key: value for key, value in limits.items() if value is not None})
     if args.ingresses:
         ingress = ingress.model_copy(update={"replicas": args.ingresses})
-    scenario = Scenario(
+    scenario = SimulationScenario(
         model=model,
         traffic=load,
         lengths=lengths.parse(args.lengths),
@@ -107,10 +107,10 @@ def read(args: argparse.Namespace) -> Asked:
         seed=args.seed,
     )
     bounds = _bounds(args, model)
-    return Asked(scenario, Slo.parse(args.slo), bounds, tuple(_policies(args.policy)), facts)
+    return SimulationOptions(scenario, Slo.parse(args.slo), bounds, tuple(_policies(args.policy)), facts)
 
 
-def on_gpus(asked: Asked, gpus: int) -> Asked:
+def on_gpus(asked: SimulationOptions, gpus: int) -> SimulationOptions:
     """The same on so many GPUs."""
     hardware = replace(asked.scenario.hardware, gpus=gpus)
     most = gpus * hardware.replicas_per_gpu
@@ -139,13 +139,13 @@ def _model(args: argparse.Namespace) -> tuple[ModelConfig, IngressConfig, tuple[
         if args.timing:
             model = model.model_copy(update={"simulated": _timing(args.timing)})
         if model.simulated is None and not args.calibration:
-            raise Unclear(
+            raise UsageError(
                 f"{args.config} does not say how fast {model.id} is: add --calibration FILE, which `python -m"
                 " loadtests.tune` measures, or --timing"
             )
         return model, ingress, (f"{model.id} of {args.config}",)
     if not (args.timing or args.calibration):
-        raise Unclear("how fast is a replica? Say --calibration FILE, --config FILE or --timing step_base_ms=...")
+        raise UsageError("how fast is a replica? Say --calibration FILE, --config FILE or --timing step_base_ms=...")
     timing = _timing(args.timing or "")
     model = ModelConfig(id="simulated", engine="simulated", simulated=timing)
     return model, IngressConfig(), (f"timing {args.timing}",) if args.timing else ()
@@ -158,7 +158,7 @@ def _configured(path: Path, name: str | None) -> tuple[ModelConfig, IngressConfi
     if name is None and len(models) == 1:
         return next(iter(models.values()))
     if name not in models:
-        raise Unclear(f"--model must be one of {', '.join(models)}")
+        raise UsageError(f"--model must be one of {', '.join(models)}")
     return models[name]
 
 
@@ -166,7 +166,7 @@ def _measured(path: Path) -> State:
     try:
         return State.read(path)
     except (ValueError, KeyError, TypeError) as error:
-        raise Unclear(f"--calibration {path} is not what a tuner keeps: {error!r}") from None
+        raise UsageError(f"--calibration {path} is not what a tuner keeps: {error!r}") from None
 
 
 def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path_s: float) -> tuple[ModelConfig, str]:
@@ -222,7 +222,7 @@ def _policies(text: str) -> list[str]:
     found = [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
     if not found:
         raise spec.BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")
-    given = Given(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
+    given = ScalerInputs(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
     for one in found:
         scalers.make(one, given)
     return found

@@ -32,7 +32,7 @@ class Scaler:
 
 
 @dataclass(frozen=True)
-class Given:
+class ScalerInputs:
     """What a scaler may know beforehand."""
 
     settings: Autoscaling
@@ -49,13 +49,13 @@ class Given:
         return min(self.settings.max_replicas, max(self.settings.min_replicas, math.ceil(replicas)))
 
 
-def ours(given: Given) -> Scaler:
+def ours(given: ScalerInputs) -> Scaler:
     """This project's policy itself."""
     policy = Policy(given.settings, given.max_running)
     return Scaler(lambda seen: policy.decide(seen).replicas)
 
 
-def fixed(given: Given, replicas: float = 0) -> Scaler:
+def fixed(given: ScalerInputs, replicas: float = 0) -> Scaler:
     """Always so many; as many as there may be unless said."""
     if replicas < 0 or replicas != int(replicas):
         raise ValueError(f"a fixed number of replicas is whole; got {replicas:g}")
@@ -63,7 +63,7 @@ def fixed(given: Given, replicas: float = 0) -> Scaler:
     return Scaler(lambda seen: count, count)
 
 
-def oracle(given: Given) -> Scaler:
+def oracle(given: ScalerInputs) -> Scaler:
     """The plan of one who knows every arrival: replicas are ordered a start-up time before they are needed."""
     plan = given.oracle()
 
@@ -76,7 +76,7 @@ def oracle(given: Given) -> Scaler:
 
 
 def serve(
-    given: Given,
+    given: ScalerInputs,
     target: float = 0,
     upscale_delay: float = 30,
     downscale_delay: float = 600,
@@ -84,12 +84,12 @@ def serve(
 ) -> Scaler:
     """Ray Serve's own policy on ongoing requests, with its own defaults but for the target: unless given, what ours
     aims at. (Serve's is 2, which would give an engine that runs hundreds of requests almost nothing to do.)"""
-    from loadtests.planner.simulation.serve_default import Default
+    from loadtests.planner.simulation.serve_default import ServeDefaultPolicy
 
     if min(target, upscale_delay, downscale_delay) < 0 or look_back <= 0:
         raise ValueError("target and delays must not be below 0, and look_back must be above it")
 
-    policy = Default(given.settings, target or given.per_replica, upscale_delay, downscale_delay)
+    policy = ServeDefaultPolicy(given.settings, target or given.per_replica, upscale_delay, downscale_delay)
     totals: deque[float] = deque(maxlen=max(1, round(look_back / REPORT_PERIOD_S)))
 
     def decide(seen: Observation) -> int:
@@ -100,7 +100,7 @@ def serve(
 
 
 def keda(
-    given: Given,
+    given: ScalerInputs,
     threshold: float = 5,
     polling: float = 15,
     stabilization: float = 300,
@@ -151,6 +151,6 @@ SCALERS: Mapping[str, Callable[..., Scaler]] = {
 }
 
 
-def make(text: str, given: Given) -> Scaler:
+def make(text: str, given: ScalerInputs) -> Scaler:
     """`ours`, `keda:threshold=20,polling=15`, ...; raises spec.BadSpec."""
     return spec.call({name: partial(function, given) for name, function in SCALERS.items()}, text, "policy")

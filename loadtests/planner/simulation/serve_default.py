@@ -14,7 +14,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from serve_app.config.schema import Autoscaling
 
 
-class Default:
+class ServeDefaultPolicy:
     """Decides for one deployment; remembers since when it has wanted a change."""
 
     def __init__(self, bounds: Autoscaling, target: float, upscale_delay_s: float, downscale_delay_s: float) -> None:

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from loadtests.planner.simulation import capacity, scalers
 from loadtests.planner.simulation.capacity import Capacity
-from loadtests.planner.simulation.figures import Figures
-from loadtests.planner.simulation.options import Asked, on_gpus
-from loadtests.planner.simulation.scalers import Given
-from loadtests.planner.simulation.world import Progress, Run, Scenario, arrivals_rng, simulate
+from loadtests.planner.simulation.options import SimulationOptions, on_gpus
+from loadtests.planner.simulation.policy_results import PolicyResult
+from loadtests.planner.simulation.scalers import ScalerInputs
+from loadtests.planner.simulation.world import OnProgress, SimulationRun, SimulationScenario, arrivals_rng, simulate
 from loadtests.planner.tuning import oracle
 from loadtests.planner.tuning.oracle import Oracle
 from serve_app.config.schema import Autoscaling
@@ -27,14 +27,14 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 class Study:
     """A scenario with everything a policy is told, and the yardstick."""
 
-    scenario: Scenario
+    scenario: SimulationScenario
     settings: Autoscaling
     best: Oracle
     tuned: bool
     """The settings are derived here; otherwise they are the configuration's own."""
 
     @classmethod
-    def of(cls, asked: Asked, found: Capacity) -> Study:
+    def of(cls, asked: SimulationOptions, found: Capacity) -> Study:
         """With the configuration's own autoscaling, or what the tuner would make of one replica's capacity."""
         scenario, model = asked.scenario, asked.scenario.model
         tuned = model.autoscaling is None
@@ -59,23 +59,23 @@ class Study:
         )
         return cls(replace(scenario, model=model), settings, best, tuned)
 
-    def run(self, policy: str, progress: Progress = lambda share: None) -> Run:
+    def run(self, policy: str, progress: OnProgress = lambda share: None) -> SimulationRun:
         """One policy's run; raises spec.BadSpec."""
-        given = Given(self.settings, self.scenario.model.max_running, lambda: self.best)
+        given = ScalerInputs(self.settings, self.scenario.model.max_running, lambda: self.best)
         return simulate(self.scenario, scalers.make(policy, given), progress)
 
 
-def compare(asked: Asked, study: Study) -> Iterator[tuple[Figures, Run]]:
+def compare(asked: SimulationOptions, study: Study) -> Iterator[tuple[PolicyResult, SimulationRun]]:
     """Each policy's figures as they come; the last may be of an interrupted run."""
     for policy in asked.policies:
         with bar(policy) as progress:
             run = study.run(policy, progress)
-        yield Figures.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s), run
+        yield PolicyResult.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s), run
         if run.until_s < study.scenario.traffic.duration_s:
             return
 
 
-def fewest_gpus(asked: Asked, found: Capacity, told: Callable[[int, Figures], None]) -> int | None:
+def fewest_gpus(asked: SimulationOptions, found: Capacity, told: Callable[[int, PolicyResult], None]) -> int | None:
     """The fewest GPUs with which the SLO holds over all requests, by growing and bisection.
 
     None if more would not help: there may be no more, or the first policy leaves some unused and still misses the SLO.
@@ -83,13 +83,13 @@ def fewest_gpus(asked: Asked, found: Capacity, told: Callable[[int, Figures], No
     """
     policy, per_gpu = asked.policies[0], asked.scenario.hardware.replicas_per_gpu
 
-    def on(gpus: int) -> Figures:
+    def on(gpus: int) -> PolicyResult:
         study = Study.of(on_gpus(asked, gpus), found)
         with bar(f"{policy} on {gpus} GPUs") as progress:
             run = study.run(policy, progress)
         if run.until_s < study.scenario.traffic.duration_s:
             raise KeyboardInterrupt
-        figures = Figures.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s)
+        figures = PolicyResult.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s)
         told(gpus, figures)
         return figures
 
@@ -110,7 +110,7 @@ def fewest_gpus(asked: Asked, found: Capacity, told: Callable[[int, Figures], No
 
 
 @contextmanager
-def bar(name: str) -> Iterator[Progress]:
+def bar(name: str) -> Iterator[OnProgress]:
     """A progress bar with the time left, where somebody watches."""
     with tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=not sys.stderr.isatty()) as shown:
         yield lambda share: shown.update(share - shown.n)

@@ -27,15 +27,14 @@ from loadtests.loadgen.lengths import Traced
 from loadtests.planner.simulation import calibrate, scalers
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.fleet import Hardware
-from loadtests.planner.simulation.scalers import Given
-from loadtests.planner.simulation.world import Run, Scenario, simulate
-from loadtests.planner.tuning import watch
-from loadtests.planner.tuning.measure import Asked, Bench
+from loadtests.planner.simulation.scalers import ScalerInputs
+from loadtests.planner.simulation.world import SimulationRun, SimulationScenario, simulate
+from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.state import State
-from loadtests.planner.tuning.watch import Sample
-from loadtests.results import record
+from loadtests.results import record, replicas
 from loadtests.results.record import Record, Summary
+from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
 from serve_app.config.errors import ConfigError
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
@@ -78,7 +77,7 @@ class Compared:
         return not self.judged or abs(self.error) <= TOLERANCE
 
 
-def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source, list[Record], list[Sample]]:
+def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source, list[Record], list[ReplicaCounts]]:
     """Start the service, put the load on it, and watch its replicas."""
     config = folder / "service.yaml"
     args = {"models": [entry], "ingress": {"cpus": 0.1}}
@@ -86,34 +85,42 @@ def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source
     config.write_text(yaml.safe_dump({"applications": [application]}))
     source = Source.find(config, entry["id"])
     peer = configured("real", source, entry, free_ports(1)[0], folder)
-    asked = Asked(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
+    asked = RequestSpec(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
     with Running(peer, source.setup, folder) as running:
         title = f"ray::ServeReplica:lfm2:{entry['id']}"
-        records, samples = Bench(running, asked, folder).replay(load, folder / "records.jsonl", title)
+        records, samples = ServiceUnderTest(running, asked, folder).replay(load, folder / "records.jsonl", title)
     return source, records, samples
 
 
 def run_simulated(
-    model: ModelConfig, ingress: IngressConfig, records: Sequence[Record], samples: Sequence[Sample], duration_s: float
-) -> Run:
+    model: ModelConfig,
+    ingress: IngressConfig,
+    records: Sequence[Record],
+    samples: Sequence[ReplicaCounts],
+    duration_s: float,
+) -> SimulationRun:
     """The same requests at the same times, and replicas that start as they did."""
-    settings, startups = model.autoscaling, watch.startups(samples)
+    settings, startups = model.autoscaling, replicas.startups(samples)
     assert settings is not None
     times = tuple(one.scheduled_s for one in records)
-    scenario = Scenario(
+    scenario = SimulationScenario(
         model=model,
         traffic=traffic.Traffic(((0.0, 0.0), (duration_s, 0.0)), times),
         lengths=Traced(tuple((one.prompt_tokens, max(1, one.output_tokens)) for one in records)),
         hardware=Hardware(median(startups) if startups else STARTUP_S),
         ingress=ingress,
     )
-    return simulate(scenario, scalers.make("ours", Given(settings, model.max_running, lambda: Oracle(1.0, (1,)))))
+    return simulate(
+        scenario, scalers.make("ours", ScalerInputs(settings, model.max_running, lambda: Oracle(1.0, (1,))))
+    )
 
 
-def compare(real: Sequence[Record], samples: Sequence[Sample], run: Run, slo: Slo, duration_s: float) -> list[Compared]:
+def compare(
+    real: Sequence[Record], samples: Sequence[ReplicaCounts], run: SimulationRun, slo: Slo, duration_s: float
+) -> list[Compared]:
     """What both came to over the traffic's duration."""
     measured, predicted = Summary.of(real, slo), Summary.of(run.records, slo)
-    spent, expected = (watch.replica_seconds(one, duration_s) for one in (samples, run.samples))
+    spent, expected = (replicas.replica_seconds(one, duration_s) for one in (samples, run.samples))
     return [
         Compared("requests within the SLO", measured.within_slo, predicted.within_slo, True),
         Compared("replica-seconds", spent, expected, True),
@@ -139,7 +146,7 @@ def validate_tuned(path: Path) -> list[Compared]:
     source = Source.find(path.with_suffix(".yaml"), state.asked["model"])
     replay = state.replays["tuned"]
     records = record.read(path.with_name(replay["records"]))
-    samples = [Sample(**one) for one in replay["samples"]]
+    samples = [ReplicaCounts(**one) for one in replay["samples"]]
     duration_s = traffic.parse(state.asked["traffic"]).duration_s
     timing = calibrate.fit(state.steps, source.model.simulated or Simulated()).timing
     model = source.model.model_copy(update={"simulated": timing})
@@ -147,7 +154,7 @@ def validate_tuned(path: Path) -> list[Compared]:
     return compare(records, samples, run, Slo.parse(state.asked["slo"]), duration_s)
 
 
-def _peak(samples: Sequence[Sample]) -> int:
+def _peak(samples: Sequence[ReplicaCounts]) -> int:
     return max(one.occupied for one in samples)
 
 

@@ -14,8 +14,8 @@ from loadtests.loadgen.traffic import Traffic
 from loadtests.planner.simulation import clock
 from loadtests.planner.simulation.fleet import Fleet, Hardware
 from loadtests.planner.simulation.scalers import Scaler
-from loadtests.planner.tuning.watch import Sample
 from loadtests.results.record import Outcome, Record
+from loadtests.results.replicas import ReplicaCounts
 from serve_app.autoscaling.policy import Observation
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
@@ -24,12 +24,12 @@ from serve_app.replica.protocol import REPORT_PERIOD_S
 from serve_app.routing.pool import Limits, Replica, ReplicaPool
 from serve_app.routing.retry import BrokenOff, carry
 
-Progress = Callable[[float], object]
+OnProgress = Callable[[float], object]
 """Called now and then with the share of the traffic that has passed, 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Scenario:
+class SimulationScenario:
     """What is simulated, but for who scales."""
 
     model: ModelConfig
@@ -52,12 +52,12 @@ class Scenario:
 
 
 @dataclass
-class Run:
+class SimulationRun:
     """What came of it."""
 
     records: list[Record] = field(default_factory=list)
     """In order of their ends."""
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[ReplicaCounts] = field(default_factory=list)
     """Every REPORT_PERIOD_S."""
     gpus: list[int] = field(default_factory=list)
     """GPUs that held a replica, at each sample."""
@@ -65,9 +65,9 @@ class Run:
     """How far it came: the traffic's duration, unless it was interrupted."""
 
 
-def simulate(scenario: Scenario, scaler: Scaler, progress: Progress = lambda share: None) -> Run:
+def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress = lambda share: None) -> SimulationRun:
     """All of the traffic, to the end of its last request. Ctrl-C ends it early with what there is; see `until_s`."""
-    run = Run()
+    run = SimulationRun()
     thresholds = gc.get_threshold()
     # Millions of requests live at a time and none is in a cycle: looking for cycles took a third of the time.
     gc.set_threshold(200_000, 20, 100)
@@ -88,7 +88,7 @@ def arrivals_rng(seed: int) -> Random:
 class _World:
     """One run."""
 
-    def __init__(self, scenario: Scenario, scaler: Scaler, run: Run) -> None:
+    def __init__(self, scenario: SimulationScenario, scaler: Scaler, run: SimulationRun) -> None:
         self._scenario = scenario
         self._scaler = scaler
         self._run = run
@@ -98,7 +98,7 @@ class _World:
         """Requests that are under way or due."""
         self._arrived = 0
 
-    async def run(self, progress: Progress) -> None:
+    async def run(self, progress: OnProgress) -> None:
         scenario = self._scenario
         self._loop = asyncio.get_running_loop()
         self._all_ended = self._loop.create_future()
@@ -127,7 +127,7 @@ class _World:
         await control
         self._run.until_s = scenario.traffic.duration_s
 
-    async def _control(self, progress: Progress) -> None:
+    async def _control(self, progress: OnProgress) -> None:
         """Reports and decisions, to the end of the traffic and of its last request."""
         fleet, duration = self._fleet, self._scenario.traffic.duration_s
         for i in count(1):
@@ -138,7 +138,7 @@ class _World:
             if target != fleet.target:
                 fleet.scale(target)
             queued = held + sum(one.waiting for one in seen.replicas)
-            self._run.samples.append(Sample(now, target, len(fleet.serving), fleet.occupied, queued))
+            self._run.samples.append(ReplicaCounts(now, target, len(fleet.serving), fleet.occupied, queued))
             self._run.gpus.append(fleet.gpus)
             progress(min(1.0, now / duration))
             if now >= duration and self._all_ended.done():

@@ -28,7 +28,7 @@ SAMPLES = 400
 
 
 @dataclass(frozen=True)
-class Limits:
+class Constraints:
     """What is not the tuner's to choose."""
 
     max_running: int
@@ -77,7 +77,9 @@ class Derived:
         return cls(**{**data, "numbers": numbers, "notes": tuple(data["notes"])})
 
 
-def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Limits) -> Derived:
+def derive(
+    knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Constraints
+) -> Derived:
     """All numbers; `steps` are those the knee was found from."""
     at_knee = nearest(steps, knee.rate)
     reaction_s = startup_s + upscale_delay_s(at_knee.latency_s, startup_s) + OBSERVED_S
@@ -93,7 +95,7 @@ def derive(knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffi
     return Derived(knee.rate, share, startup_s, reaction_s, numbers, tuple(notes))
 
 
-def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Limits) -> list[Number]:
+def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Constraints) -> list[Number]:
     """What a replica runs and lets wait."""
     numbers = []
     running, why = bounded_running(at_knee, slo, limits.max_running)
@@ -109,7 +111,7 @@ def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: 
 
 
 def _bounds(
-    knee: Knee, share: float, startup_s: float, reaction_s: float, rise: float, traffic: Traffic, limits: Limits
+    knee: Knee, share: float, startup_s: float, reaction_s: float, rise: float, traffic: Traffic, limits: Constraints
 ) -> tuple[list[Number], list[str]]:
     """Fewest, most and first replicas, and what has to be said of them."""
     notes = []

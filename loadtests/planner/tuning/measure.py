@@ -14,8 +14,9 @@ from loadtests.bench.peers.peer import Running
 from loadtests.loadgen import locust_run
 from loadtests.loadgen.options import EPOCH_SIGN
 from loadtests.planner.tuning.step import Step
-from loadtests.planner.tuning.watch import Sample, Watch, get_json
+from loadtests.planner.tuning.watch import Watch, get_json
 from loadtests.results.record import Record
+from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
 
 MOST_PROBING_USERS = 16
@@ -27,7 +28,7 @@ BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestSpec:
     """What the load is made of."""
 
     model: str
@@ -39,10 +40,10 @@ class Asked:
     characters_per_token: float = 4.0
 
 
-class Bench:
+class ServiceUnderTest:
     """A running service, and the loads put on it."""
 
-    def __init__(self, running: Running, asked: Asked, folder: Path) -> None:
+    def __init__(self, running: Running, asked: RequestSpec, folder: Path) -> None:
         self.running = running
         self._url = running.peer.url
         self._asked = asked
@@ -66,7 +67,7 @@ class Bench:
         records = self._run(load, None, self._folder / "step.jsonl", seed)
         return Step.of(records, self._asked.slo, rate, seconds, replicas_per_gpu, warmup_s)
 
-    def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[Sample]]:
+    def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[ReplicaCounts]]:
         """Offer the traffic, and watch the replicas whose processes' titles begin with `title`."""
         epochs: list[float] = []
 
@@ -78,7 +79,9 @@ class Bench:
         with Watch(lambda at_s: look(self.running, self._asked.model, title, at_s)) as watch:
             records = self._run(traffic, None, out, progress=listen)
         shift = (epochs[-1] if epochs else began) - began
-        return records, [Sample(**{**one.to_dict(), "at_s": round(one.at_s - shift, 2)}) for one in watch.samples]
+        return records, [
+            ReplicaCounts(**{**one.to_dict(), "at_s": round(one.at_s - shift, 2)}) for one in watch.samples
+        ]
 
     def _run(
         self,
@@ -124,7 +127,7 @@ def startup_s(log: Path, ready_s: float) -> float:
     return ready_s
 
 
-def look(running: Running, model: str, title: str, at_s: float) -> Sample | None:
+def look(running: Running, model: str, title: str, at_s: float) -> ReplicaCounts | None:
     """The replicas now. Where the service tells no target, as Ray Serve's own application, the processes are the
     target."""
     held = running.processes(title)
@@ -132,8 +135,8 @@ def look(running: Running, model: str, title: str, at_s: float) -> Sample | None
     known = page.get("models", {}).get(model, {}) if isinstance(page, dict) else {}
     replicas = known.get("replicas")
     if replicas is None:
-        return Sample(at_s, held, held, held, 0.0)
+        return ReplicaCounts(at_s, held, held, held, 0.0)
     inputs = known.get("inputs", {})
     queued = float(inputs.get("waiting", 0.0)) + float(inputs.get("held", 0.0))
     target, ready = int(replicas["target"]), int(replicas["ready"])
-    return Sample(at_s, target, ready, max(held, target), queued, str(known.get("reason", "")))
+    return ReplicaCounts(at_s, target, ready, max(held, target), queued, str(known.get("reason", "")))

@@ -20,8 +20,8 @@ from loadtests.loadgen.traffic import Traffic
 from loadtests.planner.tuning.knee import Knee, wilson
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.step import Step
-from loadtests.planner.tuning.watch import Sample
 from loadtests.results.record import Record
+from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo, percentile
 
 BINS = 150
@@ -51,7 +51,7 @@ class Replayed:
 
     title: str
     records: Sequence[Record]
-    samples: Sequence[Sample]
+    samples: Sequence[ReplicaCounts]
     oracle: Oracle
     excused: Sequence[tuple[float, float]]
     """Times (s) that the proof leaves out: from each spike, one start-up time."""

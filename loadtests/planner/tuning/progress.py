@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with the time left for each thing that takes long, a line for each that is done."""
+"""Progress of a tuning on the terminal: a bar with the time left for what takes long, a line for what is done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 PERIOD_S = 0.5
 
 
-class Progress:
+class TerminalProgress:
     """Of a run whose parts are known beforehand, roughly, in seconds."""
 
     def __init__(self, expected_s: float) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from loadtests.loadgen.traffic import Traffic
-from loadtests.planner.tuning import oracle, watch
-from loadtests.planner.tuning.watch import Sample
+from loadtests.planner.tuning import oracle
+from loadtests.results import replicas
 from loadtests.results.record import Record
+from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
 
 SPIKE_RATIO = 1.5
@@ -20,7 +20,7 @@ STEADY_S = 5.0
 
 
 @dataclass(frozen=True)
-class Target:
+class Criteria:
     """What must hold."""
 
     within: float = 0.99
@@ -43,7 +43,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReplayOutcome:
     """One replay, summed up."""
 
     requests: int
@@ -75,7 +75,7 @@ class Outcome:
 
 def outcome(
     records: Sequence[Record],
-    samples: Sequence[Sample],
+    samples: Sequence[ReplicaCounts],
     best: oracle.Oracle,
     *,
     traffic: Traffic,
@@ -83,30 +83,30 @@ def outcome(
     capacity: float,
     startup_s: float,
     reversal_window_s: float,
-    within: float = Target.within,
-) -> Outcome:
+    within: float = Criteria.within,
+) -> ReplayOutcome:
     """Sums a replay up; `capacity` (requests/s of a replica) tells spikes from noise."""
     starts = spikes(traffic, capacity)
     counted = [one for one in records if not any(at <= one.scheduled_s < at + startup_s for at in starts)]
     ends = [*starts[1:], traffic.duration_s][: len(starts)]
     recoveries = [recovery_s(records, slo, at, end, within) for at, end in zip(starts, ends, strict=True)]
-    return Outcome(
+    return ReplayOutcome(
         requests=len(records),
         failed=sum(one.outcome == "failed" for one in records),
         refused=sum(one.outcome == "refused" for one in records),
         within=_share(counted, slo),
         within_all=_share(records, slo),
         excused=len(records) - len(counted),
-        replica_seconds=watch.replica_seconds(samples, traffic.duration_s),
+        replica_seconds=replicas.replica_seconds(samples, traffic.duration_s),
         oracle_replica_seconds=best.replica_seconds,
         recovery_s=max(recoveries, default=None),
-        actions=len(watch.changes(samples)),
-        reversals=reversals(samples, reversal_window_s),
+        actions=len(replicas.changes(samples)),
+        reversals=replicas.reversals(samples, reversal_window_s),
         reversal_window_s=reversal_window_s,
     )
 
 
-def checks(found: Outcome, startup_s: float, target: Target) -> list[Check]:
+def checks(found: ReplayOutcome, startup_s: float, target: Criteria) -> list[Check]:
     """The proof's lines."""
     recovery_limit = target.recovery_startups * startup_s
     recovered = found.recovery_s
@@ -164,13 +164,6 @@ def recovery_s(records: Sequence[Record], slo: Slo, spike_s: float, end_s: float
         if good[first] and sum(good[first:last]) >= within * (last - first):
             return one.scheduled_s - spike_s if first else 0.0
     return end_s - spike_s
-
-
-def reversals(samples: Sequence[Sample], window_s: float) -> int:
-    """Changes of the target that went against the one before, less than `window_s` after it."""
-    return sum(
-        one * other < 0 and then - at < window_s for (at, one), (then, other) in pairwise(watch.changes(samples))
-    )
 
 
 def _share(records: Sequence[Record], slo: Slo) -> float:

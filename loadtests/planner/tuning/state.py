@@ -10,7 +10,7 @@
  "knees":    {"": `knee.Knee`, or by replicas_per_gpu},
  "skipped":  {what was not measured: why},
  "derived":  `derive.Derived`,
- "replays":  {name: {"title", "records": file beside this one, "samples": [`watch.Sample`], "outcome", "checks"}}}
+ "replays":  {name: {"title", "records": file beside this one, "samples": [`ReplicaCounts`], "outcome", "checks"}}}
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from loadtests.bench.peers.peer import Peer, Running
 from loadtests.bench.peers.serve_default import NAME, serve_default
 from loadtests.loadgen.traffic import Traffic
 from loadtests.planner.tuning import derive, knee, measure, oracle, prove, write
-from loadtests.planner.tuning.measure import Asked, Bench
-from loadtests.planner.tuning.progress import Progress
+from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
+from loadtests.planner.tuning.progress import TerminalProgress
 from loadtests.planner.tuning.state import State
 from loadtests.planner.tuning.step import Step
 from loadtests.results import record
@@ -53,14 +53,14 @@ class Tuner:
     """One model of one configuration, under one SLO and one traffic."""
 
     source: Source
-    asked: Asked
+    asked: RequestSpec
     traffic: Traffic
     traffic_spec: str
     effort: Effort
     gpus: int
     """On this machine."""
     most_replicas: int | None
-    target: prove.Target
+    target: prove.Criteria
     contenders: Sequence[str]
     """What the tuned configuration is compared with: of `default` and `serve`."""
     state: State
@@ -68,7 +68,7 @@ class Tuner:
     report_name: str
 
     def __post_init__(self) -> None:
-        self.progress = Progress(self.expected_s())
+        self.progress = TerminalProgress(self.expected_s())
 
     def expected_s(self) -> float:
         """Of what is left to do, roughly."""
@@ -101,7 +101,7 @@ class Tuner:
         """The numbers, from what was measured."""
         count = self.best_packing()
         each, steps = self._one_replica()
-        limits = derive.Limits(
+        limits = derive.Constraints(
             max_running=self.source.model.max_running,
             max_replicas=self._most(),
             within=self.target.within,
@@ -215,7 +215,7 @@ class Tuner:
         self.state.save()
         self.progress.say(f"{replicas} replicas at once: ready {startup:.1f} s after they were ordered")
 
-    def _measured(self, bench: Bench, count: int | None, what: str, warmup_s: float) -> knee.Measure:
+    def _measured(self, bench: ServiceUnderTest, count: int | None, what: str, warmup_s: float) -> knee.Measure:
         """Measures a rate, keeps the measurement and says what it was."""
 
         def step(rate: float, repeat: int) -> Step:
@@ -283,14 +283,14 @@ class Tuner:
         return lambda port, folder: configured(name, self.source, entry, port, folder, ready)
 
     @contextmanager
-    def _serving(self, peer: Callable[[int, Path], Peer]) -> Iterator[Bench]:
+    def _serving(self, peer: Callable[[int, Path], Peer]) -> Iterator[ServiceUnderTest]:
         """A service on a free port with a folder of its own."""
         with tempfile.TemporaryDirectory(prefix="tune-") as name, ExitStack() as stack:
             folder = Path(name)
             starting = peer(free_ports(1)[0], folder)
             with self.progress.during(f"starting: {starting.name}", START_S):
                 running = stack.enter_context(Running(starting, self.source.setup, folder))
-            yield Bench(running, self.asked, folder)
+            yield ServiceUnderTest(running, self.asked, folder)
 
     def _packings(self) -> tuple[int, ...]:
         model = self.source.model

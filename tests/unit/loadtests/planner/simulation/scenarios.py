@@ -6,8 +6,8 @@ from typing import Any
 
 from loadtests.loadgen import lengths, traffic
 from loadtests.planner.simulation.fleet import Hardware
-from loadtests.planner.simulation.scalers import Given, Scaler, make
-from loadtests.planner.simulation.world import Run, Scenario, arrivals_rng, simulate
+from loadtests.planner.simulation.scalers import Scaler, ScalerInputs, make
+from loadtests.planner.simulation.world import SimulationRun, SimulationScenario, arrivals_rng, simulate
 from loadtests.planner.tuning import oracle
 from serve_app.config.schema import Autoscaling, IngressConfig, ModelConfig, Simulated
 
@@ -24,13 +24,13 @@ def scenario(
     ingress: dict[str, Any] | None = None,
     seed: int = 0,
     **model: Any,
-) -> Scenario:
+) -> SimulationScenario:
     entry = {
         "max_running": 8,
         "max_queued": 4,
         "autoscaling": Autoscaling(min_replicas=1, max_replicas=8, upscale_delay_s=2, downscale_delay_s=10),
     }
-    return Scenario(
+    return SimulationScenario(
         model=ModelConfig(id="m", engine="simulated", simulated=TIMING, **(entry | model)),
         traffic=traffic.parse(load),
         lengths=lengths.parse(tokens),
@@ -40,12 +40,12 @@ def scenario(
     )
 
 
-def scaler(of: Scenario, policy: str = "ours", capacity: float = 5.0) -> Scaler:
+def scaler(of: SimulationScenario, policy: str = "ours", capacity: float = 5.0) -> Scaler:
     settings = of.model.autoscaling
     assert settings is not None
     arrivals = list(of.traffic.arrivals(arrivals_rng(of.seed)))
     startup_s = of.hardware.startup_s
-    given = Given(
+    given = ScalerInputs(
         settings,
         of.model.max_running,
         lambda: oracle.least(arrivals, capacity, startup_s, of.traffic.duration_s, max_replicas=settings.max_replicas),
@@ -53,5 +53,5 @@ def scaler(of: Scenario, policy: str = "ours", capacity: float = 5.0) -> Scaler:
     return make(policy, given)
 
 
-def run(of: Scenario, policy: str = "ours") -> Run:
+def run(of: SimulationScenario, policy: str = "ours") -> SimulationRun:
     return simulate(of, scaler(of, policy))

@@ -10,7 +10,7 @@ from loadtests.loadgen import lengths, traffic
 from loadtests.planner.simulation.calibrate import CannotCalibrate, fit
 from loadtests.planner.simulation.fleet import Hardware
 from loadtests.planner.simulation.scalers import Scaler
-from loadtests.planner.simulation.world import Scenario, simulate
+from loadtests.planner.simulation.world import SimulationScenario, simulate
 from loadtests.planner.tuning.step import Step
 from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig, Simulated
@@ -21,7 +21,7 @@ SLO = Slo.parse("ttft_p95=500ms,tpot_p95=40ms")
 def measured(timing: Simulated, tokens: str, rates: tuple[float, ...], seconds: float = 200) -> list[Step]:
     """One replica of this timing, measured as the tuner does."""
     model = ModelConfig(id="m", engine="simulated", max_running=64, simulated=timing, replicas=1)
-    steady = Scenario(model, traffic.steady(1, seconds), lengths.parse(tokens), Hardware(0.0))
+    steady = SimulationScenario(model, traffic.steady(1, seconds), lengths.parse(tokens), Hardware(0.0))
     steps = []
     for rate in rates:
         run = simulate(replace(steady, traffic=traffic.steady(rate, seconds)), Scaler(lambda seen: 1, 1))

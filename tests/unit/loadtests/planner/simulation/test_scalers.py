@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from loadtests.loadgen.spec import BadSpec
-from loadtests.planner.simulation.scalers import Given, Scaler, make
+from loadtests.planner.simulation.scalers import Scaler, ScalerInputs, make
 from loadtests.planner.tuning.oracle import Oracle
 from serve_app.autoscaling.policy import Observation
 from serve_app.config.schema import Autoscaling
 from serve_app.replica.protocol import ReplicaSignals
 
-GIVEN = Given(Autoscaling(min_replicas=1, max_replicas=20, target_load=0.5), 16, lambda: Oracle(0.5, (1, 2, 3)))
+GIVEN = ScalerInputs(Autoscaling(min_replicas=1, max_replicas=20, target_load=0.5), 16, lambda: Oracle(0.5, (1, 2, 3)))
 
 
 def seen(at_s: float, ready: int, running: float = 0.0, waiting: float = 0.0, held: float = 0.0) -> Observation:

@@ -10,7 +10,7 @@ import pytest
 from loadtests import simulate
 from loadtests.planner.simulation import options, study
 from loadtests.planner.simulation.capacity import measure
-from loadtests.planner.simulation.figures import Figures
+from loadtests.planner.simulation.policy_results import PolicyResult
 from serve_app.config.schema import ServiceConfig
 
 TIMING = ["--timing", "step_base_ms=10,step_per_sequence_ms=0.5", "--max-running", "16", "--max-queued", "8"]
@@ -42,7 +42,7 @@ def test_the_fewest_gpus_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     args = options.parser().parse_args([*arguments, "--replicas-per-gpu", "2", "--policy", "fixed"])
     asked = options.read(args)
     found = measure(asked.scenario, asked.slo)
-    tried: dict[int, Figures] = {}
+    tried: dict[int, PolicyResult] = {}
     needed = study.fewest_gpus(asked, found, tried.__setitem__)
     assert needed is not None
     assert needed == pytest.approx(60 / found.knee.rate / 2, abs=1.01)

@@ -12,8 +12,8 @@ import pytest
 from loadtests.planner.simulation.fleet import Fleet
 from loadtests.planner.simulation.replica import SimulatedReplica
 from loadtests.planner.simulation.scalers import SCALERS, Scaler
-from loadtests.planner.simulation.world import Run, arrivals_rng, simulate
-from loadtests.planner.tuning import watch
+from loadtests.planner.simulation.world import SimulationRun, arrivals_rng, simulate
+from loadtests.results import replicas
 from loadtests.results.record import Record
 from tests.unit.loadtests.planner.simulation.scenarios import run, scaler, scenario
 
@@ -92,7 +92,7 @@ def test_replica_seconds_are_the_lives_of_replicas(policy: str, monkeypatch: pyt
     found = run(of, policy)
     until = of.traffic.duration_s
     lived = sum(max(0.0, min(until, end) - begin) for begin, end in ordered.values())
-    samples = watch.replica_seconds(found.samples, until)
+    samples = replicas.replica_seconds(found.samples, until)
     assert samples == pytest.approx(lived, abs=0.5 * 2 * len(ordered))
     assert len(ordered) > 3
     assert all(ordered[id][0] <= at <= ordered[id][1] for id, at in worked)
@@ -113,7 +113,7 @@ def test_what_outlives_the_drain_fails_and_says_so() -> None:
 
 
 def test_the_same_seed_is_the_same_run() -> None:
-    def bare(found: Run) -> tuple[object, ...]:
+    def bare(found: SimulationRun) -> tuple[object, ...]:
         return found.records, found.samples, found.gpus
 
     of = scenario(ingress={"replicas": 2})
@@ -177,7 +177,7 @@ def test_scaling_to_zero_holds_the_first_request_until_a_replica_is_there() -> N
 def test_the_oracle_needs_the_fewest_replicas_and_ours_fewer_than_all() -> None:
     of = scenario()
     spent = {
-        policy: watch.replica_seconds(run(of, policy).samples, of.traffic.duration_s)
+        policy: replicas.replica_seconds(run(of, policy).samples, of.traffic.duration_s)
         for policy in ("oracle", "ours", "fixed")
     }
     assert spent["oracle"] < spent["ours"] < spent["fixed"]

@@ -13,7 +13,7 @@ from loadtests.planner.tuning.step import Step
 from loadtests.results.slo import Slo, Term
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
 
-LIMITS = derive.Limits(max_running=32, max_replicas=8)
+LIMITS = derive.Constraints(max_running=32, max_replicas=8)
 
 
 def steps() -> list[Step]:
@@ -23,7 +23,7 @@ def steps() -> list[Step]:
     return [replace(one, concurrency=2 * one.rate, latency_s=2.0, achieved_rate=min(one.rate, 4.5)) for one in found]
 
 
-def derived(shape: str, limits: derive.Limits = LIMITS) -> derive.Derived:
+def derived(shape: str, limits: derive.Constraints = LIMITS) -> derive.Derived:
     return derive.derive(Knee(4.0, 3.5, 4.4, True), steps(), 6.0, SLO, traffic.parse(shape), limits)
 
 

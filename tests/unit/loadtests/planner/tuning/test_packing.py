@@ -12,7 +12,7 @@ from loadtests.bench.peers.configured import Source
 from loadtests.loadgen import traffic
 from loadtests.planner.tuning import knee, prove
 from loadtests.planner.tuning.knee import Search
-from loadtests.planner.tuning.measure import Asked
+from loadtests.planner.tuning.measure import RequestSpec
 from loadtests.planner.tuning.state import State
 from loadtests.planner.tuning.tuner import PACKINGS, Effort, Tuner
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
@@ -44,10 +44,10 @@ def tuner(tmp_path: Path) -> Tuner:
         state.knees[str(count)] = knee.find(gpu.measure, SLO, Search(carried / 2))
         again = Replica(carried)
         state.steps += [replace(again.measure(rate, 0), replicas_per_gpu=count) for rate in sorted(set(gpu.rates))]
-    asked = Asked(source.model.id, "fixed:prompt=64,output=20", "chat", 1, SLO)
+    asked = RequestSpec(source.model.id, "fixed:prompt=64,output=20", "chat", 1, SLO)
     shape = traffic.parse(SHAPE)
     path = tmp_path / "x.tuned.yaml"
-    return Tuner(source, asked, shape, SHAPE, Effort(), 2, None, prove.Target(), [], state, path, "x.html")
+    return Tuner(source, asked, shape, SHAPE, Effort(), 2, None, prove.Criteria(), [], state, path, "x.html")
 
 
 def test_what_is_measured_is_not_measured_again(tuner: Tuner) -> None:

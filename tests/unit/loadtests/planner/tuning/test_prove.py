@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from loadtests.loadgen import traffic
-from loadtests.planner.tuning import prove, watch
+from loadtests.planner.tuning import prove
 from loadtests.planner.tuning.oracle import Oracle
-from loadtests.planner.tuning.watch import Sample
+from loadtests.results import replicas
 from loadtests.results.record import Record
+from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
 
 SLO = Slo.parse("ttft_p95=500ms")
@@ -21,12 +22,12 @@ def record(at_s: float, ttft_s: float = 0.1, outcome: str = "ok") -> Record:
     return Record(at_s, at_s, ttft_s, ttft_s + 1, 10, 10, outcome)  # type: ignore[arg-type]
 
 
-def samples(*changes: tuple[float, int, int]) -> list[Sample]:
+def samples(*changes: tuple[float, int, int]) -> list[ReplicaCounts]:
     """(time, target, ready)"""
-    return [Sample(at, target, ready, max(target, ready), 0.0) for at, target, ready in changes]
+    return [ReplicaCounts(at, target, ready, max(target, ready), 0.0) for at, target, ready in changes]
 
 
-def outcome(records: list[Record], seen: list[Sample], shape: traffic.Traffic = SPIKE) -> prove.Outcome:
+def outcome(records: list[Record], seen: list[ReplicaCounts], shape: traffic.Traffic = SPIKE) -> prove.ReplayOutcome:
     return prove.outcome(
         records,
         seen,
@@ -52,26 +53,26 @@ def test_late_requests_are_excused_in_the_first_startup_time_after_a_spike_only(
 def test_refused_and_failed_requests_are_not_within_the_slo() -> None:
     found = outcome([record(1), record(2, outcome="refused"), record(3, outcome="failed"), record(4)], [])
     assert (found.within, found.refused, found.failed) == (0.5, 1, 1)
-    failed = {one.name: one.passed for one in prove.checks(found, 5.0, prove.Target())}
+    failed = {one.name: one.passed for one in prove.checks(found, 5.0, prove.Criteria())}
     assert failed["failed requests"] is False
 
 
 def test_a_replay_without_requests_proves_nothing() -> None:
     for records in ([], [record(20.0 + t) for t in range(5)]):
-        lines = prove.checks(outcome(records, samples((0, 1, 1))), 5.0, prove.Target())
+        lines = prove.checks(outcome(records, samples((0, 1, 1))), 5.0, prove.Criteria())
         assert lines[0].passed is False
 
 
 def test_replica_seconds_count_from_the_order_to_the_end_within_the_traffic() -> None:
     seen = samples((-2, 1, 1), (20, 4, 1), (26, 4, 4), (40, 1, 3), (43, 1, 1), (70, 8, 1))
-    assert watch.replica_seconds(seen, 60.0) == 20 * 1 + 20 * 4 + 3 * 3 + 17 * 1
+    assert replicas.replica_seconds(seen, 60.0) == 20 * 1 + 20 * 4 + 3 * 3 + 17 * 1
     found = outcome([record(1)], seen)
     assert found.over_oracle == pytest.approx(126 / 60)
 
 
 def test_startup_times_are_read_from_orders_and_arrivals() -> None:
     seen = samples((0, 1, 1), (10, 3, 1), (16, 3, 2), (18, 3, 3), (30, 1, 1), (40, 2, 1), (42, 1, 1))
-    assert watch.startups(seen) == [6, 8]
+    assert replicas.startups(seen) == [6, 8]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_startup_times_are_read_from_orders_and_arrivals() -> None:
     ],
 )
 def test_a_reversal_takes_back_a_change_too_soon(targets: list[tuple[float, int]], count: int) -> None:
-    assert prove.reversals(samples(*((at, n, n) for at, n in targets)), 10.0) == count
+    assert replicas.reversals(samples(*((at, n, n) for at, n in targets)), 10.0) == count
 
 
 def test_recovery_lasts_until_requests_stay_within_the_slo() -> None:
@@ -103,6 +104,6 @@ def test_spikes_are_jumps_that_one_replica_does_not_carry() -> None:
 
 def test_a_good_replay_passes_and_a_bad_one_says_where() -> None:
     good = outcome([record(t) for t in range(60)], samples((0, 1, 1)))
-    assert all(one.passed is not False for one in prove.checks(good, 5.0, prove.Target()))
+    assert all(one.passed is not False for one in prove.checks(good, 5.0, prove.Criteria()))
     bad = replace(good, within=0.98, replica_seconds=90.0, recovery_s=11.0, reversals=1, failed=1)
-    assert [one.passed for one in prove.checks(bad, 5.0, prove.Target())][:5] == [False] * 5
+    assert [one.passed for one in prove.checks(bad, 5.0, prove.Criteria())][:5] == [False] * 5

@@ -15,9 +15,9 @@ from loadtests.planner.tuning.oracle import least
 from loadtests.planner.tuning.state import CannotResume, State
 from loadtests.planner.tuning.step import Step
 from loadtests.planner.tuning.tuner import recalling
-from loadtests.planner.tuning.watch import Sample
 from loadtests.results import record
 from loadtests.results.record import Record
+from loadtests.results.replicas import ReplicaCounts
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
 
 SHAPE = "spike:base=2,peak=12,at=20,for=20,duration=60"
@@ -79,12 +79,12 @@ def tuned(path: Path) -> State:
         state.steps.append(replica.measure(rate, 0))
     state.knees[""] = knee.estimate(state.steps, SLO)
     state.skipped["packing"] = "The best packing was not searched: there is no GPU here."
-    limits = derive.Limits(max_running=16, max_replicas=8)
+    limits = derive.Constraints(max_running=16, max_replicas=8)
     state.derived = derive.derive(state.knees[""], state.steps, 6.2, SLO, shape, limits)
     for name in ("tuned", "default"):
         found = [Record(t / 4, t / 4, 0.2, 1.2, 64, 20, "ok") for t in range(240)]
         record.write(path.with_name(f"{name}.jsonl"), found)
-        seen = [Sample(t / 2, 1 + (t > 45), 1 + (t > 57), 1 + (t > 45), 0.0) for t in range(120)]
+        seen = [ReplicaCounts(t / 2, 1 + (t > 45), 1 + (t > 57), 1 + (t > 45), 0.0) for t in range(120)]
         best = least([one.scheduled_s for one in found], 4.0, 6.2, 60.0)
         of = prove.outcome(
             found, seen, best, traffic=shape, slo=SLO, capacity=4.0, startup_s=6.2, reversal_window_s=6.2
@@ -95,7 +95,7 @@ def tuned(path: Path) -> State:
             "samples": [one.to_dict() for one in seen],
             "oracle": {"step_s": best.step_s, "replicas": list(best.replicas)},
             "outcome": of.to_dict(),
-            "checks": [vars(one) for one in prove.checks(of, 6.2, prove.Target())],
+            "checks": [vars(one) for one in prove.checks(of, 6.2, prove.Criteria())],
         }
     return state
 

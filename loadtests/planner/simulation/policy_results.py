@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from loadtests.planner.simulation.world import Run
-from loadtests.planner.tuning import watch
+from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.oracle import Oracle
-from loadtests.planner.tuning.prove import reversals
+from loadtests.results import replicas
 from loadtests.results.record import Summary
 from loadtests.results.slo import Slo
 
@@ -19,7 +18,7 @@ CURVE_POINTS = 1000
 
 
 @dataclass(frozen=True)
-class Figures:
+class PolicyResult:
     """One policy's run."""
 
     policy: str
@@ -40,17 +39,17 @@ class Figures:
     """How far the run came, s."""
 
     @classmethod
-    def of(cls, policy: str, run: Run, slo: Slo, best: Oracle, reversal_window_s: float) -> Figures:
+    def of(cls, policy: str, run: SimulationRun, slo: Slo, best: Oracle, reversal_window_s: float) -> PolicyResult:
         least = best.step_s * sum(best.replicas[: max(1, round(run.until_s / best.step_s))])
-        spent = watch.replica_seconds(run.samples, run.until_s)
+        spent = replicas.replica_seconds(run.samples, run.until_s)
         return cls(
             policy=policy,
             summary=Summary.of(run.records, slo),
             replica_seconds=spent,
             gpu_hours=_gpu_seconds(run) / 3600,
             over_oracle=spent / least if least else 0.0,
-            actions=len(watch.changes(run.samples)),
-            reversals=reversals(run.samples, reversal_window_s),
+            actions=len(replicas.changes(run.samples)),
+            reversals=replicas.reversals(run.samples, reversal_window_s),
             peak_replicas=max((one.occupied for one in run.samples), default=0),
             peak_gpus=max(run.gpus, default=0),
             until_s=run.until_s,
@@ -60,7 +59,7 @@ class Figures:
         return {**self.__dict__, "summary": self.summary.to_dict()}
 
 
-def curve(run: Run) -> dict[str, list[float]]:
+def curve(run: SimulationRun) -> dict[str, list[float]]:
     """Replicas and queue over time, thinned out to about CURVE_POINTS."""
     every = max(1, len(run.samples) // CURVE_POINTS)
     samples = run.samples[::every]
@@ -75,7 +74,7 @@ HEADS = (
 )
 
 
-def table(rows: Sequence[Figures]) -> str:
+def table(rows: Sequence[PolicyResult]) -> str:
     """For people, a line each."""
     lines = [*zip(*HEADS, strict=True), *map(_row, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -83,7 +82,7 @@ def table(rows: Sequence[Figures]) -> str:
     return "\n".join("  ".join(cells) for cells in aligned)
 
 
-def _row(one: Figures) -> tuple[str, ...]:
+def _row(one: PolicyResult) -> tuple[str, ...]:
     summary = one.summary
     return (
         one.policy,
@@ -102,7 +101,7 @@ def _row(one: Figures) -> tuple[str, ...]:
     )
 
 
-def _gpu_seconds(run: Run) -> float:
+def _gpu_seconds(run: SimulationRun) -> float:
     times = [*(one.at_s for one in run.samples), run.until_s]
     spans = zip(run.gpus, pairwise(times), strict=True)
     return sum(gpus * max(0.0, min(after, run.until_s) - at) for gpus, (at, after) in spans)
