@@ -14,7 +14,8 @@ import hashlib
 import tempfile
 import zlib
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,13 @@ class Scan:
     """Not blank, bad ones included."""
     fingerprint: str
     """Of the lines' bytes: it does not depend on how they are packed or how their files are named."""
-    models: frozenset[str]
-    """Named by the lines."""
+    lines_of: Mapping[str, int]
+    """How many lines name a model, for the first MOST_MODELS models."""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Named by the lines."""
+        return frozenset(self.lines_of)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:
@@ -148,7 +154,7 @@ def scan(files: Sequence[Path]) -> Scan:
     """
     content = hashlib.blake2b(digest_size=6)
     lines = 0
-    models: set[str] = set()
+    lines_of: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
             parts = [stack.enter_context(tempfile.TemporaryFile(buffering=4096)) for _ in range(PARTS)]
@@ -159,8 +165,8 @@ def scan(files: Sequence[Path]) -> Scan:
                 if name is not None:
                     hash = _hash(name)
                     parts[hash[0] % PARTS].write(hash)
-                if model is not None and len(model) <= LONGEST_MODEL and len(models) < MOST_MODELS:
-                    models.add(model)
+                if model and (model in lines_of or (len(model) <= LONGEST_MODEL and len(lines_of) < MOST_MODELS)):
+                    lines_of[model] += 1
             suspects = {hash for part in parts for hash in _repeated(part)}
     except OSError as error:
         raise NoRoomToScan(f"{tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder") from None
@@ -170,7 +176,7 @@ def scan(files: Sequence[Path]) -> Scan:
     if suspects and (duplicates := _duplicates(files, suspects)):
         listed = "\n".join(["no request was sent: a custom_id must not come twice", *duplicates])
         raise InputError(listed, code="duplicate_custom_id")
-    return Scan(lines, content.hexdigest(), frozenset(models))
+    return Scan(lines, content.hexdigest(), dict(lines_of))
 
 
 def _hash(name: str) -> bytes:

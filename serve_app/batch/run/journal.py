@@ -60,8 +60,8 @@ class Journal:
         """Lines of the error file."""
         self.total = scan.lines
         """Lines of the input."""
-        self.models = scan.models
-        """Named by them."""
+        self.lines_of = scan.lines_of
+        """How many of them name a model."""
         self._fingerprint = scan.fingerprint
         self._done = bytearray((scan.lines + 7) // 8)
         if output.resolve() == errors.resolve():

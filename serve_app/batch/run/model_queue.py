@@ -47,7 +47,7 @@ class Backlog:
 
     def append(self, line: InputLine) -> None:
         """Remember where this line is, which is behind those that were appended before."""
-        if not self._files or self._files[-1][1] != line.file:
+        if not self._files or self._files[-1][1] is not line.file:
             self._files.append((line.index, line.file))
         self._offsets.append(line.offset)
         self._indexes.append(line.index)
@@ -84,7 +84,7 @@ class Backlog:
             self._stream = None
 
     def _stream_of(self, file: Path) -> BinaryIO:
-        if self._stream is None or self._stream[0] != file:
+        if self._stream is None or self._stream[0] is not file:
             self.close()
             self._stream = file, opened(file)
         return self._stream[1]
@@ -93,9 +93,11 @@ class Backlog:
 class ModelQueue:
     """One model's lines, which wait for no other model's engines."""
 
-    def __init__(self, model: str | None, sender: PacedSender) -> None:
-        """`model` is None for the lines of all models that have no queue of their own."""
+    def __init__(self, model: str | None, lines: int, sender: PacedSender) -> None:
+        """`lines` of the input are this model's. `model` is None for all models that have no queue of their own."""
         self.model = model
+        self.unread = lines
+        """Its lines that the reader has not come to."""
         self.sender = sender
         self.backlog = Backlog()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -113,6 +115,11 @@ class ModelQueue:
         return len(self.tasks) < self.sender.allowed and (self.open_bytes < MOST_OPEN_BYTES or not self.tasks)
 
     @property
-    def wants_more(self) -> bool:
-        """Whether the next line of the input could be opened at once, were it this model's."""
+    def takes_next(self) -> bool:
+        """Whether a line of this model that the reader comes to may be opened at once."""
         return self.stopped is None and not self.backlog and self.has_room
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Whether the model's engines could have a line that is further on in the input."""
+        return self.unread > 0 and self.takes_next

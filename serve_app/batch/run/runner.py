@@ -116,18 +116,21 @@ async def run(
             return await run(job, client, pace, opened, progress)
     async with contextlib.AsyncExitStack() as senders:
         queues = []
-        for model in _with_queue(job, journal):
-            queues.append(ModelQueue(model, await senders.enter_async_context(PacedSender(client, pace(model), model))))
+        for model, lines in _lines_by_queue(job, journal).items():
+            sender = await senders.enter_async_context(PacedSender(client, pace(model), model))
+            queues.append(ModelQueue(model, lines, sender))
         runner = _Runner(job, queues, journal, progress)
         await runner.run()
     return runner.summary
 
 
-def _with_queue(job: Job, journal: Journal) -> list[str | None]:
-    """The models whose lines have a queue of their own; None stands for all other lines."""
-    named = journal.models if job.models is None else journal.models & job.models
-    served: list[str | None] = [*sorted(named)]
-    return [None, *served[:MOST_QUEUES]] if len(served) > 1 else served or [None]
+def _lines_by_queue(job: Job, journal: Journal) -> dict[str | None, int]:
+    """The models whose lines have a queue of their own, with the number of these; None stands for all other lines."""
+    served = sorted(journal.lines_of if job.models is None else journal.lines_of.keys() & job.models)
+    if len(served) < 2:
+        return {served[0] if served else None: journal.total}
+    own: dict[str | None, int] = {model: journal.lines_of[model] for model in served[:MOST_QUEUES]}
+    return {None: journal.total - sum(own.values()), **own}
 
 
 class _Runner:
@@ -177,33 +180,38 @@ class _Runner:
             await _in_thread(self._journal.sync)
 
     async def _read(self) -> None:
-        """Give each line of the input to its model's queue, as long as there is one that could send it at once."""
+        """Go through the input once, as long as there is a model that could have a line.
+
+        A line that its model can have is sent; one that comes before it joins its own model's backlog.
+        """
         passed = 0
         for line in read(self._job.inputs):
             passed += len(line.data or b"")
             if passed > BYTES_AT_ONCE:
                 passed = 0
                 await asyncio.sleep(0)
+            queue = self._queue_of(line)
+            queue.unread -= 1
             if self._journal.done(line.index):
                 continue
-            queue = self._queue_of(line)
-            if not queue.wants_more:
-                await self._until(self._may_read, functools.partial(self._may_take, queue))
-            if queue.wants_more:
+            if not queue.takes_next:
+                await self._until(self._may_read, functools.partial(self._may_go_on, queue))
+            if queue.takes_next:
                 self._start(line, queue)
             elif queue.stopped is None:
                 queue.backlog.append(line)
                 queue.changed.set()
-            elif all(one.stopped for one in self._queues.values()):
+            elif all(one.stopped or not one.unread for one in self._queues.values()):
                 break
         self._all_read = True
 
-    def _may_take(self, queue: ModelQueue) -> bool:
-        """Whether a line of this queue may be taken from the input, to be sent or to make way for those behind it."""
-        if queue.stopped is not None or queue.wants_more:
+    def _may_go_on(self, queue: ModelQueue) -> bool:
+        """Whether the reader may leave a line of this queue, in its backlog if it cannot be sent at once."""
+        if queue.stopped is not None or queue.takes_next:
             return True
-        behind = sum(len(one.backlog) for one in self._queues.values())
-        return behind < MOST_BEHIND and any(one.wants_more for one in self._queues.values())
+        if not any(one.waits_for_reader for one in self._queues.values()):
+            return False
+        return sum(len(one.backlog) for one in self._queues.values()) < MOST_BEHIND
 
     def _queue_of(self, line: InputLine) -> ModelQueue:
         if len(self._queues) == 1:

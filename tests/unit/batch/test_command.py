@@ -119,7 +119,7 @@ def test_an_answer_that_cannot_be_read_fails_its_line(
 
 
 def test_an_answer_that_is_too_deep_only_inside_its_line_is_counted(tmp_path: Path) -> None:
-    scanned = Scan(lines=1, fingerprint="f00d", models=frozenset())
+    scanned = Scan(lines=1, fingerprint="f00d", lines_of={})
     input_line = InputLine(0, tmp_path, 1, 0, b"")
     with Journal(tmp_path / "out", tmp_path / "errors", scanned) as journal:
         record = answered(journal.id(0), "a", ServiceResponse(200, b'{"x": 5}'), input_line)

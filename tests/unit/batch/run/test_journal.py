@@ -11,7 +11,7 @@ import pytest
 from serve_app.batch.run.input import Scan
 from serve_app.batch.run.journal import DiskFull, Journal, JournalError
 
-SCAN = Scan(lines=9, fingerprint="0123456789ab", models=frozenset())
+SCAN = Scan(lines=9, fingerprint="0123456789ab", lines_of={})
 
 
 @pytest.fixture

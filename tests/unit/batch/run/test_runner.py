@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from serve_app.batch.run import model_queue, runner
 from serve_app.batch.run.client import ServiceResponse
+from serve_app.batch.run.input import InputLine
+from serve_app.batch.run.input import read as read_input
 from serve_app.batch.run.journal import Journal, JournalError
 from serve_app.batch.run.pace import Pace, ServiceLoad
 from serve_app.batch.run.pooled import PoolClient
@@ -189,3 +193,78 @@ async def test_a_run_that_is_cancelled_closes_its_files_after_the_disk_is_done_w
         await running
     engine.go.set()
     assert (await run(job, client())).total == 20
+
+
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the lines that the reader has come to."""
+    read: list[int] = []
+
+    def reading(files: Sequence[Path]) -> Iterator[InputLine]:
+        for line in read_input(files):
+            read.append(line.number)
+            yield line
+
+    monkeypatch.setattr(runner, "read", reading)
+    return read
+
+
+async def test_the_input_is_read_once_and_no_further_than_a_model_needs(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of `n` begin behind 200 of `m`, and nothing but 30 more of `m` comes after them."""
+    bodies = [{"model": model, "prompt": model} for model in ["m"] * 200 + ["n"] * 20 + ["m"] * 30]
+    job.inputs[0].write_bytes(lines(bodies, "/v1/completions"))
+    read = counted_reads(monkeypatch)
+    running = asyncio.create_task(run(job, client(), lambda model: Pace(start=8, most=8)))
+    async with asyncio.timeout(10):
+        while len(engine.prompts) < 16:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert len(read) == 209, "both are full"
+    engine.free.add("n")
+    engine.go.set()
+    assert (await running).succeeded == 250 and read == list(range(1, 251))
+    assert engine.prompts[:8] == ["m"] * 8 and answered(job) == {"m": 230, "n": 20}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_run_ends_where_one_with_backlogs_was_cancelled(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, packed: bool
+) -> None:
+    bodies = [{"model": "nm"[number % 5 == 0], "prompt": str(number)} for number in range(150)]
+    content = lines(bodies, "/v1/completions")
+    input = job.inputs[0].with_name("in.jsonl.gz" if packed else "in.jsonl")
+    input.write_bytes(gzip.compress(content) if packed else content)
+    job = replace(job, inputs=(input,))
+    engine.free.add("n")
+    enough = asyncio.Event()
+
+    def see(summary: RunSummary) -> None:
+        if summary.done == 90:
+            enough.set()
+
+    running = asyncio.create_task(run(job, client(), lambda model: Pace(start=8, most=8), progress=see))
+    await asyncio.wait_for(enough.wait(), 10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    engine.go.set()
+    summary = await run(job, client(), lambda model: Pace(start=8, most=8))
+    assert summary.before >= 90 and summary.done == 150
+    assert answered(job) == Counter(str(number) for number in range(150))
+
+
+async def test_backlogs_have_a_bound_beyond_which_a_full_model_holds_up_the_others(
+    job: Job, client: Callable[[], PoolClient], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MOST_BEHIND", 50)
+    two_models(job.inputs[0])
+    read = counted_reads(monkeypatch)
+    engine.free.add("n")
+    running = asyncio.create_task(run(job, client(), lambda model: Pace(start=8, most=8)))
+    async with asyncio.timeout(10):
+        while len(read) < 59:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert len(read) == 59 and answered(job) == {}
+    engine.go.set()
+    assert (await running).done == 222
