@@ -22,8 +22,8 @@ from loadtests.bench.peers import prefix_cache
 from loadtests.bench.peers.peer import DidNotServe, Running
 from loadtests.bench.suites import SUITES, Suite, refuse_source
 from loadtests.bench.workload import Load
-from loadtests.results.figures import Results, about
-from loadtests.results.plot import draw
+from loadtests.results.figures import COLUMNS, Results, about
+from loadtests.results.plots import comparison, style
 from serve_app.launching.environment import free_ports
 
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; what was measured is kept", file=sys.stderr)
     print("\n" + results.table(names.get(suite.baseline, suite.baseline)))
     if args.plot and results.samples:
-        draw(results, args.plot)
+        style.png(comparison.bars(results.title, results.medians(), COLUMNS), args.plot)
     return 1 if results.failed or not results.samples else 0
 
 

@@ -18,12 +18,12 @@ from loadtests.loadgen.spec import BadSpec
 from loadtests.planner.simulation import options, study
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.capacity import Capacity, measure
-from loadtests.planner.simulation.draw import draw
 from loadtests.planner.simulation.options import SimulationOptions, UsageError
 from loadtests.planner.simulation.policy_results import PolicyResult, curve, table
 from loadtests.planner.simulation.study import Study
 from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.knee import NeverHolds
+from loadtests.results.plots import over_time, style
 from serve_app.config.errors import ConfigError
 
 INTERRUPTED = 130
@@ -72,7 +72,8 @@ def _compare(asked: SimulationOptions, found: Capacity, json_to: Path | None, pl
         policies = [one.to_dict() | {"curve": curve(run)} for one, (_, run) in zip(rows, runs, strict=True)]
         _write(json_to, asked, found, {"autoscaling": subject.settings.model_dump(), "policies": policies})
     if plot_to:
-        draw(plot_to, subject.scenario, asked.slo, subject.best, runs)
+        shown = [over_time.ObservedRun(name, run.records, run.samples) for name, run in runs]
+        style.png(over_time.policies(shown, subject.scenario.traffic, asked.slo, subject.best.points), plot_to)
     return 0 if complete else INTERRUPTED
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.loadgen import traffic
-from loadtests.planner.tuning import plots, prove
+from loadtests.planner.tuning import prove
 from loadtests.planner.tuning.oracle import Oracle
-from loadtests.planner.tuning.plots import Replayed
 from loadtests.planner.tuning.state import State
 from loadtests.results import record
+from loadtests.results.plots import knee, over_time, style
+from loadtests.results.plots.over_time import ObservedRun
 from loadtests.results.replicas import ReplicaCounts, startups
 from loadtests.results.slo import Slo
 
@@ -52,7 +53,7 @@ def write(state: State) -> list[Path]:
         "verdict": _verdict(state),
         "question": _question(state),
         "proof": _proof(state),
-        "replays": plots.svg(plots.replays(shown, shape, slo)) if shown else "<p>Nothing was replayed yet.</p>",
+        "replays": style.svg(over_time.replays(shown, shape, slo)) if shown else "<p>Nothing was replayed yet.</p>",
         "excuse": _excuse(state, shown),
         "knees": _knees(state, slo),
         "derived": _derived(state),
@@ -64,7 +65,7 @@ def write(state: State) -> list[Path]:
     page.write_text(text)
     if not shown:
         return [page]
-    plots.png(plots.replays(shown, shape, slo), image)
+    style.png(over_time.replays(shown, shape, slo), image)
     return [page, image]
 
 
@@ -86,17 +87,17 @@ def summary(state: State) -> str:
     return "\n".join(lines)
 
 
-def _replayed(state: State, shape: traffic.Traffic) -> list[Replayed]:
+def _replayed(state: State, shape: traffic.Traffic) -> list[ObservedRun]:
     derived = state.derived
     if derived is None:
         return []
     excused = [(at, at + derived.startup_s) for at in prove.spikes(shape, derived.capacity)]
     return [
-        Replayed(
+        ObservedRun(
             one["title"],
             record.read(state.path.with_name(one["records"])),
             [ReplicaCounts(**sample) for sample in one["samples"]],
-            Oracle(one["oracle"]["step_s"], tuple(one["oracle"]["replicas"])),
+            Oracle(one["oracle"]["step_s"], tuple(one["oracle"]["replicas"])).points,
             excused,
         )
         for one in state.replays.values()
@@ -138,7 +139,7 @@ def _proof(state: State) -> str:
     return _table(["", "asked", *(escape(one["title"]) for one in replays)], rows, raw=True)
 
 
-def _excuse(state: State, shown: Sequence[Replayed]) -> str:
+def _excuse(state: State, shown: Sequence[ObservedRun]) -> str:
     if state.derived is None or not shown:
         return ""
     taken = [
@@ -157,7 +158,7 @@ def _knees(state: State, slo: Slo) -> str:
         parts.append(
             f"<h3>{title}: {found.rate:.3g} requests/s (95 % interval {found.low:.3g} to {found.high:.3g}{bound})</h3>"
         )
-        parts.append(plots.svg(plots.knee(steps, found, slo)))
+        parts.append(style.svg(knee.shares(steps, found, slo)))
         head = ["offered/s", "answered/s", "open", "TTFT p50", "p95", "p99 ms", "TPOT p50", "p95", "p99 ms"]
         rows = [
             [

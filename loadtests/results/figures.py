@@ -43,6 +43,11 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     """Contenders that could not be measured, and why."""
 
+    @property
+    def title(self) -> str:
+        """For a plot: the suite, the machine and the date."""
+        return f"{self.suite}, {self.about['gpu'] or 'CPU'}, {self.about['date']}"
+
     def add(self, load: str, contender: str, round: int, sample: Sample) -> None:
         self.samples.append({"load": load, "contender": contender, "round": round, **sample.to_dict()})
 

@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 from loadtests.planner.tuning.step import Block, Step
+from loadtests.results.intervals import wilson
 from loadtests.results.slo import Slo, percentile
 
 BOOTSTRAPS = 400
@@ -155,16 +156,6 @@ def in_doubt(steps: Sequence[Step], slo: Slo) -> bool:
     kept, asked = min(shares, key=lambda one: one[0] / max(total, 1) - one[1])
     low, high = wilson(kept, total, DOUBT_CONFIDENCE)
     return low < asked < high
-
-
-def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of the share `hits / total`, at a confidence level of 0 to 1; (0, 1) of no requests."""
-    from scipy.stats import binomtest  # half a second that a command's --help can do without
-
-    if not total:
-        return 0.0, 1.0
-    interval = binomtest(hits, total).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def never_rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -37,6 +37,11 @@ class Oracle:
         """From when each was ordered to when it was gone."""
         return self.step_s * sum(self.replicas)
 
+    @property
+    def points(self) -> list[tuple[float, int]]:
+        """(from s on, replicas), to be drawn."""
+        return [(i * self.step_s, count) for i, count in enumerate(self.replicas)]
+
 
 def least(
     arrivals: Sequence[float],

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.client import Sample
-from loadtests.results.figures import Results
-from loadtests.results.plot import draw
+from loadtests.results.figures import COLUMNS, Results
+from loadtests.results.plots import comparison, style
 
 
 def sample(tokens_per_s: float, ttft_ms: float = 10.0) -> Sample:
@@ -51,5 +51,5 @@ def test_json_keeps_everything(results: Results, tmp_path: Path) -> None:
 
 
 def test_plot(results: Results, tmp_path: Path) -> None:
-    draw(results, tmp_path / "x.png")
+    style.png(comparison.bars(results.title, results.medians(), COLUMNS), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.planner.tuning.knee import NeverHolds, Search, crossing, find, in_doubt, never_rising, wilson
+from loadtests.planner.tuning.knee import NeverHolds, Search, crossing, find, in_doubt, never_rising
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
 
 
@@ -63,11 +63,3 @@ def test_the_crossing_lies_between_the_rates_around_it() -> None:
     rate, bounded = crossing({2.0: good, 4.0: bad}, SLO)
     assert (rate, bounded) == (pytest.approx(3.0), True)
     assert crossing({2.0: good}, SLO) == (2.0, False)
-
-
-def test_wilson_is_wide_for_few_and_stays_within_zero_and_one() -> None:
-    low, high = wilson(10, 10)
-    assert low == pytest.approx(0.7225, abs=0.001)
-    assert high == pytest.approx(1.0)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(950, 1000)[0] > wilson(19, 20)[0]
