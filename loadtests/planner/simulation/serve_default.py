@@ -1,16 +1,17 @@
-"""Ray Serve 2.60's default autoscaling policy, called as Serve's controller calls it.
+"""Ray Serve 2.60's default autoscaling policy, called as Serve's controller calls it, in virtual time.
 
-The scaling decision is public (`ray.serve.autoscaling_policy`); what the controller does around it, factors and delays,
-is private to that module and read off the wall clock unless told otherwise, so it is called piece by piece here.
+The policy itself is public (`ray.serve.autoscaling_policy`); what the controller does around it is in
+`serve_app.compat.autoscaling_delays`. `scalers.serve` imports this module only when it is asked for: it loads Ray.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ray.serve import autoscaling_policy as theirs
+from ray.serve.autoscaling_policy import default_autoscaling_policy
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
+from serve_app.compat.autoscaling_delays import apply_factors_and_delays
 from serve_app.config.schema import Autoscaling
 
 
@@ -18,7 +19,7 @@ class ServeDefaultPolicy:
     """Decides for one deployment; remembers since when it has wanted a change."""
 
     def __init__(self, bounds: Autoscaling, target: float, upscale_delay_s: float, downscale_delay_s: float) -> None:
-        """`target` is Serve's `target_ongoing_requests` of one replica."""
+        """`target` is Serve's `target_ongoing_requests` of one replica; of `bounds` only the bounds are used."""
         self._config = AutoscalingConfig(
             min_replicas=bounds.min_replicas,
             max_replicas=bounds.max_replicas,
@@ -29,7 +30,8 @@ class ServeDefaultPolicy:
         self._state: dict[str, Any] = {}
 
     def decide(self, at_s: float, ready: int, target: int, requests: float) -> int:
-        """Replicas wanted, from ongoing requests as a mean over Serve's look-back period."""
+        """Replicas wanted from `at_s` on, where `ready` run, `target` were ordered and `requests` were open, as a mean
+        over Serve's look-back period."""
         context = AutoscalingContext(
             deployment_id=None,
             deployment_name="",
@@ -49,8 +51,7 @@ class ServeDefaultPolicy:
             current_time=at_s,
             config=self._config,
         )
-        wanted, _ = theirs.default_autoscaling_policy(context)
+        wanted, _ = default_autoscaling_policy(context)
         if ready:
-            wanted = theirs._apply_scaling_factors(wanted, ready, self._config)
-            wanted, self._state = theirs._apply_delay_logic(max(0, wanted), target, self._config, self._state, at_s)
+            wanted, self._state = apply_factors_and_delays(wanted, ready, target, self._config, self._state, at_s)
         return int(max(self._config.min_replicas, min(self._config.max_replicas, wanted)))
