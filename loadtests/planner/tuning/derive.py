@@ -1,7 +1,7 @@
-"""From measurements of one replica and a traffic's shape to the numbers of a configuration. Pure functions.
+"""The numbers of a model's entry in the configuration, from measurements of one replica and a traffic's shape.
 
-Symbols: c capacity of a replica (requests/s), u target utilisation, S start-up time of a replica (s), R reaction time
-(s), W mean time of a request at the knee (s), N requests open at a replica, T the SLO's limit on TTFT (s).
+Each number comes with the reason for it. Pure functions; the formulas are in `formulas`. A further key that can be
+measured gets its formula there and its Number here; `write` puts it into the entry by its key.
 """
 
 from __future__ import annotations
@@ -9,35 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from loadtests.loadgen.traffic import Traffic
-from loadtests.planner.tuning.knee import Knee, crossing
+from loadtests.planner.tuning import formulas
+from loadtests.planner.tuning.knee import Knee
 from loadtests.planner.tuning.step import Step
-from loadtests.results.slo import Slo, Term
-
-OBSERVED_S = 1.0
-"""What passes between a change of load and a decision on it: reports, Serve's look-back, a control step."""
-LEAST_UTILISATION = 0.6
-"""Head-room beyond this is not bought: below it the traffic jumps, and what holds a jump is a queue, not idle
-replicas."""
-MOST_UTILISATION = 0.95
-SAMPLES = 400
-"""Points at which a traffic's rate is looked at."""
+from loadtests.results.slo import Slo
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is not the tuner's to choose."""
+    """What measurements must not overrule."""
 
     max_running: int
-    """As configured."""
+    """Sequences that one replica runs at the same time at most, as configured."""
     max_replicas: int
-    """What the machine, or its user, allows."""
+    """The most replicas that the machine, or its user, allows."""
     min_replicas: int = 1
+    """The fewest replicas that the user wants."""
     within: float = 0.99
-    """Share of requests that the proof wants within the SLO."""
+    """Share of requests, 0 to 1, that the proof wants within the SLO."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +50,11 @@ class Derived:
     capacity: float
     """Requests/s of one replica at the knee."""
     utilisation: float
-    """Aimed-at share of it."""
+    """Share of the capacity that a replica is meant to carry, 0 to 1."""
     startup_s: float
+    """From ordering a replica to its being ready."""
     reaction_s: float
+    """From a change of load to the first new replica's being ready."""
     numbers: tuple[Number, ...]
     notes: tuple[str, ...] = ()
     """What the reader should know and no number says."""
@@ -78,58 +72,64 @@ class Derived:
 
 
 def derive(
-    knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, limits: Constraints
+    knee: Knee, steps: Sequence[Step], startup_s: float, slo: Slo, traffic: Traffic, constraints: Constraints
 ) -> Derived:
-    """All numbers; `steps` are those the knee was found from."""
-    at_knee = nearest(steps, knee.rate)
-    reaction_s = startup_s + upscale_delay_s(at_knee.latency_s, startup_s) + OBSERVED_S
-    rise = rise_factor(traffic, reaction_s, knee.rate)
-    share = utilisation(steady_utilisation(steps, slo, knee.rate, limits.within), rise)
-    bounds, notes = _bounds(knee, share, startup_s, reaction_s, rise, traffic, limits)
+    """All numbers that measurements give; `steps` are those that the knee was found from."""
+    at_knee = formulas.nearest(steps, knee.rate)
+    reaction_s = startup_s + formulas.upscale_delay_s(at_knee.latency_s, startup_s) + formulas.OBSERVED_S
+    rise = formulas.rise_factor(traffic, reaction_s, knee.rate)
+    share = formulas.utilisation(formulas.steady_utilisation(steps, slo, knee.rate, constraints.within), rise)
+    bounds, notes = _bounds(knee, share, startup_s, reaction_s, rise, traffic, constraints)
     if not knee.bounded:
         notes.append(f"The SLO still held at {knee.rate:.3g} requests/s, the highest rate tried: the knee is above it.")
-    queues = _queues(knee, at_knee, steps, slo, limits)
-    running = next((int(one.value) for one in queues if one.key == "max_running"), limits.max_running)
-    pace = _pace(knee, at_knee, concurrency_at(steps, share * knee.rate), running, share, startup_s)
+    queues = _queues(knee, at_knee, steps, slo, constraints)
+    running = next((int(one.value) for one in queues if one.key == "max_running"), constraints.max_running)
+    pace = _pace(knee, at_knee, formulas.concurrency_at(steps, share * knee.rate), running, share, startup_s)
     numbers = (*queues, *bounds, *pace, *_ttft(slo))
     return Derived(knee.rate, share, startup_s, reaction_s, numbers, tuple(notes))
 
 
-def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, limits: Constraints) -> list[Number]:
+def _queues(knee: Knee, at_knee: Step, steps: Sequence[Step], slo: Slo, constraints: Constraints) -> list[Number]:
     """What a replica runs and lets wait."""
     numbers = []
-    running, why = bounded_running(at_knee, slo, limits.max_running)
-    if knee.bounded and running < limits.max_running:
+    running, why = formulas.bounded_running(at_knee, slo, constraints.max_running)
+    if knee.bounded and running < constraints.max_running:
         numbers.append(Number("max_running", running, why))
-    if (ttft := _term(slo, "ttft")) is not None:
+    if (ttft := formulas.tightest(slo, "ttft")) is not None:
         served = max(one.achieved_rate for one in steps)
         alone_s = min(steps, key=lambda one: one.rate).ttft_ms["p50"] / 1000
         rate = f"{served:.3g} requests/s {'at saturation' if knee.bounded else 'or more, saturation was not reached,'}"
         why = f"{rate} x (TTFT limit {ttft.limit_s:g} s - {alone_s:.2g} s unqueued)"
-        numbers.append(Number("max_queued", max_queued(served, ttft.limit_s, alone_s), why))
+        numbers.append(Number("max_queued", formulas.max_queued(served, ttft.limit_s, alone_s), why))
     return numbers
 
 
 def _bounds(
-    knee: Knee, share: float, startup_s: float, reaction_s: float, rise: float, traffic: Traffic, limits: Constraints
+    knee: Knee,
+    share: float,
+    startup_s: float,
+    reaction_s: float,
+    rise: float,
+    traffic: Traffic,
+    constraints: Constraints,
 ) -> tuple[list[Number], list[str]]:
     """Fewest, most and first replicas, and what has to be said of them."""
     notes = []
-    jumps = rise > 1 / LEAST_UTILISATION
+    jumps = rise > 1 / formulas.LEAST_UTILISATION
     if jumps:
         notes.append(
             f"The traffic grows {rise:.1f}-fold within the {reaction_s:.1f} s that new replicas take: no head-room"
             " worth paying for holds that. Requests wait, or are refused, until the new replicas are there."
         )
-    lowest = min(traffic.rate_at(traffic.duration_s * i / SAMPLES) for i in range(SAMPLES))
-    least, most = replica_bounds(lowest, traffic, knee.rate, share, startup_s, reaction_s, jumps)
-    if most > limits.max_replicas:
+    lowest = min(traffic.rate_at(traffic.duration_s * i / formulas.SAMPLES) for i in range(formulas.SAMPLES))
+    least, most = formulas.replica_bounds(lowest, traffic, knee.rate, share, startup_s, reaction_s, jumps)
+    if most > constraints.max_replicas:
         notes.append(
-            f"The traffic asks for up to {most} replicas; {limits.max_replicas} is what there is room for"
+            f"The traffic asks for up to {most} replicas; {constraints.max_replicas} is what there is room for"
             " (--max-replicas says otherwise)."
         )
-    most = min(most, limits.max_replicas)
-    least = min(max(least, limits.min_replicas), most)
+    most = min(most, constraints.max_replicas)
+    least = min(max(least, constraints.min_replicas), most)
     first = min(most, max(least, math.ceil(traffic.rate_at(0) / (share * knee.rate) - 1e-9)))
     backlog = ", and what piles up during a jump worked off within a start-up time" if jumps else ""
     why_most = f"peak {traffic.peak:.3g} requests/s at {share:.0%} of the knee each{backlog}"
@@ -154,155 +154,17 @@ def _pace(
     why_up = f"mean time of a request at the knee, {latency_s:.2g} s, at most half the start-up time"
     why_down = f"start-up {startup_s:.3g} s, request {latency_s:.2g} s: an idle replica costs no more than a new one"
     return [
-        Number("autoscaling.target_load", target_load(open_requests, running), why_load),
+        Number("autoscaling.target_load", formulas.target_load(open_requests, running), why_load),
         Number("autoscaling.tokens_per_s", tokens, why_tokens),
         Number("autoscaling.startup_s", round(startup_s, 1), "measured, as many at once as the traffic's jumps start"),
-        Number("autoscaling.upscale_delay_s", upscale_delay_s(latency_s, startup_s), why_up),
-        Number("autoscaling.downscale_delay_s", downscale_delay_s(latency_s, startup_s), why_down),
+        Number("autoscaling.upscale_delay_s", formulas.upscale_delay_s(latency_s, startup_s), why_up),
+        Number("autoscaling.downscale_delay_s", formulas.downscale_delay_s(latency_s, startup_s), why_down),
     ]
 
 
 def _ttft(slo: Slo) -> list[Number]:
     """What TTFT says that there are too few replicas."""
-    if (term := _term(slo, "ttft")) is None:
+    if (term := formulas.tightest(slo, "ttft")) is None:
         return []
     why = f"TTFT limit {term.limit_s:g} s at p{term.percentile:g}, as a mean of an exponential tail"
-    return [Number("autoscaling.ttft_target_s", ttft_target_s(term), why)]
-
-
-def upscale_delay_s(latency_s: float, startup_s: float) -> float:
-    """max(0.5, min(W, S / 2)): requests in excess by chance are gone after the mean time of a request, demand that
-    outlasts it is real; and no doubt is worth more than half a start-up time."""
-    return round(max(0.5, min(latency_s, startup_s / 2)), 1)
-
-
-def downscale_delay_s(latency_s: float, startup_s: float) -> float:
-    """max(S, W, 1): a replica kept idle for S costs as much as starting one anew (the ski-rental rule: never more than
-    twice what hindsight would have paid)."""
-    return round(max(startup_s, latency_s, 1.0), 1)
-
-
-def steady_utilisation(steps: Sequence[Step], slo: Slo, knee: float, within: float) -> float:
-    """Share of the knee at which `within` of all requests keep every limit, where the SLO itself asks for less.
-
-    rate(share within = max(p, within)) / knee rate, on the same straight lines as the knee; in 0.6..0.95, since the few
-    requests of a step say little about the last percent.
-    """
-    stricter = Slo(tuple(Term(one.figure, one.limit_s, max(one.percentile, 100 * within)) for one in slo.terms))
-    by_rate = {
-        one.rate: [block for other in steps if other.rate == one.rate for block in other.blocks] for one in steps
-    }
-    rate, _ = crossing(by_rate, stricter)
-    return min(MOST_UTILISATION, max(LEAST_UTILISATION, rate / knee))
-
-
-def rise_factor(traffic: Traffic, reaction_s: float, capacity: float) -> float:
-    """max over t of rate(t + R) / max(rate(t), c): by how much the load outgrows the replicas in place before new ones
-    are ready; one replica is always in place, so loads below c count as c."""
-    times = [traffic.duration_s * i / SAMPLES for i in range(SAMPLES)]
-    ratios = (
-        max(traffic.rate_at(min(t + reaction_s * part, traffic.duration_s)) for part in (0.5, 1.0))
-        / max(traffic.rate_at(t), capacity)
-        for t in times
-    )
-    return max(1.0, *ratios)
-
-
-def utilisation(steady: float, rise: float) -> float:
-    """min(steady, 1 / rise): while the load grows by `rise`, the replicas in place must not pass the knee. A rise
-    beyond 1 / LEAST_UTILISATION is a jump, and buys no head-room."""
-    return round(steady if rise > 1 / LEAST_UTILISATION else min(steady, 1 / rise), 3)
-
-
-def concurrency_at(steps: Sequence[Step], rate: float) -> float:
-    """N at a rate: straight lines between the measured means, through the origin."""
-    groups: dict[float, list[float]] = {}
-    for one in steps:
-        groups.setdefault(one.rate, []).append(open_requests(one))
-    points = [(0.0, 0.0), *sorted((at, sum(found) / len(found)) for at, found in groups.items())]
-    for (low, below), (high, above) in pairwise(points):
-        if rate <= high:
-            return below + (above - below) * (rate - low) / (high - low)
-    return points[-1][1] * rate / points[-1][0]
-
-
-def open_requests(step: Step) -> float:
-    """N = rate x mean time of a request (Little's law): steadier than what was counted open during a step that is not
-    much longer than a request."""
-    return step.rate * step.latency_s
-
-
-def target_load(open_requests: float, max_running: int) -> float:
-    """N(u c) / max_running, in 0.01..1: the policy counts requests, so the aimed-at rate is told as requests open."""
-    return round(min(1.0, max(0.01, open_requests / max_running)), 3)
-
-
-def max_queued(saturated_rate: float, ttft_limit_s: float, unqueued_ttft_s: float) -> int:
-    """floor(rate at saturation x (T - unqueued TTFT)), at least 1: the last of so many waiting requests still gets its
-    first token in time; one more would not, and is better off at another replica."""
-    return max(1, math.floor(saturated_rate * max(0.0, ttft_limit_s - unqueued_ttft_s)))
-
-
-def bounded_running(at_knee: Step, slo: Slo, max_running: int) -> tuple[int, str]:
-    """N + 2 sqrt(N) at the knee where the SLO has a limit on TPOT, and never above what is configured; not used
-    where the knee was not reached.
-
-    Each further sequence lengthens the others' steps: an overloaded replica that runs all it is given breaks TPOT for
-    everyone, one that lets them wait breaks TTFT for a few. Two standard deviations of a Poisson count leave the knee
-    as it was.
-    """
-    if _term(slo, "tpot") is None:
-        return max_running, ""
-    at_once = open_requests(at_knee)
-    wanted = math.ceil(at_once + 2 * math.sqrt(at_once))
-    why = f"{at_once:.3g} open at the knee + 2 standard deviations: more would break TPOT for all"
-    return min(max_running, max(1, wanted)), why
-
-
-def replica_bounds(
-    lowest: float, traffic: Traffic, capacity: float, share: float, startup_s: float, reaction_s: float, jumps: bool
-) -> tuple[int, int]:
-    """Fewest: ceil(lowest rate / (u c)), at least 1. Most: ceil(peak / (u c)); where the traffic jumps,
-    ceil((peak + backlog / S) / c) if that is more: what piled up while replicas started (backlog = rise x R, with the
-    steepest rise within R) is worked off within another start-up time."""
-    least = max(1, math.ceil(lowest / (share * capacity) - 1e-9))
-    most = math.ceil(traffic.peak / (share * capacity) - 1e-9)
-    if jumps:
-        backlog = traffic.steepest_rise(reaction_s) * reaction_s
-        most = max(most, math.ceil((traffic.peak + backlog / max(startup_s, 1.0)) / capacity - 1e-9))
-    return least, max(least, most)
-
-
-def ordered_at_once(
-    traffic: Traffic, spikes: Sequence[float], at_knee: Step, max_running: int, startup_s: float
-) -> int:
-    """The most replicas that a spike has the policy order at the same moment; 1 without spikes.
-
-    ceil((a W + b) / max_running) - ceil(r W / max_running), for a rate that jumps from r to a; b = (a - n max_running /
-    W) S finds no slot in the n replicas there are until the new ones are ready (`serve_app.autoscaling.demand`).
-    """
-    most = 1
-    for at_s in spikes:
-        busy = traffic.rate_at(at_s) * at_knee.latency_s
-        before = max(1, math.ceil(traffic.rate_at(at_s - 1e-6) * at_knee.latency_s / max_running))
-        excess = max(0.0, busy - before * max_running)
-        needed = math.ceil((busy + excess / at_knee.latency_s * startup_s) / max_running)
-        most = max(most, needed - before)
-    return most
-
-
-def ttft_target_s(term: Term) -> float:
-    """T / ln(1 / (1 - p)): the mean of an exponential distribution whose p-th percentile is T."""
-    part = min(term.percentile, 99.9) / 100
-    return float(f"{term.limit_s / math.log(1 / (1 - part)):.3g}")
-
-
-def nearest(steps: Sequence[Step], rate: float) -> Step:
-    """The measurement whose rate is nearest, of the lower rates where there are any."""
-    below = [one for one in steps if one.rate <= rate * 1.0001] or list(steps)
-    return min(below, key=lambda one: abs(one.rate - rate))
-
-
-def _term(slo: Slo, figure: str) -> Term | None:
-    """The tightest term on a figure."""
-    return min((one for one in slo.terms if one.figure == figure), key=lambda one: one.limit_s, default=None)
+    return [Number("autoscaling.ttft_target_s", formulas.ttft_target_s(term), why)]

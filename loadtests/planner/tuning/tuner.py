@@ -17,7 +17,7 @@ from loadtests.bench.peers.configured import Source, configured
 from loadtests.bench.peers.peer import Peer, Running
 from loadtests.bench.peers.serve_default import NAME, serve_default
 from loadtests.loadgen.traffic import Traffic
-from loadtests.planner.tuning import derive, knee, measure, oracle, prove, write
+from loadtests.planner.tuning import derive, formulas, knee, measure, oracle, prove, write
 from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
 from loadtests.planner.tuning.progress import TerminalProgress
 from loadtests.planner.tuning.state import State
@@ -195,10 +195,10 @@ class Tuner:
             return
         count = self.best_packing()
         each, steps = self._one_replica()
-        ordered = derive.ordered_at_once(
+        ordered = formulas.ordered_at_once(
             self.traffic,
             prove.spikes(self.traffic, each.rate),
-            derive.nearest(steps, each.rate),
+            formulas.nearest(steps, each.rate),
             self.source.model.max_running,
             fmean(self.state.startup_s),
         )

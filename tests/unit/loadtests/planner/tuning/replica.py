@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from loadtests.planner.tuning.step import Step
@@ -35,3 +36,10 @@ class Replica:
         share = 0.95 - self._slope / 100 * (rate / self._knee - 1) * 10
         found = records(min(1.0, max(0.0, share)), rate, self._seconds, self._rng)
         return Step.of(found, SLO, rate, self._seconds)
+
+
+def steps() -> list[Step]:
+    """A replica with its knee at 4/s, whose requests take 2 s: 2 open requests for each request/s."""
+    replica = Replica(4.0)
+    found = [replica.measure(rate, 0) for rate in (1.0, 2.0, 4.0, 5.0)]
+    return [replace(one, concurrency=2 * one.rate, latency_s=2.0, achieved_rate=min(one.rate, 4.5)) for one in found]

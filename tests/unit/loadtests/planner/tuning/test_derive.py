@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from loadtests.loadgen import traffic
-from loadtests.planner.tuning import derive
+from loadtests.planner.tuning import derive, formulas
 from loadtests.planner.tuning.knee import Knee
-from loadtests.planner.tuning.step import Step
-from loadtests.results.slo import Slo, Term
-from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
+from loadtests.results.slo import Slo
+from tests.unit.loadtests.planner.tuning.replica import SLO, steps
 
 LIMITS = derive.Constraints(max_running=32, max_replicas=8)
-
-
-def steps() -> list[Step]:
-    """A replica with its knee at 4/s, whose requests take 2 s: 2 open requests for each request/s."""
-    replica = Replica(4.0)
-    found = [replica.measure(rate, 0) for rate in (1.0, 2.0, 4.0, 5.0)]
-    return [replace(one, concurrency=2 * one.rate, latency_s=2.0, achieved_rate=min(one.rate, 4.5)) for one in found]
 
 
 def derived(shape: str, limits: derive.Constraints = LIMITS) -> derive.Derived:
@@ -30,11 +20,11 @@ def derived(shape: str, limits: derive.Constraints = LIMITS) -> derive.Derived:
 def test_a_steady_load_gets_the_replicas_it_needs_and_no_jump() -> None:
     found = derived("steady:rate=10,duration=300")
     share = found.utilisation
-    assert derive.LEAST_UTILISATION <= share <= derive.MOST_UTILISATION
+    assert formulas.LEAST_UTILISATION <= share <= formulas.MOST_UTILISATION
     assert found.value("autoscaling.min_replicas") == found.value("autoscaling.max_replicas") == -(-10 // (4 * share))
     assert found.value("autoscaling.upscale_delay_s") == 2.0
     assert found.value("autoscaling.downscale_delay_s") == 6.0
-    assert found.reaction_s == 6.0 + 2.0 + derive.OBSERVED_S
+    assert found.reaction_s == 6.0 + 2.0 + formulas.OBSERVED_S
     running = found.value("max_running")
     assert running == 14  # 8 open at the knee + 2 sqrt(8)
     assert found.value("autoscaling.target_load") == pytest.approx(8 * share / running, rel=0.05)
@@ -49,14 +39,6 @@ def test_a_jump_buys_no_headroom_but_replicas_to_work_it_off() -> None:
     assert jump.value("autoscaling.min_replicas") == 1
     assert jump.value("autoscaling.max_replicas") == 7  # (12 + 10 x 9 / 6) / 4
     assert "3.0-fold within the 9.0 s" in jump.notes[0]
-
-
-def test_a_steep_ramp_lowers_the_utilisation() -> None:
-    rise = derive.rise_factor(traffic.parse("ramp:from=8,to=48,duration=120"), 9.0, 4.0)
-    assert rise == pytest.approx((8 + 40 * 9 / 120) / 8, abs=0.01)
-    assert derive.utilisation(0.9, rise) == pytest.approx(1 / rise, abs=0.001)
-    assert derive.utilisation(0.7, rise) == 0.7
-    assert derive.utilisation(0.9, 1 + 1 / derive.LEAST_UTILISATION) == 0.9
 
 
 def test_what_the_machine_has_room_for_bounds_what_the_traffic_asks_for() -> None:
@@ -77,29 +59,6 @@ def test_an_slo_without_tpot_leaves_max_running_alone() -> None:
         Knee(4.0, 3.5, 4.4, True), steps(), 6.0, Slo.parse("ttft_p95=1s"), traffic.parse("steady:rate=1"), LIMITS
     )
     assert all(one.key != "max_running" for one in found.numbers)
-
-
-@pytest.mark.parametrize(
-    ("term", "mean"), [(Term("ttft", 3.0, 95), 1.0), (Term("ttft", 4.605, 99), 1.0), (Term("ttft", 0.5, 50), 0.721)]
-)
-def test_the_ttft_target_is_the_mean_of_an_exponential_tail(term: Term, mean: float) -> None:
-    assert derive.ttft_target_s(term) == pytest.approx(mean, rel=0.01)
-
-
-def test_open_requests_follow_the_measurements_by_straight_lines() -> None:
-    assert derive.concurrency_at(steps(), 0.5) == pytest.approx(1.0)
-    assert derive.concurrency_at(steps(), 3.0) == pytest.approx(6.0)
-    assert derive.concurrency_at(steps(), 10.0) == pytest.approx(20.0)
-
-
-def test_a_jump_starts_what_it_needs_and_what_waits_meanwhile() -> None:
-    """Requests take 2 s at the knee; a replica runs 10, so carries 5 a second."""
-    shape, at_knee = traffic.parse("spike:base=4,peak=20,at=60,for=60,duration=300"), steps()[2]
-    # 40 in progress; without waiting those are four replicas, of which one is there.
-    assert derive.ordered_at_once(shape, [60.0], at_knee, 10, 0.0) == 3
-    # 15 a second find no slot for 4 s: 60 more.
-    assert derive.ordered_at_once(shape, [60.0], at_knee, 10, 4.0) == 9
-    assert derive.ordered_at_once(shape, [], at_knee, 10, 4.0) == 1
 
 
 def test_the_policy_is_told_the_startup_time() -> None:
