@@ -21,11 +21,12 @@ from loadtests.loadgen import lengths, options, scenarios, traffic
 from loadtests.loadgen.locust_run import LocustFailed
 from loadtests.loadgen.spec import BadSpec
 from loadtests.planner import report
+from loadtests.planner.tuning.job import QUICK, Effort, TuningJob
 from loadtests.planner.tuning.knee import NeverHolds
 from loadtests.planner.tuning.measure import RequestSpec
 from loadtests.planner.tuning.prove import Criteria
 from loadtests.planner.tuning.state import CannotResume, State
-from loadtests.planner.tuning.tuner import QUICK, Effort, Tuner
+from loadtests.planner.tuning.tuner import tune
 from loadtests.results.figures import about
 from loadtests.results.slo import Slo
 from serve_app.config.errors import ConfigError
@@ -38,18 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 when the tuned configuration passed its proof, 1 when it did not or could not be measured."""
     args = _parser().parse_args(argv)
     try:
-        tuner = _tuner(args)
+        job = _job(args)
     except (BadSpec, ConfigError, CannotResume, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = tuner.state
-    tuner.progress.say(f"about {tuner.progress.left_s / 60:.0f} minutes; what is measured is kept in {state.path}")
+    state = job.state
+    job.progress.say(f"about {job.progress.left_s / 60:.0f} minutes; what is measured is kept in {state.path}")
     try:
-        tuner.measure()
-        tuner.derive()
-        tuner.write()
-        tuner.prove()
+        tune(job)
     except KeyboardInterrupt:
         print(f"stopped; what was measured is kept in {state.path}, and --resume goes on", file=sys.stderr)
         return INTERRUPTED
@@ -59,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if state.knees:
             written = report.write(state)
-            tuner.progress.say(f"report: {', '.join(map(str, written))}")
+            job.progress.say(f"report: {', '.join(map(str, written))}")
     passed = report.passed(state)
     print(report.summary(state))
     return 0 if passed else 1
 
 
-def _tuner(args: argparse.Namespace) -> Tuner:
+def _job(args: argparse.Namespace) -> TuningJob:
     source = Source.find(args.config, args.model)
     slo, shape = Slo.parse(args.slo), traffic.parse(args.traffic)
     lengths.parse(args.lengths)
@@ -89,9 +87,9 @@ def _tuner(args: argparse.Namespace) -> Tuner:
         state.take_measurements(args.measured_in)
     gpu = state.about["gpu"]
     effort = QUICK if args.quick else Effort()
-    return Tuner(
+    return TuningJob(
         source=source,
-        asked=RequestSpec(source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key),
+        requests=RequestSpec(source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key),
         traffic=shape,
         traffic_spec=args.traffic,
         effort=replace(
@@ -102,7 +100,7 @@ def _tuner(args: argparse.Namespace) -> Tuner:
         ),
         gpus=len(gpu.splitlines()) if gpu else 0,
         most_replicas=args.max_replicas,
-        target=Criteria(within=args.within),
+        criteria=Criteria(within=args.within),
         contenders=[name for name in args.against.split(",") if name],
         state=state,
         tuned_path=out,

@@ -11,10 +11,12 @@ import yaml
 from loadtests.bench.peers.configured import Source
 from loadtests.loadgen import traffic
 from loadtests.planner.tuning import knee, prove
+from loadtests.planner.tuning.job import Effort, TuningJob
 from loadtests.planner.tuning.knee import Search
 from loadtests.planner.tuning.measure import RequestSpec
+from loadtests.planner.tuning.packing import PACKINGS, best
 from loadtests.planner.tuning.state import State
-from loadtests.planner.tuning.tuner import PACKINGS, Effort, Tuner
+from loadtests.planner.tuning.tuner import derive_numbers, measure_replica, write_configuration
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
 
 SHAPE = "steady:rate=30,duration=60"
@@ -33,7 +35,7 @@ applications:
 
 
 @pytest.fixture
-def tuner(tmp_path: Path) -> Tuner:
+def job(tmp_path: Path) -> TuningJob:
     """With everything measured that two GPUs are measured for."""
     config = tmp_path / "x.yaml"
     config.write_text(CONFIG)
@@ -47,20 +49,20 @@ def tuner(tmp_path: Path) -> Tuner:
     asked = RequestSpec(source.model.id, "fixed:prompt=64,output=20", "chat", 1, SLO)
     shape = traffic.parse(SHAPE)
     path = tmp_path / "x.tuned.yaml"
-    return Tuner(source, asked, shape, SHAPE, Effort(), 2, None, prove.Criteria(), [], state, path, "x.html")
+    return TuningJob(source, asked, shape, SHAPE, Effort(), 2, None, prove.Criteria(), [], state, path, "x.html")
 
 
-def test_what_is_measured_is_not_measured_again(tuner: Tuner) -> None:
+def test_what_is_measured_is_not_measured_again(job: TuningJob) -> None:
     assert set(CARRIED) == set(PACKINGS)
-    tuner.measure()
-    assert not tuner.state.skipped
+    measure_replica(job)
+    assert not job.state.skipped
 
 
-def test_the_packing_that_carries_most_is_written(tuner: Tuner) -> None:
-    assert tuner.best_packing() == 4
-    found = tuner.derive()
-    tuner.write()
-    entry = yaml.safe_load(tuner.tuned_path.read_text())["applications"][0]["args"]["models"][0]
+def test_the_packing_that_carries_most_is_written(job: TuningJob) -> None:
+    assert best(job.state.knees) == 4
+    found = derive_numbers(job)
+    write_configuration(job)
+    entry = yaml.safe_load(job.tuned_path.read_text())["applications"][0]["args"]["models"][0]
     assert entry["replicas_per_gpu"] == 4 and "gpus" not in entry
     assert found.capacity == pytest.approx(CARRIED[4] / 4, rel=0.15)
     assert entry["autoscaling"]["max_replicas"] == min(8, -(-30 // (found.capacity * found.utilisation))), "two GPUs"

@@ -12,9 +12,9 @@ from loadtests.planner import report
 from loadtests.planner.tuning import derive, knee, prove
 from loadtests.planner.tuning.knee import Search, find
 from loadtests.planner.tuning.oracle import least
+from loadtests.planner.tuning.search import recalling
 from loadtests.planner.tuning.state import CannotResume, State
 from loadtests.planner.tuning.step import Step
-from loadtests.planner.tuning.tuner import recalling
 from loadtests.results import record
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
