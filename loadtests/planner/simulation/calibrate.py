@@ -1,4 +1,4 @@
-"""The simulated engine's timing from measurements of a real replica: pure least squares.
+"""The simulated engine's timing from measurements of a real replica, by least squares. Pure functions.
 
 What a measurement under load says of the timing (`serve_app/engine/simulation/batch.py`):
 - TPOT. A sequence decodes beside N others; with Poisson arrivals N is also the mean number being decoded, by Little's
@@ -34,14 +34,14 @@ class CannotCalibrate(ValueError):
 
 @dataclass(frozen=True)
 class Fit:
-    """The timing, and how well it explains the measurements it is from."""
+    """A timing, and how well it explains the measurements that it is from."""
 
     timing: Simulated
     tpot_error: float
     """Root mean square of the relative errors."""
     ttft_error: float
     steps: int
-    """Measurements used."""
+    """Measurements that the fit is from."""
 
 
 def fit(steps: Sequence[Step], base: Simulated, path_s: float = 0.0) -> Fit:
@@ -60,10 +60,10 @@ def fit(steps: Sequence[Step], base: Simulated, path_s: float = 0.0) -> Fit:
         )
     chunk = base.prefill_chunk_tokens
     low, high = math.log(10.0), math.log(1e8)
-    best = _At.speed(math.exp(low), used, chunk, path_s)
+    best = _FitAtSpeed.of(math.exp(low), used, chunk, path_s)
     for _ in range(REFINEMENTS):
         width = (high - low) / GRID
-        tried = [_At.speed(math.exp(low + i * width), used, chunk, path_s) for i in range(GRID + 1)]
+        tried = [_FitAtSpeed.of(math.exp(low + i * width), used, chunk, path_s) for i in range(GRID + 1)]
         best = min((best, *tried), key=lambda one: one.error)
         low, high = math.log(best.prefill_tokens_per_s) - width, math.log(best.prefill_tokens_per_s) + width
     update = {
@@ -75,8 +75,8 @@ def fit(steps: Sequence[Step], base: Simulated, path_s: float = 0.0) -> Fit:
 
 
 @dataclass(frozen=True)
-class _At:
-    """The best steps for one prefill speed, and what they leave unexplained."""
+class _FitAtSpeed:
+    """The best base and slope of a decode step for one prefill speed, and what they leave unexplained."""
 
     prefill_tokens_per_s: float
     base_s: float
@@ -89,7 +89,7 @@ class _At:
         return _rms(self.tpot_errors) ** 2 + _rms(self.ttft_errors) ** 2 if self.ttft_errors else math.inf
 
     @classmethod
-    def speed(cls, prefill_tokens_per_s: float, steps: Sequence[Step], chunk: int | None, path_s: float) -> _At:
+    def of(cls, prefill_tokens_per_s: float, steps: Sequence[Step], chunk: int | None, path_s: float) -> _FitAtSpeed:
         usable = [one for one in steps if _prefilling(one, prefill_tokens_per_s) <= MOST_PREFILL]
         if len({one.rate for one in usable}) < 2:
             return cls(prefill_tokens_per_s, math.nan, math.nan, (), ())

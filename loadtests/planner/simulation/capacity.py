@@ -1,4 +1,4 @@
-"""What one replica carries, measured as the tuner measures it, in virtual time; and a model tuned from that."""
+"""What one simulated replica carries, found by the tuner's own search; and a model with the tuner's numbers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig, Simulated
 
 REQUESTS = 2000
-"""Of one measurement, at least."""
+"""Requests of one measurement, at least."""
 SECONDS = 60.0
+"""How long one measurement is, at least, s of virtual time."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """One replica's knee and what it was found from."""
+    """The knee of one replica, and the measurements that it was found from."""
 
     knee: Knee
     steps: tuple[Step, ...]

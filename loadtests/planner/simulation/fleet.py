@@ -1,4 +1,4 @@
-"""The replicas of one model on GPUs' slots: ordered, starting, serving, draining, gone."""
+"""The replicas of one model, as Ray Serve keeps them on GPUs: ordered, starting, serving, draining, gone."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ LEAVES_S = 2.0
 
 @dataclass(frozen=True)
 class Hardware:
-    """What replicas run on."""
+    """The GPUs that replicas run on, and how long a replica takes to start there."""
 
     startup_s: float
-    """From ordering a replica to its being ready."""
+    """From ordering a replica to its being ready, s."""
     replicas_per_gpu: int = 1
     gpus: int | None = None
-    """How many there are; None for as many as are asked for."""
+    """How many GPUs there are; None for as many as are asked for."""
 
 
 @dataclass(eq=False)
 class Member:
-    """One replica's life."""
+    """A replica from its order to its end, and the GPU that it holds."""
 
     id: str
     gpu: int
@@ -76,7 +76,7 @@ class Fleet:
         return await member.replica.answer(prompt_tokens, output_tokens)
 
     def signals(self) -> tuple[ReplicaSignals, ...]:
-        """Of those that serve and have reported."""
+        """What replicas say to be scaled by, of those that serve and have reported."""
         return tuple(said for one in self.serving if (said := one.signals()) is not None)
 
     def scale(self, target: int, ready: bool = False) -> None:

@@ -25,23 +25,25 @@ from serve_app.config.schema import Autoscaling, IngressConfig, ModelConfig, Sim
 from serve_app.planning.resolve import resolve
 
 STARTUP_S = 30.0
-"""Where nothing says how long a replica takes to start."""
+"""How long a replica takes to start where nothing says it, s."""
 MOST_REPLICAS = 1000
+"""Where neither --replicas nor the configuration says how many there may be."""
 
 
 class UsageError(Exception):
-    """The command line leaves something open; says what to add."""
+    """The command line leaves something open, or names what is not there; says what to give."""
 
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """What the command line asks for."""
+    """What the simulator's command line asks for."""
 
     scenario: SimulationScenario
     slo: Slo
     bounds: tuple[int, int]
     """Fewest and most replicas."""
     policies: tuple[str, ...]
+    """As given, such as `keda:threshold=20`."""
     facts: tuple[str, ...]
     """Where the timing is from, for people."""
 
@@ -81,7 +83,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read(args: argparse.Namespace) -> SimulationOptions:
-    """Raises UsageError, spec.BadSpec, ConfigError, CannotCalibrate or OSError."""
+    """What the arguments ask for, with the timing read or fitted.
+
+    Raises UsageError, spec.BadSpec, ConfigError, CannotCalibrate or OSError.
+    """
     _check_together(args)
     model, ingress, facts = _model(args)
     load, path_s = traffic.parse(args.traffic), _seconds(args.path, "--path")
@@ -111,7 +116,7 @@ def read(args: argparse.Namespace) -> SimulationOptions:
 
 
 def on_gpus(asked: SimulationOptions, gpus: int) -> SimulationOptions:
-    """The same on so many GPUs."""
+    """`asked` with so many GPUs, and no more replicas than they hold."""
     hardware = replace(asked.scenario.hardware, gpus=gpus)
     most = gpus * hardware.replicas_per_gpu
     bounds = min(asked.bounds[0], most), min(asked.bounds[1], most)
@@ -170,7 +175,8 @@ def _measured(path: Path) -> State:
 
 
 def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path_s: float) -> tuple[ModelConfig, str]:
-    """Measured when so many replicas shared a GPU, if that was measured; else as configured."""
+    """(the model with its timing fitted, how well it fits, for people): from what was measured when so many replicas
+    shared a GPU, or with the configured packing where that was not measured."""
     packed = [one for one in measured.steps if one.replicas_per_gpu == replicas_per_gpu]
     steps = packed or [one for one in measured.steps if one.replicas_per_gpu is None]
     fit = calibrate.fit(steps, model.simulated or Simulated(), path_s)
@@ -218,7 +224,8 @@ def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
 
 
 def _policies(text: str) -> list[str]:
-    """At the commas before a name: options have commas of their own. Raises BadSpec."""
+    """The policies in a list that is split at the commas before a name: options have commas of their own. Raises
+    BadSpec."""
     found = [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
     if not found:
         raise spec.BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")

@@ -1,4 +1,4 @@
-"""What a simulated run came to, beside others, as a table and as JSON."""
+"""What a simulated run under one policy came to, as a line of a table and as JSON."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from loadtests.results.record import Summary
 from loadtests.results.slo import Slo
 
 CURVE_POINTS = 1000
-"""A curve in the JSON has about as many."""
+"""A curve in the JSON has about so many."""
 
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """One policy's run."""
+    """One policy's run in figures."""
 
     policy: str
     summary: Summary
     replica_seconds: float
     """From when each was ordered to when it had drained, within the traffic's duration."""
     gpu_hours: float
-    """Of GPUs that held a replica."""
+    """Hours, summed over the GPUs, in which a GPU held a replica."""
     over_oracle: float
     """Replica-seconds, as a multiple of the least that one who knows the future needs."""
     actions: int
     """Changes of the number of replicas wanted."""
     reversals: int
-    """Of those, changes that took back the one before within the down delay."""
+    """Changes that took back the one before within the down delay."""
     peak_replicas: int
     peak_gpus: int
     until_s: float
@@ -40,6 +40,7 @@ class PolicyResult:
 
     @classmethod
     def of(cls, policy: str, run: SimulationRun, slo: Slo, best: Oracle, reversal_window_s: float) -> PolicyResult:
+        """Sums a run up beside the oracle's, up to where it came."""
         least = best.step_s * sum(best.replicas[: max(1, round(run.until_s / best.step_s))])
         spent = replicas.replica_seconds(run.samples, run.until_s)
         return cls(
@@ -75,7 +76,7 @@ HEADS = (
 
 
 def table(rows: Sequence[PolicyResult]) -> str:
-    """For people, a line each."""
+    """Results side by side, a line each, for people."""
     lines = [*zip(*HEADS, strict=True), *map(_row, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = ((cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

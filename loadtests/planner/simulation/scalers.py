@@ -1,6 +1,7 @@
-"""Who decides how many replicas there are: ours, and what others do, each as its authors run it.
+"""Who decides how many replicas there are: this project's policy, and others' as their authors run them.
 
-A scaler sees what our policy sees, every REPORT_PERIOD_S, and says how many replicas it wants.
+A scaler sees what this project's policy sees, every REPORT_PERIOD_S, and says how many replicas it wants. A new one is
+a function here, named in SCALERS; the options of `--policy name:option=value` are its keyword arguments.
 """
 
 from __future__ import annotations
@@ -18,45 +19,49 @@ from serve_app.config.schema import Autoscaling
 from serve_app.replica.protocol import REPORT_PERIOD_S
 
 HPA_TOLERANCE = 0.1
+"""A HorizontalPodAutoscaler changes nothing while its metric is within this share of the target."""
 HPA_PODS = 4
+"""A HorizontalPodAutoscaler adds at most so many replicas at a time, or as many as there are."""
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """One way to decide."""
+    """A policy during one run; may remember what it has seen."""
 
     decide: Callable[[Observation], int]
     """Replicas wanted from now on."""
     first: int | None = None
-    """How many to start with, where that is not the configuration's to say."""
+    """Replicas to start with, where that is not the configuration's to say."""
 
 
 @dataclass(frozen=True)
 class ScalerInputs:
-    """What a scaler may know beforehand."""
+    """What a scaler is told before a run."""
 
     settings: Autoscaling
     max_running: int
+    """Sequences that one replica runs at the same time at most."""
     oracle: Callable[[], Oracle]
-    """The fewest replicas over time, for who knows the future."""
+    """The fewest replicas over time, of one who knows every arrival."""
 
     @property
     def per_replica(self) -> float:
-        """Requests one replica is meant to hold."""
+        """Requests that one replica is meant to have in progress."""
         return self.settings.target_load * self.max_running
 
     def bounded(self, replicas: float) -> int:
+        """A wish as a whole number within the configured bounds."""
         return min(self.settings.max_replicas, max(self.settings.min_replicas, math.ceil(replicas)))
 
 
 def ours(given: ScalerInputs) -> Scaler:
-    """This project's policy itself."""
+    """This project's policy, `serve_app.autoscaling.policy`."""
     policy = Policy(given.settings, given.max_running)
     return Scaler(lambda seen: policy.decide(seen).replicas)
 
 
 def fixed(given: ScalerInputs, replicas: float = 0) -> Scaler:
-    """Always so many; as many as there may be unless said."""
+    """Always the same number of replicas: as many as there may be unless said. Raises ValueError for a fraction."""
     if replicas < 0 or replicas != int(replicas):
         raise ValueError(f"a fixed number of replicas is whole; got {replicas:g}")
     count = int(replicas) or given.settings.max_replicas

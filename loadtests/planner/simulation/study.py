@@ -1,4 +1,4 @@
-"""Policies side by side on one scenario, and the fewest GPUs that hold it."""
+"""The two questions of the simulator: which policy serves a scenario best, and how many GPUs hold it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 @dataclass(frozen=True)
 class Study:
-    """A scenario with everything a policy is told, and the yardstick."""
+    """A scenario with the settings that policies get, and the oracle they are measured by."""
 
     scenario: SimulationScenario
     settings: Autoscaling
     best: Oracle
     tuned: bool
-    """The settings are derived here; otherwise they are the configuration's own."""
+    """Whether the settings were derived from one replica's capacity; otherwise they are the configuration's own."""
 
     @classmethod
     def of(cls, asked: SimulationOptions, found: Capacity) -> Study:
@@ -60,7 +60,7 @@ class Study:
         return cls(replace(scenario, model=model), settings, best, tuned)
 
     def run(self, policy: str, progress: OnProgress = lambda share: None) -> SimulationRun:
-        """One policy's run; raises spec.BadSpec."""
+        """The scenario under one policy, such as `keda:threshold=20`; raises spec.BadSpec."""
         given = ScalerInputs(self.settings, self.scenario.model.max_running, lambda: self.best)
         return simulate(self.scenario, scalers.make(policy, given), progress)
 
@@ -117,5 +117,5 @@ def bar(name: str) -> Iterator[OnProgress]:
 
 
 def settings_line(settings: Autoscaling) -> str:
-    """For people."""
+    """The settings in a line, for people."""
     return ", ".join(f"{key} {value:g}" for key, value in settings.model_dump(exclude_none=True).items())

@@ -41,6 +41,7 @@ from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.launching.environment import free_ports
 
 TOLERANCE = 0.15
+"""How far the simulator may be off where it promises a figure, as a share of the real one."""
 MODEL = "simulated"
 TRAFFIC = "spike:base=2,peak=12,at=30,for=40,duration=110"
 LENGTHS = "lognormal:prompt=64,output=64"
@@ -55,7 +56,7 @@ ENTRY: dict[str, Any] = {
     "autoscaling": {"min_replicas": 1, "max_replicas": 6, "upscale_delay_s": 2, "downscale_delay_s": 15},
     "simulated": {"step_base_ms": 30, "step_per_sequence_ms": 1, "prefill_tokens_per_s": 5000, "startup_s": STARTUP_S},
 }
-"""A few replicas, slow enough for two cores."""
+"""The model's entry: a few replicas, slow enough for a machine with two cores."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def run_simulated(
     samples: Sequence[ReplicaCounts],
     duration_s: float,
 ) -> SimulationRun:
-    """The same requests at the same times, and replicas that start as they did."""
+    """Simulate the requests that were recorded, at the times they were due, with replicas that start as fast as those
+    in `samples` did."""
     settings, startups = model.autoscaling, replicas.startups(samples)
     assert settings is not None
     times = tuple(one.scheduled_s for one in records)
@@ -118,7 +120,7 @@ def run_simulated(
 def compare(
     real: Sequence[Record], samples: Sequence[ReplicaCounts], run: SimulationRun, slo: Slo, duration_s: float
 ) -> list[Compared]:
-    """What both came to over the traffic's duration."""
+    """Figures of the real and the simulated run beside each other, over the traffic's duration."""
     measured, predicted = Summary.of(real, slo), Summary.of(run.records, slo)
     spent, expected = (replicas.replica_seconds(one, duration_s) for one in (samples, run.samples))
     return [
@@ -133,7 +135,7 @@ def compare(
 
 
 def validate(load: str, entry: dict[str, Any], folder: Path) -> list[Compared]:
-    """Both runs, one after the other."""
+    """Run a model's entry for real and simulated under a load, one after the other."""
     duration_s = traffic.parse(load).duration_s
     source, records, samples = run_for_real(load, entry, folder)
     run = run_simulated(source.model, source.service.ingress, records, samples, duration_s)

@@ -1,4 +1,7 @@
-"""A service in virtual time: arrivals, ingresses with pools of their own, replicas, and who scales them."""
+"""One run of a service in virtual time: arrivals, ingresses with pools of their own, replicas, and who scales them.
+
+`simulate` is what the rest of the package calls; a SimulationScenario goes in, a SimulationRun comes out.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ from serve_app.routing.pool import Limits, Replica, ReplicaPool
 from serve_app.routing.retry import BrokenOff, carry
 
 OnProgress = Callable[[float], object]
-"""Called now and then with the share of the traffic that has passed, 0 to 1."""
+"""Called every REPORT_PERIOD_S with the share of the traffic that has passed, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class SimulationScenario:
-    """What is simulated, but for who scales."""
+    """What is simulated, except for the policy that scales."""
 
     model: ModelConfig
     """Its `simulated` timing, limits and autoscaling bounds."""
@@ -39,12 +42,12 @@ class SimulationScenario:
     hardware: Hardware
     ingress: IngressConfig = field(default_factory=IngressConfig)
     path_s: float = 0.0
-    """Added to each request's TTFT: the way through proxy, ingress and servers."""
+    """Added to each request's TTFT, s: the way through proxy, ingress and servers."""
     seed: int = 0
 
     @property
     def first_replicas(self) -> int:
-        """Ready at the start."""
+        """Replicas that are ready at the start, where the scaler does not say otherwise."""
         bounds = self.model.autoscaling
         if bounds is None:
             return self.model.replicas or 1
@@ -53,7 +56,7 @@ class SimulationScenario:
 
 @dataclass
 class SimulationRun:
-    """What came of it."""
+    """What a simulated service did under its traffic."""
 
     records: list[Record] = field(default_factory=list)
     """In order of their ends."""
@@ -66,13 +69,17 @@ class SimulationRun:
 
 
 def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress = lambda share: None) -> SimulationRun:
-    """All of the traffic, to the end of its last request. Ctrl-C ends it early with what there is; see `until_s`."""
+    """All of the traffic, to the end of its last request.
+
+    Ctrl-C ends it early with what there is: `until_s` of the run is then less than the traffic's duration. What else
+    goes wrong in a request's task is raised here.
+    """
     run = SimulationRun()
     thresholds = gc.get_threshold()
     # Millions of requests live at a time and none is in a cycle: looking for cycles took a third of the time.
     gc.set_threshold(200_000, 20, 100)
     try:
-        clock.run(_World(scenario, scaler, run).run(progress))
+        clock.run(_Simulator(scenario, scaler, run).run(progress))
     except KeyboardInterrupt:
         run.until_s = run.samples[-1].at_s if run.samples else 0.0
     finally:
@@ -81,12 +88,12 @@ def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress 
 
 
 def arrivals_rng(seed: int) -> Random:
-    """What a scenario's arrivals are drawn with: an oracle draws the same."""
+    """What a scenario's arrivals are drawn with, so that an oracle can draw the very same beforehand."""
     return Random(f"{seed} arrivals")
 
 
-class _World:
-    """One run."""
+class _Simulator:
+    """One run while it lasts; must be run on the virtual event loop."""
 
     def __init__(self, scenario: SimulationScenario, scaler: Scaler, run: SimulationRun) -> None:
         self._scenario = scenario
@@ -95,7 +102,7 @@ class _World:
         timing = scenario.model.simulated or Simulated()
         self._context = min(timing.max_model_len, timing.kv_tokens)
         self._open = 0
-        """Requests that are under way or due."""
+        """Requests that have arrived, or are about to, and have not ended."""
         self._arrived = 0
 
     async def run(self, progress: OnProgress) -> None:
@@ -128,7 +135,7 @@ class _World:
         self._run.until_s = scenario.traffic.duration_s
 
     async def _control(self, progress: OnProgress) -> None:
-        """Reports and decisions, to the end of the traffic and of its last request."""
+        """Reports and decisions every REPORT_PERIOD_S, to the end of the traffic and of its last request."""
         fleet, duration = self._fleet, self._scenario.traffic.duration_s
         for i in count(1):
             now = self._loop.time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -20,8 +20,9 @@ from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
 
 MOST_PROBING_USERS = 16
+"""Users of the closed loop that a service is first put under."""
 LEAST_REQUESTS = 40
-"""Of a step: slow rates are offered for longer, up to LONGEST times as long."""
+"""A slow rate is offered until so many requests are due, up to LONGEST times as long as others."""
 LONGEST = 3.0
 BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
 """Lines of `serve_app up` from which a start counts: the first of these that it said."""
@@ -29,12 +30,15 @@ BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """What the load is made of."""
+    """What the requests of a load test are like."""
 
     model: str
     lengths: str
+    """Tokens of prompts and answers, as `loadtests.loadgen.lengths` reads it."""
     scenario: str
+    """What users ask, as `loadtests.loadgen.scenarios` reads it."""
     seed: int
+    """Of lengths and texts, and of arrivals where a load is replayed."""
     slo: Slo
     api_key: str = ""
     characters_per_token: float = 4.0
@@ -43,10 +47,10 @@ class RequestSpec:
 class ServiceUnderTest:
     """A running service, and the loads put on it."""
 
-    def __init__(self, running: Running, asked: RequestSpec, folder: Path) -> None:
+    def __init__(self, running: Running, requests: RequestSpec, folder: Path) -> None:
         self.running = running
         self._url = running.peer.url
-        self._asked = asked
+        self._requests = requests
         self._folder = folder
 
     def probe(self, users: int, seconds: float) -> tuple[float, float]:
@@ -63,9 +67,9 @@ class ServiceUnderTest:
         """Offer a constant rate as a Poisson process, for so long after a warm-up that does not count."""
         load = f"steady:rate={rate:.6g},duration={warmup_s + seconds:.6g}"
         # Other arrivals at each rate and each repeat: the same would be lucky, or not, everywhere alike.
-        seed = self._asked.seed + Random(f"{rate:.6g}/{repeat}").randrange(1_000_000)
+        seed = self._requests.seed + Random(f"{rate:.6g}/{repeat}").randrange(1_000_000)
         records = self._run(load, None, self._folder / "step.jsonl", seed)
-        return Step.of(records, self._asked.slo, rate, seconds, replicas_per_gpu, warmup_s)
+        return Step.of(records, self._requests.slo, rate, seconds, replicas_per_gpu, warmup_s)
 
     def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[ReplicaCounts]]:
         """Offer the traffic, and watch the replicas whose processes' titles begin with `title`."""
@@ -76,12 +80,10 @@ class ServiceUnderTest:
                 epochs.append(float(line.rpartition(EPOCH_SIGN)[2]))
 
         began = time.time()
-        with Watch(lambda at_s: look(self.running, self._asked.model, title, at_s)) as watch:
+        with Watch(lambda at_s: look(self.running, self._requests.model, title, at_s)) as watch:
             records = self._run(traffic, None, out, progress=listen)
         shift = (epochs[-1] if epochs else began) - began
-        return records, [
-            ReplicaCounts(**{**one.to_dict(), "at_s": round(one.at_s - shift, 2)}) for one in watch.samples
-        ]
+        return records, [replace(one, at_s=round(one.at_s - shift, 2)) for one in watch.samples]
 
     def _run(
         self,
@@ -91,19 +93,19 @@ class ServiceUnderTest:
         seed: int | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> list[Record]:
-        asked = self._asked
+        spec = self._requests
         return locust_run.run(
             self._url,
-            asked.model,
+            spec.model,
             load,
-            asked.lengths,
+            spec.lengths,
             seconds,
             out=out,
-            scenario=asked.scenario,
-            seed=asked.seed if seed is None else seed,
-            slo=str(asked.slo),
-            api_key=asked.api_key,
-            options={"characters-per-token": f"{asked.characters_per_token:g}"},
+            scenario=spec.scenario,
+            seed=spec.seed if seed is None else seed,
+            slo=str(spec.slo),
+            api_key=spec.api_key,
+            options={"characters-per-token": f"{spec.characters_per_token:g}"},
             progress=progress,
         )
 
