@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     errors = args.errors or args.out.with_name(f"{args.out.name.removesuffix('.jsonl')}.errors.jsonl")
-    progress = TerminalProgress(args.out, errors, quiet=args.quiet, as_json=args.json)
+    progress = BatchProgress(args.out, errors, quiet=args.quiet, as_json=args.json)
     try:
         job = Job(tuple(expand(args.input)), args.out, errors, args.priority)
         progress.say(f"reading {len(job.inputs)} file{'s' if len(job.inputs) > 1 else ''}")
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if summary.failed + summary.before_failed else 0
 
 
-def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: TerminalProgress) -> RunSummary:
+def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: BatchProgress) -> RunSummary:
     async def work() -> RunSummary:
         async with HttpClient(args.base_url, args.api_key) as client:
             served = replace(job, models=await client.models())
@@ -74,7 +74,7 @@ def _over_http(args: argparse.Namespace, job: Job, journal: Journal, progress: T
 
 
 def _with_engines(
-    args: argparse.Namespace, job: Job, named: frozenset[str], journal: Journal, progress: TerminalProgress
+    args: argparse.Namespace, job: Job, named: frozenset[str], journal: Journal, progress: BatchProgress
 ) -> RunSummary:
     """Starts the models that are `named`."""
     config = load(args.config).applications[0].config
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class TerminalProgress:
+class BatchProgress:
     """A bar on stderr while it runs; in the end a summary on stdout, or with `as_json` one JSON object."""
 
     def __init__(self, output: Path, errors: Path, *, quiet: bool = False, as_json: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""One batch from `validating` to its end: what is done with its files, whatever interrupts it.
+"""One batch of the API from `validating` to its final status: its lines are sent, and its outputs become files.
 
-Its state is the output itself: a run that was killed goes on from the lines that are there. Once it is `finalizing`,
-nothing is sent any more, and every step may be repeated.
+What it has done is in the output alone: after a crash it goes on from the lines that are there. Once its status is
+`finalizing`, nothing is sent any more, and every step may be repeated.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ OUTPUT_PURPOSE = "batch_output"
 PROGRESS_S = 1.0
 """How often the counts clients see are brought up to date."""
 AGAIN_S = 30.0
-"""After which a batch goes on that stopped for want of disk space or of any answer."""
+"""After this a batch goes on that stopped because the disk was full, or because nothing was answered."""
 STUCK_S = 10.0
-"""After which a batch none of whose lines is answered says so, and leaves its place to others."""
+"""A batch that has waited so long for the disk or its engines says so to clients, and leaves its place to others."""
 OUTPUTS = ("output.jsonl", "errors.jsonl")
+"""Of a running batch, in its own folder."""
 
 NO_ROOM = BatchError(
     code="disk_full", message="the service's disk has no room; it goes on by itself when there is some"
@@ -56,84 +57,99 @@ logger = logging.getLogger("ray.serve")
 
 
 class BatchExecution:
-    """A batch at work."""
+    """Takes one batch to its end, unless it is cancelled before."""
 
     def __init__(self, batch: Batch, store: Store, client: PoolClient, max_open: int, lines: Counter) -> None:
+        """`client` is for this batch alone. `max_open` sequences of a model may be open; `lines` counts what is
+        answered, by outcome."""
         self.summary = RunSummary()
-        """Where the run stands."""
+        """What the current run has done; empty while there is none."""
         self.client = client
         self._batch = batch
         self._store = store
         self._max_open = max_open
         self._lines = lines
         self._before = OutputTotals()
-        """What earlier runs did."""
+        """What runs before the current one did."""
         self._failed = 0
-        self._stopped = asyncio.Event()
-        self._waits: BatchError | None = None
+        """Lines of the current run that `lines` has counted as failed."""
+        self._cancelled = asyncio.Event()
+        self._obstacle: BatchError | None = None
+        """Why the last run stopped, until a line is answered."""
         self._stuck_since: float | None = None
 
     @property
     def stuck_s(self) -> float:
-        """For how long it has waited for the disk or the engines, beyond STUCK_S; 0 where it gets on."""
+        """For how long more than STUCK_S it has waited for the disk or its engines; 0 where it goes on."""
         return max(0.0, time.monotonic() - self._stuck_since - STUCK_S) if self._stuck_since is not None else 0.0
 
-    def waits_for_room(self) -> None:
-        """The store could not take what was done."""
-        self._waits = NO_ROOM
-        self._look()
+    def store_was_full(self) -> None:
+        """Count the batch as one that waits for the disk."""
+        self._obstacle = NO_ROOM
+        self._waits_for()
 
-    def stop(self) -> None:
-        """It is to be cancelled: end it soon, keeping what is answered."""
-        self._stopped.set()
+    def cancel(self) -> None:
+        """End the batch soon, as cancelled, and keep what is answered."""
+        self._cancelled.set()
 
-    async def to_its_end(self) -> None:
-        """Returns when the batch is final; may be called again after a crash at any moment."""
-        problem = None
+    async def run(self) -> None:
+        """Returns when the batch is final; may be called again after a crash at any moment.
+
+        Raises StoreFull, DirectoryUnusable and OSError where its files or its row cannot be written.
+        """
+        error = None
         if self._batch.status not in ("finalizing", "cancelling"):
-            problem = await self._run()
-        await self._conclude(problem)
+            error = await self._answer_lines()
+        await self._finalize(error)
 
-    async def give_up(self, problem: BatchError) -> None:
-        """Make the batch final as failed, with what is answered as far as that can be had."""
+    async def fail(self, error: BatchError) -> None:
+        """Make the batch final as failed, with those of its answers that can still be read."""
         try:
-            await self._conclude(problem)
+            await self._finalize(error)
         except (StoreFull, DirectoryUnusable):
             raise
         except Exception:
             logger.exception("%s cannot be finalized: what is answered stays in its folder", self._batch.id)
-            await self._store.change(self._batch.id, lambda batch: failed(batch, problem))
+            await self._store.change(self._batch.id, lambda batch: failed(batch, error))
 
-    async def _conclude(self, problem: BatchError | None) -> None:
+    async def _finalize(self, error: BatchError | None) -> None:
+        """Give the batch its outputs as files, and its final status: `failed` with an error."""
         id = self._batch.id
-        change = finalizing if problem is None else lambda batch: failing(batch, problem)
+        change = finalizing if error is None else lambda batch: failing(batch, error)
         self._batch = await self._store.change(id, change)
-        paths = await asyncio.to_thread(self._put_in_place)
+        paths = await asyncio.to_thread(self._move_outputs)
         totals = await asyncio.to_thread(tally, *paths)
-        files = [file for path in paths if (file := self._file(path))]
+        files = [file for path in paths if (file := self._output_file(path))]
         ids = output_ids(id)
         await self._store.finish(id, lambda batch: ended(batch, _counts(totals), _usage(totals), files, ids), files)
 
-    async def _run(self) -> BatchError | None:
-        """Until every line is answered, it is cancelled or its time is over. What is wrong with the whole input."""
+    async def _answer_lines(self) -> BatchError | None:
+        """Returns when every line is answered, the batch is cancelled, or its completion window is over.
+
+        An input that cannot be used at all is returned as an error.
+        """
         reporting = asyncio.create_task(self._report())
         running = asyncio.create_task(self._keep_running())
-        stopped = asyncio.create_task(self._stopped.wait())
+        cancelled = asyncio.create_task(self._cancelled.wait())
         left_s = self._batch.expires_at - time.time()
         try:
-            await asyncio.wait((running, stopped), timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((running, cancelled), timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (running, stopped, reporting):
+            for task in (running, cancelled, reporting):
                 task.cancel()
-            await asyncio.gather(running, stopped, reporting, return_exceptions=True)
+            await asyncio.gather(running, cancelled, reporting, return_exceptions=True)
         if not running.cancelled():
             return running.result()
-        if not self._stopped.is_set():
+        if not self._cancelled.is_set():
             with contextlib.suppress(InputError):
                 await asyncio.to_thread(self._expire)
         return None
 
     async def _keep_running(self) -> BatchError | None:
+        """Run again after whatever may pass, until every line is answered. Raises OutputMismatch.
+
+        An input that cannot be used at all is returned as an error.
+        """
         job = self._job()
         while True:
             try:
@@ -141,15 +157,15 @@ class BatchExecution:
                     raise DiskFull("the disk of batch.directory has no room")
                 self._before = await asyncio.to_thread(tally, job.output, job.errors)
                 self._failed = 0
-                self.summary = await run(job, self.client, self._pace, progress=self._see)
+                self.summary = await run(job, self.client, self._pace, progress=self._note)
                 return None
-            except InputError as error:
-                return BatchError(code=error.code, message=error.reason)
+            except InputError as unusable:
+                return BatchError(code=unusable.code, message=unusable.reason)
             except OutputMismatch:
                 raise
             except (JournalError, NoRoomToScan, Stopped, OSError) as reason:
                 self.summary = RunSummary()
-                self._waits = NO_ANSWER if isinstance(reason, Stopped) else NO_ROOM
+                self._obstacle = NO_ANSWER if isinstance(reason, Stopped) else NO_ROOM
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
 
@@ -162,9 +178,10 @@ class BatchExecution:
         input = self._store.path(self._batch.input_file_id)
         return Job(inputs=(input,), output=output, errors=errors, routes=(self._batch.endpoint,))
 
-    def _see(self, summary: RunSummary) -> None:
+    def _note(self, summary: RunSummary) -> None:
+        """A line was answered."""
         self.summary = summary
-        self._waits = None
+        self._obstacle = None
         self._lines.labels("failed" if summary.failed > self._failed else "done").inc()
         self._failed = summary.failed
 
@@ -183,14 +200,14 @@ class BatchExecution:
 
         while True:
             await asyncio.sleep(PROGRESS_S)
-            waiting = self._look()
+            waiting = self._waits_for()
             with contextlib.suppress(StoreFull, DirectoryUnusable):
                 await self._store.change(self._batch.id, progress)
 
-    def _look(self) -> BatchError | None:
-        """What it waits for, once it has waited long enough."""
+    def _waits_for(self) -> BatchError | None:
+        """What clients are told that the batch waits for, once it has waited for STUCK_S."""
         stuck = self.client.stuck
-        reason = self._waits or (
+        reason = self._obstacle or (
             BatchError(code="no_answer", message=f"{stuck}; it goes on by itself") if stuck else None
         )
         if reason is None:
@@ -200,7 +217,7 @@ class BatchExecution:
         return reason if self.stuck_s else None
 
     def _expire(self) -> None:
-        """Every line that is not answered goes to the error file. Blocks."""
+        """Put every line that is not answered into the error file. Blocks; raises InputError."""
         job = self._job()
         text = "this request was not sent, or not answered, before the batch's completion window was over"
         with Journal(job.output, job.errors, scan(job.inputs)) as journal:
@@ -209,8 +226,8 @@ class BatchExecution:
                     written = refused(journal.id(line.index), custom_id(line.data), "batch_expired", text, line)
                     journal.add(line.index, written.data, failed=True)
 
-    def _put_in_place(self) -> list[Path]:
-        """Where the contents of the output and the error file are, now or already. Blocks."""
+    def _move_outputs(self) -> list[Path]:
+        """Move the output and the error file to where contents of files are, unless they are there. Blocks."""
         folder = self._store.work(self._batch)
         places = [self._store.path(id) for id in output_ids(self._batch.id)]
         for name, place in zip(OUTPUTS, places, strict=True):
@@ -218,8 +235,8 @@ class BatchExecution:
                 move(folder / name, place)
         return places
 
-    def _file(self, contents: Path) -> File | None:
-        """The row of an output; None where nothing was written."""
+    def _output_file(self, contents: Path) -> File | None:
+        """The API's object for an output or error file; None where nothing was written to it."""
         if not contents.exists() or not (size := contents.stat().st_size):
             contents.unlink(missing_ok=True)
             return None

@@ -24,7 +24,7 @@ LOOK_S = 30.0
 TRIES = 3
 """Of a batch that ends in a way that was not foreseen, until it is given up."""
 PUT_OFF_S = 600.0
-"""How long a batch may be stuck while others wait that have waited longer."""
+"""A batch that is stuck for longer gives its place to one that waits."""
 EXPIRY_S = 3600.0
 """How often files whose time is over are deleted."""
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class Worker:
-    """Runs until it is cancelled; a batch it leaves unfinished goes on with the next worker of the store."""
+    """Takes the batches of a store to their ends. One that it leaves unfinished goes on with the next worker."""
 
     def __init__(
         self,
@@ -41,41 +41,45 @@ class Worker:
         settings: schema.BatchConfig,
         lines: prometheus_client.Counter,
     ) -> None:
-        """`client` makes a client for one batch; `lines` counts what is worked off, by outcome."""
+        """`client` makes a client for one batch; `lines` counts lines that are answered, by outcome."""
         self._store = store
         self._client = client
         self._settings = settings
         self._lines = lines
-        self._work: dict[str, BatchExecution] = {}
+        self._executions: dict[str, BatchExecution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tries: Counter[str] = Counter()
-        self._turns: Counter[str] = Counter()
+        """How often a batch ended in a way that was not foreseen."""
+        self._put_off: Counter[str] = Counter()
         """How often a batch was put off."""
         self._changed = asyncio.Event()
         self._files_expired_at = float("-inf")
 
     def changed(self) -> None:
-        """A batch is new, or to be cancelled."""
+        """To be called when a batch is new, or to be cancelled."""
         self._changed.set()
 
     def backlog(self) -> dict[str, int]:
-        """Sequences beyond the open ones that would be sent if there were room, by model: as many again as are open, as
-        the pace would at most, and no more than are left, if the lines that are left are like those."""
+        """Sequences beyond the open ones that would be sent if there were more room, by model.
+
+        They are as many again as are open, since the pace doubles at most, and no more than are left, if the lines that
+        are left ask for as many sequences and models as the open ones.
+        """
         wanted: Counter[str] = Counter()
-        for work in self._work.values():
-            open, requests = sum(work.client.open.values()), work.client.requests
-            left = (work.summary.total - work.summary.done - requests) * open / max(requests, 1)
-            for model, count in work.client.open.items():
+        for execution in self._executions.values():
+            open, requests = sum(execution.client.open.values()), execution.client.requests
+            left = (execution.summary.total - execution.summary.done - requests) * open / max(requests, 1)
+            for model, count in execution.client.open.items():
                 wanted[model] += round(count * min(max(left, 0), max(open, START)) / max(open, 1))
         return wanted
 
     async def run(self) -> None:
-        """Never returns; raises DirectoryUnusable where the store can no longer be read."""
+        """Runs until it is cancelled; raises DirectoryUnusable where the store can no longer be read."""
         try:
             while True:
                 self._changed.clear()
                 with contextlib.suppress(StoreFull):
-                    await self._look()
+                    await self._start_batches()
                 try:
                     async with asyncio.timeout(LOOK_S):
                         await self._changed.wait()
@@ -86,20 +90,21 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _look(self) -> None:
+    async def _start_batches(self) -> None:
+        """Look at the list: cancel what is to be cancelled, and start what has a place."""
         if time.monotonic() - self._files_expired_at > EXPIRY_S:
             self._files_expired_at = time.monotonic()
             await self._store.expire_files(time.time())
         self._store.reserve.take()
         unfinished = await self._store.unfinished()
         for batch in unfinished:
-            if (work := self._work.get(batch.id)) is not None:
+            if (execution := self._executions.get(batch.id)) is not None:
                 if batch.status == "cancelling":
-                    work.stop()
+                    execution.cancel()
             elif _ending(batch):
                 self._start(batch)
-        waiting = [batch for batch in unfinished if batch.id not in self._work]
-        for batch in sorted(waiting, key=lambda batch: self._turns[batch.id]):
+        waiting = [batch for batch in unfinished if batch.id not in self._executions]
+        for batch in sorted(waiting, key=lambda batch: self._put_off[batch.id]):
             if self._has_place():
                 self._start(batch)
             else:
@@ -107,39 +112,43 @@ class Worker:
                 break
 
     def _has_place(self) -> bool:
-        """Batches that are stuck do not count, until there are as many of them again."""
-        moving = sum(not work.stuck_s for work in self._work.values())
+        """Whether another batch may run: batches that are stuck do not count, up to `parallel_batches` of them."""
+        moving = sum(not execution.stuck_s for execution in self._executions.values())
         places = self._settings.parallel_batches
-        return moving < places and len(self._work) < 2 * places
+        return moving < places and len(self._executions) < 2 * places
 
     def _put_off_one(self) -> None:
-        """Let the batch that has been stuck the longest wait for another turn, where it has been for long."""
-        id, work = max(self._work.items(), key=lambda item: item[1].stuck_s)
-        if work.stuck_s > PUT_OFF_S:
-            self._turns[id] += 1
+        """Let the batch that has been stuck the longest give its place to others, if that is over PUT_OFF_S."""
+        id, execution = max(self._executions.items(), key=lambda item: item[1].stuck_s)
+        if execution.stuck_s > PUT_OFF_S:
+            self._put_off[id] += 1
             self._tasks[id].cancel()
 
     def _start(self, batch: Batch) -> None:
-        self._work[batch.id] = work = BatchExecution(
+        self._executions[batch.id] = execution = BatchExecution(
             batch, self._store, self._client(), self._settings.max_open, self._lines
         )
-        self._tasks[batch.id] = asyncio.create_task(self._through(batch.id, work))
+        self._tasks[batch.id] = asyncio.create_task(self._execute(batch.id, execution))
 
-    async def _through(self, id: str, work: BatchExecution) -> None:
+    async def _execute(self, id: str, execution: BatchExecution) -> None:
+        """Takes a batch as far as it comes; it leaves its place then, and has one again if it is unfinished."""
         try:
-            await self._once(id, work)
+            await self._try(id, execution)
         except (StoreFull, DirectoryUnusable, OSError) as reason:
             logger.warning("%s goes on in %g s: %s", id, AGAIN_S, reason)
-            work.waits_for_room()
+            execution.store_was_full()
             await asyncio.sleep(AGAIN_S)
         finally:
-            del self._work[id], self._tasks[id]
+            del self._executions[id], self._tasks[id]
             self.changed()
 
-    async def _once(self, id: str, work: BatchExecution) -> None:
-        """To its end, or as far as it comes. Raises StoreFull, DirectoryUnusable, OSError."""
+    async def _try(self, id: str, execution: BatchExecution) -> None:
+        """Takes a batch to its end, if only as failed, or counts a try.
+
+        Raises StoreFull, DirectoryUnusable and OSError where its files or its row cannot be written.
+        """
         try:
-            await work.to_its_end()
+            await execution.run()
         except (StoreFull, DirectoryUnusable, OSError):
             raise
         except Exception as error:
@@ -149,11 +158,11 @@ class Worker:
                 await asyncio.sleep(AGAIN_S)
                 return
             text = f"this batch failed {TRIES} times in a way that was not foreseen ({type(error).__name__})"
-            await work.give_up(BatchError(code="internal_error", message=f"{text}; the service's log says more"))
-        for counts in (self._tries, self._turns):
+            await execution.fail(BatchError(code="internal_error", message=f"{text}; the service's log says more"))
+        for counts in (self._tries, self._put_off):
             counts.pop(id, None)
 
 
 def _ending(batch: Batch) -> bool:
-    """It needs no engine any more."""
+    """Whether a batch needs no engine any more: nothing of it is to be sent."""
     return batch.status == "cancelling" or batch.expires_at <= time.time()

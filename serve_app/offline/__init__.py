@@ -1,0 +1,1 @@
+"""`LLM`: the models of a configuration in Python, without a service."""

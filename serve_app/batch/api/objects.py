@@ -33,7 +33,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestCounts(msgspec.Struct, frozen=True):
-    """Lines of a batch."""
+    """Lines of a batch by outcome."""
 
     total: int = 0
     completed: int = 0
@@ -50,7 +50,7 @@ class BatchError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchErrors(msgspec.Struct, frozen=True):
-    """OpenAI's list of them."""
+    """The `errors` of a batch, as OpenAI lists them."""
 
     data: tuple[BatchError, ...]
     object: Literal["list"] = "list"
@@ -100,13 +100,16 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["batch"] = "batch"
 
 
-def failing(batch: Batch, problem: BatchError) -> Batch:
-    """`finalizing`, to be `failed` then."""
-    return replace(finalizing(batch), in_progress_at=batch.in_progress_at, errors=BatchErrors((problem,)))
+def failing(batch: Batch, error: BatchError) -> Batch:
+    """A batch whose input cannot be used: its status is `finalizing` now, and `failed` when it has ended."""
+    return replace(finalizing(batch), in_progress_at=batch.in_progress_at, errors=BatchErrors((error,)))
 
 
 def finalizing(batch: Batch) -> Batch:
-    """Nothing more is sent from here on; says also why, for whoever must go on after a crash."""
+    """A batch of which nothing more is sent: its status is `finalizing`.
+
+    Its other fields say why, for a worker that goes on after a crash: `cancelling_at`, `expired_at`, `errors`.
+    """
     if batch.status == "finalizing":
         return batch
     now = int(time.time())
@@ -118,7 +121,10 @@ def finalizing(batch: Batch) -> Batch:
 
 
 def ended(batch: Batch, counts: RequestCounts, usage: BatchUsage, files: Sequence[File], ids: tuple[str, str]) -> Batch:
-    """The batch with those of its outputs that were written; `ids` are what output and error file would have."""
+    """A batch with its final status, its counts, and those of its outputs that were written.
+
+    `files` are the outputs that were written; `ids` are those that the output and the error file have if they are.
+    """
     now = int(time.time())
     written = {file.id for file in files}
     output, error = (id if id in written else None for id in ids)
@@ -138,6 +144,6 @@ def ended(batch: Batch, counts: RequestCounts, usage: BatchUsage, files: Sequenc
     return replace(batch, status="completed", completed_at=now)
 
 
-def failed(batch: Batch, problem: BatchError) -> Batch:
-    """`failed` at once, for a batch that cannot even be finalized."""
-    return replace(batch, status="failed", failed_at=int(time.time()), errors=BatchErrors((problem,)), waiting=None)
+def failed(batch: Batch, error: BatchError) -> Batch:
+    """A batch that cannot even be finalized: its status is `failed` at once."""
+    return replace(batch, status="failed", failed_at=int(time.time()), errors=BatchErrors((error,)), waiting=None)

@@ -1,4 +1,4 @@
-"""What /v1/files and /v1/batches have in common: lists in pages, answers, things that are not there."""
+"""What the routes of /v1/files and /v1/batches share: objects as responses, lists in pages, 404."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a batch reaches the service."""
+"""How a batch reaches the service: what a client can do, and the one for a service that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from serve_app.http.json_bytes import UNREADABLE
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 3600.0
 LONGEST_PAUSE_S = 3600.0
-"""That a Retry-After is believed."""
+"""A longer Retry-After counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceResponse:
-    """What the service said."""
+    """The whole HTTP response to one request."""
 
     status: int
     body: bytes
@@ -45,13 +45,15 @@ class ServiceClient(Protocol):
         ...
 
     async def load(self, model: str | None) -> ServiceLoad | None:
-        """What the service holds of a model now, or of all; None where it does not tell. Others' requests are those for
-        any model: they may share a machine."""
+        """What the service has open of a model now, or of all its models; None where it does not tell.
+
+        Its `others` count requests for any model, for models may share a machine.
+        """
         ...
 
 
 class ModelLoad(msgspec.Struct):
-    """What /load says of a model: sums of what its replicas last reported."""
+    """What /load says of a model: sums over what its replicas last reported."""
 
     running: int
     waiting: int
@@ -59,12 +61,12 @@ class ModelLoad(msgspec.Struct):
     interactive_begun: int
 
 
-class _Model(msgspec.Struct):
+class _ListedModel(msgspec.Struct):
     id: str
 
 
-class _Models(msgspec.Struct):
-    data: list[_Model]
+class _ModelList(msgspec.Struct):
+    data: list[_ListedModel]
 
 
 class HttpClient:
@@ -95,7 +97,7 @@ class HttpClient:
                 f"{self._root}/v1/models answers {status}: {body.decode(errors='replace')[:300]}", sent=True
             )
         try:
-            return frozenset(model.id for model in msgspec.json.decode(body, type=_Models).data)
+            return frozenset(model.id for model in msgspec.json.decode(body, type=_ModelList).data)
         except UNREADABLE:
             raise NoResponse(f"{self._root}/v1/models answers no list of models: is it a service?", sent=True) from None
 

@@ -1,6 +1,6 @@
 """What a batch has done: its output and its error file, which are all of its state.
 
-Every line of either carries, in its `id`, which input it answers and which line of it, so a run that was killed goes on
+The `id` of each of their lines says which input it answers and which line of it, so a run that was killed goes on
 from the two files alone. Lines are appended whole; what a killed run left of a last line is cut off.
 
 Durability: a line is the kernel's as soon as `add` returns, so nothing is lost when this process is killed. Whoever
@@ -33,7 +33,7 @@ class JournalError(Exception):
 
 
 class DiskFull(JournalError):
-    """There is no room left. What was written before is whole, and the same command goes on from there."""
+    """There is no room left. What was written before is whole, and another run goes on from there."""
 
 
 class OutputMismatch(JournalError):
@@ -90,7 +90,7 @@ class Journal:
         return f"batch_req_{self._fingerprint}_{index:x}"
 
     def add(self, index: int, line: bytes, failed: bool) -> None:
-        """Append a line's answer, which carries `id(index)` and ends in a newline. Raises DiskFull, JournalError."""
+        """Append an answer, with `id(index)` as its `id` and a newline at its end. Raises DiskFull, JournalError."""
         (self._errors if failed else self._output).append(line)
         self._mark(index)
         if failed:

@@ -1,4 +1,4 @@
-"""How many sequences of a batch to keep open. Pure: the caller tells the time and what it saw.
+"""How many sequences of a batch to keep open. Pure: callers tell the time, and what they saw of the service.
 
 - While it is served it grows: by one for every sequence answered at first (doubling each round), and after the service
   first refused or queued by one a round.
@@ -16,12 +16,12 @@ START = 32
 MOST = 8192
 CUT = 0.7
 ROUND_S = 1.0
-"""A service that is full refuses many requests at once: together they count as one refusal."""
+"""Seconds. A service that is full refuses many requests at once: together they count as one refusal."""
 QUEUED = 0.25
 """Waiting requests, as a share of those that run, that keep an engine full until the next look at its queue."""
 QUEUED_ALONE = 1.0
-"""The same where nobody else could be made to wait. Requests that begin together end together, and as many should then
-be there: until answers have come back and new requests are rendered, steps would go half empty."""
+"""QUEUED where nobody else could be made to wait. Requests that begin together end together, and as many should then be
+there: until answers have come back and new requests are rendered, the engine's steps would be half empty."""
 FADES = 0.9
 """How much of the most that ran counts at the next look: requests that end together leave an engine empty for a moment,
 with as many waiting for its next step, and it is not less full for that."""

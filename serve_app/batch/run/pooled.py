@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.batch.run.pace import ServiceLoad
-from serve_app.batch.run.sender import PASSING
+from serve_app.batch.run.sender import RETRIED
 from serve_app.http.errors import ApiError
 from serve_app.ingress.body import Body
 from serve_app.replica.protocol import BATCH_HEADER
@@ -72,12 +72,12 @@ class PoolClient:
                 self._open[pool.model] -= size
                 self.requests -= 1
         except ApiError as error:
-            self._failure = error.message if error.status in PASSING else None
+            self._failure = error.message if error.status in RETRIED else None
             return ServiceResponse(error.status, error.body, error.retry_after_s)
         except ConnectionError as error:
             self._failure = "a replica failed"
             raise NoResponse(str(error), sent=True) from error
-        self._failure = f"the engines answer {answer.status}" if answer.status in PASSING else None
+        self._failure = f"the engines answer {answer.status}" if answer.status in RETRIED else None
         return ServiceResponse(answer.status, b"".join(answer.pieces))
 
     async def load(self, model: str | None) -> ServiceLoad | None:

@@ -1,4 +1,4 @@
-"""Requests sent at a pace, which counts their sequences, and again where a failure may pass."""
+"""Requests sent to the service: as many at once as a pace allows, and again after a failure that may pass."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ TRIES = 6
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 PATIENCE_S = 600.0
-"""How long the service may refuse or fail everything before that ends the run."""
+"""A run ends when the service has refused or failed every request for so long."""
 FULL, NOT_READY = 429, 503
 FORBIDDEN = (401, 403)
 TRANSIENT = (408, 409, 425, 500, 502, 504)
-PASSING = (FULL, NOT_READY, *TRANSIENT)
-"""After which the same request may be answered."""
+RETRIED = (FULL, NOT_READY, *TRANSIENT)
+"""HTTP statuses after which a request is sent again."""
 
 
 class Stopped(Exception):
-    """The run cannot go on now; the text says why. The same call goes on where it stopped."""
+    """The run cannot go on now; the text says why. Another run of the job goes on where this one stopped."""
 
 
 class PacedSender:
-    """One client's open requests, bounded by a pace. An async context manager."""
+    """Sends requests through a client, as many at once as a pace allows. An async context manager.
+
+    The pace counts sequences: a request has several where it asks for several answers, or has several prompts.
+    """
 
     def __init__(self, client: ServiceClient, pace: Pace, model: str | None = None) -> None:
-        """`model` names the one that all of them are for, if they are."""
+        """`model` names the one that all of the requests are for; None where they are for several."""
         self.open = 0
         """Sequences under way."""
         self.retries = 0
@@ -59,7 +62,10 @@ class PacedSender:
         return self._pace.allowed(time.monotonic())
 
     async def ask(self, url: str, body: bytes) -> ServiceResponse | NoResponse:
-        """The answer to keep: a success, a refusal for good, or the last of TRIES failures. Raises Stopped.
+        """Send a request until there is an outcome to keep: a success, a refusal for good, or the last of TRIES
+        failures.
+
+        Raises Stopped where no request can be answered: the API key is refused, or nothing came back for PATIENCE_S.
 
         A service that is full, or cannot be reached, costs no try: it has not begun with the request.
         """
@@ -67,7 +73,7 @@ class PacedSender:
         size = sequences.count(body)
         while True:
             outcome = await self._sent(url, body, size)
-            if isinstance(outcome, ServiceResponse) and outcome.status not in PASSING:
+            if isinstance(outcome, ServiceResponse) and outcome.status not in RETRIED:
                 self._failing_since = None
                 self._pace.served(time.monotonic(), self.open + size, size)
                 if outcome.status in FORBIDDEN:
@@ -82,7 +88,10 @@ class PacedSender:
             backoff_s = min(BACKOFF_MOST_S, 2 * backoff_s)
 
     def _failed(self, outcome: ServiceResponse | NoResponse) -> float:
-        """How long the service asks to be left alone."""
+        """Tell the pace of a failure that may pass; for how many seconds the service asks to be left alone.
+
+        Raises Stopped when nothing but failures came for PATIENCE_S.
+        """
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
@@ -95,6 +104,7 @@ class PacedSender:
         return pause_s
 
     async def _sent(self, url: str, body: bytes, size: int) -> ServiceResponse | NoResponse:
+        """What came of sending a request of `size` sequences once, as soon as the pace allows."""
         while self.open >= self.allowed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append((waiter, size))
@@ -113,7 +123,7 @@ class PacedSender:
             self._wake()
 
     def _wake(self) -> None:
-        """As many of those that wait as may be open now; each looks again for itself."""
+        """Wake as many waiting requests as may be open now; each looks again for itself."""
         room = self.allowed - self.open
         while room > 0 and self._waiters:
             waiter, size = self._waiters.popleft()
@@ -122,6 +132,7 @@ class PacedSender:
                 room -= size
 
     async def _look(self) -> None:
+        """Tell the pace the service's load, every LOOK_S."""
         while True:
             if (load := await self._client.load(self._model)) is not None:
                 self._pace.seen(time.monotonic(), load)
