@@ -26,6 +26,8 @@ class Problem:
     path: Path
     """Keys and indices from the top of the file."""
     text: str
+    line: int | None = None
+    """Of the file, counted from 1; None where there is no file or nothing of the path stands in it."""
 
     def __str__(self) -> str:
         return f"{spell(self.path)}: {self.text}" if self.path else self.text
@@ -37,12 +39,20 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem], where: str = "the configuration") -> None:
         self.problems = tuple(problems)
         self.where = where
-        lines = [str(problem) for problem in self.problems]
-        text = f"{where}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{where}: {len(lines)} problems", *lines])
+        if len(self.problems) == 1:
+            text = _placed(self.problems[0], where, f"{where}: ")
+        else:
+            told = (_placed(problem, where, "") for problem in self.problems)
+            text = "\n  ".join([f"{where}: {len(self.problems)} problems", *told])
         super().__init__(text)
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...], str]]:
         return type(self), (self.problems, self.where)
+
+
+def _placed(problem: Problem, where: str, otherwise: str) -> str:
+    """A problem after its `FILE:LINE: `, which editors follow; after `otherwise` where its line is not known."""
+    return f"{otherwise if problem.line is None else f'{where}:{problem.line}: '}{problem}"
 
 
 def spell(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -11,9 +12,12 @@ import yaml
 from serve_app.config import serve_keys
 from serve_app.config.errors import ConfigError, Path, Problem, spell
 from serve_app.config.schema import ServiceConfig
+from serve_app.config.yaml_document import YamlDocument, documents
 
 IMPORT_PATH = "serve_app.app:build"
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MANIFEST_KIND = "RayService"
+IN_MANIFEST: Path = ("spec", "serveConfigV2")
+"""Where a manifest holds Ray Serve's configuration, as a string of YAML."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,31 @@ class Application:
 
 
 @dataclass(frozen=True)
+class Positions:
+    """The lines of a file on which its keys stand."""
+
+    outer: YamlDocument | None = None
+    """The document with Ray Serve's configuration or the manifest; None in a file without any."""
+    inner: YamlDocument | None = None
+    """The configuration in a manifest's string, where that is written line by line (`|`)."""
+    above_inner: int = 0
+    """Lines of the file before the string's first."""
+
+    def line(self, path: Path) -> int | None:
+        """The line of the deepest part of `path` that stands in the file; None for the file as a whole."""
+        if not path or self.outer is None:
+            return None
+        if self.inner is not None and path[: len(IN_MANIFEST)] == IN_MANIFEST and len(path) > len(IN_MANIFEST):
+            return self.above_inner + self.inner.line(path[len(IN_MANIFEST) :])
+        return self.outer.line(path)
+
+    def locate(self, problems: Iterable[Problem]) -> list[Problem]:
+        """The problems, each once, with their lines where they have none yet."""
+        found = (one if one.line else replace(one, line=self.line(one.path)) for one in problems)
+        return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
 class ConfigFile:
     """What a file says, checked."""
 
@@ -36,6 +65,7 @@ class ConfigFile:
     http_options: dict[str, Any]
     manifest: bool
     """Whether it is a RayService for Kubernetes."""
+    positions: Positions = field(default_factory=Positions, compare=False, repr=False)
 
 
 def load(path: str | pathlib.Path) -> ConfigFile:
@@ -48,61 +78,79 @@ def load(path: str | pathlib.Path) -> ConfigFile:
     except UnicodeDecodeError:
         raise ConfigError([Problem((), "is not UTF-8 text")], where) from None
     problems: list[Problem] = []
-    at, data = _serve_config(text, where, problems)
+    try:
+        at, data, positions = _serve_config(text, problems)
+    except _NotYaml as error:
+        raise ConfigError([error.problem], where) from None
     applications: list[Application] = []
     if isinstance(data, dict):
         applications = _applications(data, at, problems)
     elif not problems:
         problems.append(Problem(at, "should be a mapping: a Ray Serve configuration with `applications`"))
     if problems:
-        raise ConfigError(dict.fromkeys(problems), where)
-    return ConfigFile(where, tuple(applications), data.get("http_options") or {}, bool(at))
+        raise ConfigError(positions.locate(problems), where)
+    return ConfigFile(where, tuple(applications), data.get("http_options") or {}, bool(at), positions)
 
 
-def _serve_config(text: str, where: str, problems: list[Problem]) -> tuple[Path, Any]:
-    """Ray Serve's configuration, and where it lies: the top, or a string within a RayService manifest."""
-    documents = _parse(text, where, (), problems)
-    manifests = [one for one in documents if isinstance(one, dict) and one.get("kind") == "RayService"]
-    if not manifests:
-        if len(documents) > 1:
-            problems.append(Problem((), f"holds {len(documents)} YAML documents, and none is a RayService"))
-        return (), documents[0] if documents else None
-    at: Path = ("spec", "serveConfigV2")
-    spec = manifests[0].get("spec")
+class _NotYaml(Exception):
+    """A text that is not YAML; `problem` says where and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def _serve_config(text: str, problems: list[Problem]) -> tuple[Path, Any, Positions]:
+    """Where Ray Serve's configuration lies in a file, the top or a manifest's string, what it is, and its lines."""
+    found = _parsed(text, (), problems)
+    manifest = next(
+        (one for one in found if isinstance(one.data, dict) and one.data.get("kind") == MANIFEST_KIND), None
+    )
+    if manifest is None:
+        if len(found) > 1:
+            problems.append(Problem((), f"holds {len(found)} YAML documents, and none is a {MANIFEST_KIND}"))
+        return (), found[0].data if found else None, Positions(found[0] if found else None)
+    positions = Positions(manifest)
+    spec = manifest.data.get("spec")
     inner = spec.get("serveConfigV2") if isinstance(spec, dict) else None
     if not isinstance(inner, str):
-        problems.append(Problem(at, "is required: Ray Serve's configuration as a YAML string (`|`)"))
-        return at, None
-    parsed = _parse(inner, where, at, problems)
-    return at, parsed[0] if parsed else None
+        problems.append(Problem(IN_MANIFEST, "is required: Ray Serve's configuration as a YAML string (`|`)"))
+        return IN_MANIFEST, None, positions
+    node = manifest.node(IN_MANIFEST)
+    literal = isinstance(node, yaml.ScalarNode) and node.style == "|"
+    # The string's own first line is the one after that of `|`.
+    above = node.start_mark.line + 1 if literal else None
+    parsed = _parsed(inner, IN_MANIFEST, problems, above, positions.line(IN_MANIFEST))
+    if parsed and above is not None:
+        positions = replace(positions, inner=parsed[0], above_inner=above)
+    return IN_MANIFEST, parsed[0].data if parsed else None, positions
 
 
-def _parse(text: str, where: str, at: Path, problems: list[Problem]) -> list[Any]:
-    """The YAML documents of a text; keys written twice, of which YAML would keep the last, are problems."""
+def _parsed(
+    text: str, at: Path, problems: list[Problem], above: int | None = 0, otherwise: int | None = None
+) -> list[YamlDocument]:
+    """The documents of a YAML text; keys written twice are problems. Raises _NotYaml.
+
+    So many lines of the file are `above` the text; where that is None its lines are not the file's, and all of it is
+    on the line `otherwise`.
+    """
+    found = []
     try:
-        for root in yaml.compose_all(text, Loader):
-            problems += [Problem((*at, *path), "is written twice") for path in _twice(root, ())]
-        return [one for one in yaml.load_all(text, Loader) if one is not None]
-    except yaml.YAMLError as error:
+        for document in documents(text):
+            found.append(document)
+            for path, line in document.twice:
+                here = otherwise if above is None else above + line
+                problems.append(Problem((*at, *path), "is written twice", here))
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError([Problem(at, f"is not YAML: {line}{reason}")], where) from None
-
-
-def _twice(node: yaml.Node | None, path: Path) -> list[Path]:
-    found: list[Path] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            if key.value in seen and key.value != "<<":
-                found.append(here)
-            seen.add(str(key.value))
-            found += _twice(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found += _twice(value, (*path, index))
+        if mark is None:
+            problem = Problem(at, f"is not YAML: {reason}", otherwise)
+        elif above is None:
+            problem = Problem(at, f"is not YAML: line {mark.line + 1}, column {mark.column + 1}: {reason}", otherwise)
+        else:
+            problem = Problem(at, f"is not YAML: column {mark.column + 1}: {reason}", above + mark.line + 1)
+        raise _NotYaml(problem) from None
     return found
 
 

@@ -83,7 +83,7 @@ def check_file(path: str | Path) -> str:
 def here(file: ConfigFile, starting: bool = False) -> None:
     """Raises ConfigError for what is not on this machine; what a RayService names is never here."""
     if not file.manifest and (found := this_machine.problems(file, starting)):
-        raise ConfigError(found, file.path)
+        raise ConfigError(file.positions.locate(found), file.path)
 
 
 def report(file: ConfigFile, gpu_memory_gib: float | None) -> str:
