@@ -48,12 +48,13 @@ def write(state: State) -> list[Path]:
     page, image = state.path.with_suffix(".html"), state.path.with_suffix(".png")
     shape, slo = traffic.parse(state.asked["traffic"]), Slo.parse(state.asked["slo"])
     shown = _replayed(state, shape)
+    replays = over_time.replays(shown, shape, slo) if shown else None
     parts = {
         "title": escape(f"{state.asked['model']}: tuned and {'proven' if passed(state) else 'not proven'}"),
         "verdict": _verdict(state),
         "question": _question(state),
         "proof": _proof(state),
-        "replays": style.svg(over_time.replays(shown, shape, slo)) if shown else "<p>Nothing was replayed yet.</p>",
+        "replays": style.svg(replays) if replays else "<p>Nothing was replayed yet.</p>",
         "excuse": _excuse(state, shown),
         "knees": _knees(state, slo),
         "derived": _derived(state),
@@ -63,9 +64,9 @@ def write(state: State) -> list[Path]:
     for name, value in parts.items():
         text = text.replace(f"{{{{{name}}}}}", value)
     page.write_text(text)
-    if not shown:
+    if replays is None:
         return [page]
-    style.png(over_time.replays(shown, shape, slo), image)
+    style.png(replays, image)
     return [page, image]
 
 

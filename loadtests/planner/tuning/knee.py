@@ -128,8 +128,9 @@ def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float,
     """The rate at which the margin passes zero, and whether it does: the highest rate (lowest) where all hold
     (fail)."""
     rates = sorted(by_rate)
-    weights = [sum(block[0] for block in by_rate[rate]) for rate in rates]
-    margins = never_rising([margin(by_rate[rate], slo) for rate in rates], weights)
+    counts = [_counts(by_rate[rate]) for rate in rates]
+    weights = [count[0] if count else 0 for count in counts]
+    margins = never_rising([_margin(count, slo) for count in counts], weights)
     if margins[0] < 0:
         return rates[0], True
     for i in range(1, len(rates)):
@@ -142,17 +143,13 @@ def crossing(by_rate: Mapping[float, Sequence[Block]], slo: Slo) -> tuple[float,
 def margin(blocks: Sequence[Block], slo: Slo) -> float:
     """The least, over the terms, of the share of requests within the limit less the share asked for; of no requests as
     if none had been answered."""
-    total = sum(block[0] for block in blocks)
-    if not total:
-        return -1.0
-    return min(sum(block[i] for block in blocks) / total - term.percentile / 100 for i, term in enumerate(slo.terms, 1))
+    return _margin(_counts(blocks), slo)
 
 
 def in_doubt(steps: Sequence[Step], slo: Slo) -> bool:
     """Whether more requests could turn the verdict on a rate."""
-    blocks = _blocks(steps)
-    total = sum(block[0] for block in blocks)
-    shares = [(sum(block[i] for block in blocks), term.percentile / 100) for i, term in enumerate(slo.terms, 1)]
+    total, *counts = _counts(_blocks(steps)) or [0] * (1 + len(slo.terms))
+    shares = [(kept, term.percentile / 100) for kept, term in zip(counts, slo.terms, strict=False)]
     kept, asked = min(shares, key=lambda one: one[0] / max(total, 1) - one[1])
     low, high = wilson(kept, total, DOUBT_CONFIDENCE)
     return low < asked < high
@@ -165,6 +162,18 @@ def never_rising(values: Sequence[float], weights: Sequence[float]) -> list[floa
 
     fitted = isotonic_regression(values, weights=[max(one, 1e-9) for one in weights], increasing=False)
     return [float(one) for one in fitted.x]
+
+
+def _counts(blocks: Iterable[Block]) -> list[int]:
+    """The blocks added up: requests, then how many of them kept each term; nothing of no blocks."""
+    return [sum(column) for column in zip(*blocks, strict=True)]
+
+
+def _margin(counts: Sequence[int], slo: Slo) -> float:
+    if not counts or not counts[0]:
+        return -1.0
+    total, *kept = counts
+    return min(one / total - term.percentile / 100 for one, term in zip(kept, slo.terms, strict=False))
 
 
 def _blocks(steps: Iterable[Step]) -> list[Block]:
