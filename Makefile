@@ -8,6 +8,8 @@
 CONFIG ?= configs/demo.yaml
 PYTHON ?= python3
 BIN := .venv/bin
+# Assertions that pytest has rewritten are kept beside the tests: to rewrite them takes a worker 4 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 install: .venv/.installed
 	@:

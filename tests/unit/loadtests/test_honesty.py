@@ -76,7 +76,7 @@ def fake() -> Iterator[Callable[..., Fake]]:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--model", "whole", *TRAFFIC], 0, "SLO holds"),
+        (["--model", "whole", *TRAFFIC, "--slo", "ttft_p95=30s"], 0, "SLO holds"),
         (["--model", "without text", *TRAFFIC], 1, "x empty"),
         (["--model", "whole", "--traffic", "steady:rate=0.01,duration=0.5"], 3, "nothing was sent"),
         (["--model", "whole", *TRAFFIC, "--shape", TRAFFIC[1], "--processes", "2"], 2, "give one of them"),
