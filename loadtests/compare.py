@@ -17,12 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests.arguments import whole
-from loadtests.bench.client import BenchFailed, Sample, measure, rust_client
 from loadtests.bench.peers import prefix_cache
 from loadtests.bench.peers.peer import DidNotServe, Running
 from loadtests.bench.suites import SUITES, Suite, refuse_source
+from loadtests.bench.vllm_bench import BenchFailed, measure, rust_client
 from loadtests.bench.workload import Load
-from loadtests.results.figures import COLUMNS, Results, about
+from loadtests.results.about import about
+from loadtests.results.comparison import COLUMNS, Comparison, Measurement
 from loadtests.results.plots import comparison, style
 from serve_app.launching.environment import free_ports
 
@@ -33,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     suite = SUITES[args.suite](args.source)
     contenders = _chosen(args.contenders, list(suite.contenders), "contender")
     loads = [suite.loads[name] for name in _chosen(args.loads, list(suite.loads), "load")]
-    results = Results(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
+    results = Comparison(args.suite, about("Rust" if rust_client() else "Python", args.rounds))
     if args.extend and args.json.exists():
         try:
-            results = Results.read(args.json)
+            results = Comparison.read(args.json)
         except (ValueError, KeyError) as error:
             sys.exit(f"cannot extend {args.json}: {error!r}")
         results.failed = {name: why for name, why in results.failed.items() if name not in contenders}
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if results.failed or not results.samples else 0
 
 
-def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Results, json: Path | None) -> str:
+def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Comparison, json: Path | None) -> str:
     """Measure one contender; its full name."""
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
         peer = suite.contenders[short](suite.setup, free_ports(1)[0], Path(folder))
@@ -64,11 +65,11 @@ def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Resul
             with Running(peer, suite.setup, Path(folder)) as running:
                 _say(f"{peer.name}: ready after {time.monotonic() - began:.0f} s")
                 for load in loads:
-                    sample = _sample(running, suite, load, round)
-                    results.add(load.name, peer.name, round, sample)
+                    measured = _measured(running, suite, load, round)
+                    results.add(load.name, peer.name, round, measured)
                     _say(
-                        f"{peer.name}: {load.name}: {sample.tokens_per_s:,.0f} tokens/s, TTFT p50"
-                        f" {sample.ttft_p50_ms:.1f} ms, TPOT {sample.tpot_mean_ms:.2f} ms, {sample.errors} errors"
+                        f"{peer.name}: {load.name}: {measured.tokens_per_s:,.0f} tokens/s, TTFT p50"
+                        f" {measured.ttft_p50_ms:.1f} ms, TPOT {measured.tpot_mean_ms:.2f} ms, {measured.errors} errors"
                     )
                     if json:
                         results.write(json)
@@ -80,16 +81,16 @@ def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Resul
     return peer.name
 
 
-def _sample(running: Running, suite: Suite, load: Load, round: int) -> Sample:
+def _measured(running: Running, suite: Suite, load: Load, round: int) -> Measurement:
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)
     cached, before = prefix_cache.read(url), running.cpu_seconds()
-    sample = measure(url, model, source, load, suite.slo, seed=round)
+    measured = measure(url, model, source, load, suite.slo, seed=round)
     spent = running.cpu_seconds() - before
-    tokens = sample.tokens_per_s / sample.requests_per_s * (load.requests - sample.errors)
+    tokens = measured.tokens_per_s / measured.requests_per_s * (load.requests - measured.errors)
     share = prefix_cache.read(url).share_since(cached)
-    return replace(sample, server_cpu_s_per_1k=1000 * spent / tokens, cached=share)
+    return replace(measured, server_cpu_s_per_1k=1000 * spent / tokens, cached=share)
 
 
 def _chosen(wanted: str | None, known: list[str], what: str) -> list[str]:

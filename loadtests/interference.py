@@ -24,6 +24,7 @@ from loadtests.bench.peers.peer import Running
 from loadtests.bench.peers.setup import Setup
 from loadtests.bench.suites import refuse_source
 from loadtests.offline import SUITES
+from loadtests.results import tables
 from serve_app.launching.environment import free_ports
 
 BATCH_LINES = 50_000
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 batch.terminate()
                 batch.wait(30)
     figures = {"alone": _figures(alone), "beside a batch": _figures(beside)}
-    for kind, one in figures.items():
-        print(f"{kind:15} TTFT p50 {one['p50_ms']:6.1f} ms  p95 {one['p95_ms']:6.1f} ms  most {one['most_ms']:6.1f} ms")
+    rows = [[kind, *(f"{one[key]:.1f}" for key in ("p50_ms", "p95_ms", "most_ms"))] for kind, one in figures.items()]
+    print(tables.aligned([["TTFT, ms", "p50", "p95", "most"], *rows]))
     ratio = figures["beside a batch"]["p95_ms"] / figures["alone"]["p95_ms"]
     print(f"p95 ratio {ratio:.2f}; the batch meanwhile: {lines_per_s:.1f} lines/s")
     if args.json:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtests.loadgen.spec import BadSpec
+from loadtests.arguments import BadSpec
 from loadtests.planner.simulation import options, study
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.capacity import Capacity, measure

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loadtests.arguments import above_zero, whole
+from loadtests.arguments import BadSpec, above_zero, whole
 from loadtests.bench.peers.configured import Source
 from loadtests.bench.peers.peer import DidNotServe
 from loadtests.loadgen import lengths, options, scenarios, traffic
 from loadtests.loadgen.locust_run import LocustFailed
-from loadtests.loadgen.spec import BadSpec
 from loadtests.planner import report
 from loadtests.planner.tuning.job import QUICK, Effort, TuningJob
 from loadtests.planner.tuning.knee import NeverHolds
@@ -27,7 +26,7 @@ from loadtests.planner.tuning.measure import RequestSpec
 from loadtests.planner.tuning.prove import Criteria
 from loadtests.planner.tuning.state import CannotResume, State
 from loadtests.planner.tuning.tuner import tune
-from loadtests.results.figures import about
+from loadtests.results.about import about
 from loadtests.results.slo import Slo
 from serve_app.config.errors import ConfigError
 

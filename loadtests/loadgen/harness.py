@@ -11,22 +11,21 @@ from locust.env import Environment
 from locust.event import Events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from loadtests.loadgen import options, parts, preflight, web
+from loadtests.arguments import BadSpec
+from loadtests.loadgen import locust_stats, options, parts, preflight, web
 from loadtests.loadgen.options import EPOCH_SIGN, Options
+from loadtests.loadgen.process_report import ProcessReport
 from loadtests.loadgen.session import Session, Share
 from loadtests.loadgen.shapes import START_DELAY_S
-from loadtests.loadgen.spec import BadSpec
 from loadtests.loadgen.users import Sender
-from loadtests.results import stats
 from loadtests.results.record import Record
-from loadtests.results.tally import Ledger
 
 SHARE = "llm-share"
 """The message that gives a worker its share of a test."""
 TELL_S = 5.0
 """How often a test without a web UI says how far it is."""
 REPORT = "llm"
-"""Where a worker's report holds its ledger."""
+"""Where a worker's report to its master holds its ProcessReport."""
 NOTHING_OK = 1
 """Exit status of a test in which no request was answered, as of one in which some failed."""
 NOTHING_SENT = 3
@@ -35,7 +34,7 @@ NOTHING_SENT = 3
 
 def install(events: Events) -> None:
     """Called by the Locust file, once a process."""
-    stats.install()
+    locust_stats.install()
     events.init_command_line_parser.add_listener(options.add)
     events.init_command_line_parser.add_listener(_check_what_is_parsed)
     events.init.add_listener(lambda environment, **_: Harness(environment))
@@ -47,7 +46,7 @@ class Harness:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._runner = environment.runner
-        self._ledger = Ledger()
+        self._counted = ProcessReport()
         self._options: Options | None = None
         self._session: Session | None = None
         self._share: Share | None = None
@@ -63,18 +62,18 @@ class Harness:
             events.quitting.add_listener(self._judge)
             events.quit.add_listener(self._print)
             if environment.web_ui:
-                web.extend(environment.web_ui, lambda: stats.table(environment.stats, self._ledger))
+                web.extend(environment.web_ui, lambda: locust_stats.table(environment.stats, self._counted))
                 web.check_first(environment.web_ui, environment, _check)
 
     def _judge(self, **_: Any) -> None:
         """A test that showed nothing does not end as if it had shown that all is well."""
-        total = self._ledger.total()
+        total = self._counted.total()
         if self._options and not total.ok:
             self._environment.process_exit_code = NOTHING_OK if total.requests else NOTHING_SENT
 
     def _start(self, **_: Any) -> None:
         self._close()
-        self._ledger = Ledger()
+        self._counted = ProcessReport()
         try:
             self._options = Options.of(self._environment.parsed_options)
         except BadSpec as error:
@@ -120,11 +119,11 @@ class Harness:
 
     def _take(self, record: Record, gaps: list[float]) -> None:
         assert self._options is not None
-        self._ledger.add(record, self._options.slo)
-        stats.log(self._environment.stats, record, gaps, self._options.traffic is not None)
+        self._counted.add(record, self._options.slo)
+        locust_stats.log(self._environment.stats, record, gaps, self._options.traffic is not None)
         if record.outcome != "refused":
             self._environment.events.request.fire(
-                request_type=stats.E2E,
+                request_type=locust_stats.E2E,
                 name=record.scenario,
                 response_time=record.scheduled_latency_s * 1000,
                 response_length=0,
@@ -133,14 +132,14 @@ class Harness:
             )
 
     def _watched(self, process: str, cores: float) -> None:
-        self._ledger.busiest[process] = max(cores, self._ledger.busiest.get(process, 0.0))
+        self._counted.busiest[process] = max(cores, self._counted.busiest.get(process, 0.0))
 
     def _report(self, client_id: str, data: dict[str, Any]) -> None:
-        data[REPORT] = self._ledger.take()
+        data[REPORT] = self._counted.take()
 
     def _on_report(self, client_id: str, data: dict[str, Any]) -> None:
         if REPORT in data:
-            self._ledger.merge(Ledger.of(data[REPORT]))
+            self._counted.merge(ProcessReport.of(data[REPORT]))
 
     def _stop(self, **_: Any) -> None:
         self._close()
@@ -150,7 +149,7 @@ class Harness:
     def _tell(self) -> None:
         while True:
             gevent.sleep(TELL_S)
-            logging.info(stats.progress(self._ledger))
+            logging.info(locust_stats.progress(self._counted))
 
     def _close(self) -> None:
         if self._teller:
@@ -162,7 +161,7 @@ class Harness:
 
     def _print(self, **_: Any) -> None:
         if self._options:
-            print(stats.summary(self._environment.stats, self._ledger, self._options.slo), flush=True)
+            print(locust_stats.summary(self._environment.stats, self._counted, self._options.slo), flush=True)
 
 
 def _check(parsed: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from loadtests.loadgen.spec import BadSpec
+from loadtests.arguments import BadSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from loadtests.loadgen import spec, trace
+from loadtests import arguments
+from loadtests.loadgen import trace
 
 MOST_SIGMA = 5
 """Beyond it a length is 1 token or the most there may be."""
@@ -98,9 +99,9 @@ KINDS: dict[str, Callable[..., Lengths]] = {"fixed": fixed, "lognormal": lognorm
 def parse(text: str) -> Lengths:
     """`fixed:prompt=256,output=128`, `lognormal:prompt=256,output=128,prompt_sigma=0.8` or `trace:FILE`, in tokens.
 
-    Raises spec.BadSpec.
+    Raises BadSpec.
     """
-    return spec.call(KINDS, text, "lengths")
+    return arguments.call_spec(KINDS, text, "lengths")
 
 
 def _whole(value: float, name: str) -> int:

@@ -53,7 +53,7 @@ def run(
     options of the Locust file, without dashes. `progress` is called with each line that Locust says. Records are kept
     in `out` while the test runs: an exception or Ctrl-C in this process ends Locust and leaves there what had ended.
 
-    Raises spec.BadSpec, and LocustFailed when Locust did not run.
+    Raises BadSpec, and LocustFailed when Locust did not run.
     """
     lengths_module.parse(lengths)
     if isinstance(load, str):

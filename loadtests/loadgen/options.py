@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import images, lengths, scenarios, traffic
 from loadtests.loadgen.prompts import Prose
 from loadtests.loadgen.scenarios import UNSTREAMED, Settings
-from loadtests.loadgen.spec import BadSpec
 from loadtests.loadgen.traffic import Traffic
 from loadtests.results.slo import Slo
 

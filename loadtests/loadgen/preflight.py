@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from loadtests.loadgen import spec
-from loadtests.loadgen.spec import BadSpec
+from loadtests import arguments
+from loadtests.arguments import BadSpec
 
 TIMEOUT_S = 10.0
 
@@ -39,7 +39,7 @@ def check(url: str | None, model: str, api_key: str = "") -> None:
         return
     known = _names(listed)
     if known and model not in known:
-        near = spec.instead(model, dict.fromkeys(known))
+        near = arguments.instead(model, dict.fromkeys(known))
         raise BadSpec(f"--model {model!r}: {base} has no such model{near}; it has {', '.join(sorted(known))}")
 
 

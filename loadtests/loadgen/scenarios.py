@@ -10,7 +10,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, Protocol
 
-from loadtests.loadgen import images, spec
+from loadtests import arguments
+from loadtests.loadgen import images
 from loadtests.loadgen.lengths import Lengths
 from loadtests.loadgen.prompts import Prose
 
@@ -161,20 +162,20 @@ class Mix:
 
 
 def weights(text: str) -> dict[str, float]:
-    """`chat` or `chat:3,vision:1`: scenarios and how often each is chosen. Raises spec.BadSpec."""
+    """`chat` or `chat:3,vision:1`: scenarios and how often each is chosen. Raises BadSpec."""
     found: dict[str, float] = {}
     for word in filter(None, (word.strip() for word in text.split(","))):
         name, colon, weight = word.partition(":")
         if name not in SCENARIOS:
-            near = spec.instead(name, SCENARIOS)
-            raise spec.BadSpec(f"scenario {name!r} is not known{near}; there are {', '.join(SCENARIOS)}")
+            near = arguments.instead(name, SCENARIOS)
+            raise arguments.BadSpec(f"scenario {name!r} is not known{near}; there are {', '.join(SCENARIOS)}")
         if name in found:
-            raise spec.BadSpec(f"scenario {name!r} is given twice")
-        found[name] = spec.number(weight, f"scenario {name!r}: its weight") if colon else 1.0
+            raise arguments.BadSpec(f"scenario {name!r} is given twice")
+        found[name] = arguments.number(weight, f"scenario {name!r}: its weight") if colon else 1.0
         if found[name] <= 0:
-            raise spec.BadSpec(f"scenario {name!r}: its weight must be above 0")
+            raise arguments.BadSpec(f"scenario {name!r}: its weight must be above 0")
     if not found:
-        raise spec.BadSpec(f"no scenario is given; there are {', '.join(SCENARIOS)}")
+        raise arguments.BadSpec(f"no scenario is given; there are {', '.join(SCENARIOS)}")
     return found
 
 

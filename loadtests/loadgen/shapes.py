@@ -7,8 +7,8 @@ from typing import Any
 
 from locust import LoadTestShape
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen.options import Options
-from loadtests.loadgen.spec import BadSpec
 from loadtests.loadgen.users import Arrivals, Closed
 
 START_DELAY_S = 1.0

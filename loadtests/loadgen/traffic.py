@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from loadtests.loadgen import spec, trace
+from loadtests import arguments
+from loadtests.loadgen import trace
 
 DAY_POINTS = 96
 """A day's curve is straight between these: a quarter of an hour of a real day."""
@@ -188,9 +189,9 @@ SHAPES: dict[str, Callable[..., Traffic]] = {
 def parse(text: str) -> Traffic:
     """`spike:base=2,peak=12,at=60,for=60,duration=300`, `trace:FILE`, ...: rates in requests/s, times in s.
 
-    Raises spec.BadSpec.
+    Raises BadSpec.
     """
-    return spec.call(SHAPES, text, "traffic")
+    return arguments.call_spec(SHAPES, text, "traffic")
 
 
 def _bounded(levels: float) -> None:

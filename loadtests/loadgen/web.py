@@ -11,8 +11,8 @@ from flask import Response, jsonify, request
 from locust.env import Environment
 from locust.web import WebUI
 
-from loadtests.loadgen.spec import BadSpec
-from loadtests.results.stats import COLUMNS
+from loadtests.arguments import BadSpec
+from loadtests.loadgen.locust_stats import COLUMNS
 
 KEY = "llm"
 FORM_NAMES = {"user_count": "num_users"}

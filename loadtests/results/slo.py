@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from loadtests.loadgen import spec
-
-if TYPE_CHECKING:
-    from loadtests.results.record import Record
+from loadtests.arguments import BadSpec, instead, number
+from loadtests.results.percentiles import percentile
+from loadtests.results.record import Record
 
 FIGURES: dict[str, Callable[[Record], float | None]] = {
     "ttft": lambda record: record.scheduled_ttft_s,
@@ -45,7 +43,7 @@ class Slo:
 
     @classmethod
     def parse(cls, text: str) -> Slo:
-        """`ttft_p95=500ms,tpot_p95=40ms`; without a percentile, of every request. Raises spec.BadSpec."""
+        """`ttft_p95=500ms,tpot_p95=40ms`; without a percentile, of every request. Raises BadSpec."""
         terms: list[Term] = []
         for word in filter(None, (word.strip() for word in text.split(","))):
             key, equals, value = (part.strip() for part in word.partition("="))
@@ -53,22 +51,22 @@ class Slo:
             assert named is not None
             figure, percent = named[1], float(named[2] or 100)
             if figure not in FIGURES:
-                near = spec.instead(figure, FIGURES)
+                near = instead(figure, FIGURES)
                 known = ", ".join(FIGURES)
-                raise spec.BadSpec(
+                raise BadSpec(
                     f"SLO {text!r}: unknown figure {key!r}{near}; there are {known}, each with _p95 or another"
                 )
             if not 0 < percent <= 100:
-                raise spec.BadSpec(f"SLO {text!r}: unknown figure {key!r}: a percentile is above 0 and at most 100")
+                raise BadSpec(f"SLO {text!r}: unknown figure {key!r}: a percentile is above 0 and at most 100")
             if not equals or not re.search(r"[a-z]$", value):
-                raise spec.BadSpec(f"SLO {text!r}: {key} needs a time with its unit, as in {key}=500ms")
-            if (limit_s := spec.number(value, f"SLO {text!r}: {key}")) <= 0:
-                raise spec.BadSpec(f"SLO {text!r}: the limit of {key} must be above 0")
+                raise BadSpec(f"SLO {text!r}: {key} needs a time with its unit, as in {key}=500ms")
+            if (limit_s := number(value, f"SLO {text!r}: {key}")) <= 0:
+                raise BadSpec(f"SLO {text!r}: the limit of {key} must be above 0")
             if any((one.figure, one.percentile) == (figure, percent) for one in terms):
-                raise spec.BadSpec(f"SLO {text!r}: {key} is given twice")
+                raise BadSpec(f"SLO {text!r}: {key} is given twice")
             terms.append(Term(figure, limit_s, percent))
         if not terms:
-            raise spec.BadSpec("the SLO is empty: give it terms as in ttft_p95=500ms,tpot_p95=40ms")
+            raise BadSpec("the SLO is empty: give it terms as in ttft_p95=500ms,tpot_p95=40ms")
         return cls(tuple(terms))
 
     def limit_s(self, figure: str) -> float:
@@ -102,10 +100,3 @@ class Slo:
 
     def __str__(self) -> str:
         return ",".join(map(str, self.terms))
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """By nearest rank: the least value that so many percent of all do not exceed; 0 of none."""
-    if not values:
-        return 0.0
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100 - 1e-9) - 1)]

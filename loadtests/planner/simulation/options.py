@@ -10,8 +10,8 @@ from statistics import median
 
 from pydantic import ValidationError
 
-from loadtests.arguments import whole
-from loadtests.loadgen import lengths, spec, traffic
+from loadtests.arguments import BadSpec, instead, number, whole
+from loadtests.loadgen import lengths, traffic
 from loadtests.planner.simulation import calibrate, scalers
 from loadtests.planner.simulation.fleet import Hardware
 from loadtests.planner.simulation.scalers import ScalerInputs
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
 def read(args: argparse.Namespace) -> SimulationOptions:
     """What the arguments ask for, with the timing read or fitted.
 
-    Raises UsageError, spec.BadSpec, ConfigError, CannotCalibrate or OSError.
+    Raises UsageError, BadSpec, ConfigError, CannotCalibrate or OSError.
     """
     _check_together(args)
     model, ingress, facts = _model(args)
@@ -126,15 +126,15 @@ def on_gpus(asked: SimulationOptions, gpus: int) -> SimulationOptions:
 def _check_together(args: argparse.Namespace) -> None:
     """Raises BadSpec for options of which one would go unheeded."""
     if args.model and not args.config:
-        raise spec.BadSpec("--model says which model of a configuration: give --config as well")
+        raise BadSpec("--model says which model of a configuration: give --config as well")
     if args.question and args.plot:
-        raise spec.BadSpec("--plot draws policies side by side, and --question asks for a number: give one of them")
+        raise BadSpec("--plot draws policies side by side, and --question asks for a number: give one of them")
 
 
 def _seconds(text: str, option: str) -> float:
-    value = spec.number(text, option)
+    value = number(text, option)
     if value < 0:
-        raise spec.BadSpec(f"{option} must not be below 0; got {text!r}")
+        raise BadSpec(f"{option} must not be below 0; got {text!r}")
     return value
 
 
@@ -195,9 +195,9 @@ def _timing(text: str) -> Simulated:
     for word in filter(None, (word.strip() for word in text.split(","))):
         key, _, value = (part.strip() for part in word.partition("="))
         if key not in Simulated.model_fields:
-            hint = spec.instead(key, Simulated.model_fields)
-            raise spec.BadSpec(f"--timing: unknown key {key!r}{hint}; there are {', '.join(Simulated.model_fields)}")
-        given[key] = spec.number(value, f"--timing: {key}")
+            hint = instead(key, Simulated.model_fields)
+            raise BadSpec(f"--timing: unknown key {key!r}{hint}; there are {', '.join(Simulated.model_fields)}")
+        given[key] = number(value, f"--timing: {key}")
     try:
         return Simulated.model_validate(given)
     except ValidationError as error:
@@ -208,7 +208,7 @@ def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
     if args.replicas:
         found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", args.replicas)
         if not found:
-            raise spec.BadSpec(f"--replicas is a number or fewest..most, as in 1..8; got {args.replicas!r}")
+            raise BadSpec(f"--replicas is a number or fewest..most, as in 1..8; got {args.replicas!r}")
         low, high = int(found[1]), int(found[2] or found[1])
     elif model.autoscaling:
         low, high = model.autoscaling.min_replicas, model.autoscaling.max_replicas
@@ -217,9 +217,9 @@ def _bounds(args: argparse.Namespace, model: ModelConfig) -> tuple[int, int]:
     if args.gpus:
         high = min(high, args.gpus * args.replicas_per_gpu)
     if high < 1:
-        raise spec.BadSpec("--replicas: none would ever serve; allow at least 1")
+        raise BadSpec("--replicas: none would ever serve; allow at least 1")
     if not low <= high:
-        raise spec.BadSpec(f"--replicas: {low} is above {high}")
+        raise BadSpec(f"--replicas: {low} is above {high}")
     return low, high
 
 
@@ -228,7 +228,7 @@ def _policies(text: str) -> list[str]:
     BadSpec."""
     found = [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
     if not found:
-        raise spec.BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")
+        raise BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")
     given = ScalerInputs(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
     for one in found:
         scalers.make(one, given)

@@ -10,8 +10,8 @@ from typing import Any
 from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.results import replicas
-from loadtests.results.record import Summary
 from loadtests.results.slo import Slo
+from loadtests.results.summary import Summary
 
 CURVE_POINTS = 1000
 """A curve in the JSON has about so many."""

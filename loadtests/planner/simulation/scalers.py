@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from loadtests.loadgen import spec
+from loadtests import arguments
 from loadtests.planner.tuning.oracle import Oracle
 from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.config.schema import Autoscaling
@@ -157,5 +157,5 @@ SCALERS: Mapping[str, Callable[..., Scaler]] = {
 
 
 def make(text: str, given: ScalerInputs) -> Scaler:
-    """`ours`, `keda:threshold=20,polling=15`, ...; raises spec.BadSpec."""
-    return spec.call({name: partial(function, given) for name, function in SCALERS.items()}, text, "policy")
+    """`ours`, `keda:threshold=20,polling=15`, ...; raises BadSpec."""
+    return arguments.call_spec({name: partial(function, given) for name, function in SCALERS.items()}, text, "policy")

@@ -60,7 +60,7 @@ class Study:
         return cls(replace(scenario, model=model), settings, best, tuned)
 
     def run(self, policy: str, progress: OnProgress = lambda share: None) -> SimulationRun:
-        """The scenario under one policy, such as `keda:threshold=20`; raises spec.BadSpec."""
+        """The scenario under one policy, such as `keda:threshold=20`; raises BadSpec."""
         given = ScalerInputs(self.settings, self.scenario.model.max_running, lambda: self.best)
         return simulate(self.scenario, scalers.make(policy, given), progress)
 

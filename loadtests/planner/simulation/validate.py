@@ -33,9 +33,10 @@ from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.state import State
 from loadtests.results import record, replicas
-from loadtests.results.record import Record, Summary
+from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
+from loadtests.results.summary import Summary
 from serve_app.config.errors import ConfigError
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.launching.environment import free_ports

@@ -23,7 +23,8 @@ from typing import Any
 
 from loadtests.planner.tuning.step import Block, Step
 from loadtests.results.intervals import wilson
-from loadtests.results.slo import Slo, percentile
+from loadtests.results.percentiles import percentile
+from loadtests.results.slo import Slo
 
 BOOTSTRAPS = 400
 DOUBT_CONFIDENCE = 0.6827

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 from typing import Any
 
-from loadtests.results.record import PERCENTILES, Record
-from loadtests.results.slo import FIGURES, Slo, percentile
+from loadtests.results.percentiles import PERCENTILES, percentile
+from loadtests.results.record import Record
+from loadtests.results.slo import FIGURES, Slo
 
 BLOCK_S = 2.0
 """Requests due within so long share the queue they met: the bootstrap draws whole blocks, not requests, and is so not

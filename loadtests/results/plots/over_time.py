@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
+from loadtests.results.percentiles import percentile
 from loadtests.results.plots.style import BLUE, GRAY, GREEN, INK, ORANGE, PALE_YELLOW, RED, from_zero, styled
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
-from loadtests.results.slo import Slo, percentile
+from loadtests.results.slo import Slo
 
 REPLAY_BINS = 150
 POLICY_BINS = 120

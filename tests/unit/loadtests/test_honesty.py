@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from loadtests import compare, interference, offline, simulate, tune
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import preflight
 from loadtests.loadgen.locust_run import LOCUSTFILE, LocustFailed, run
-from loadtests.loadgen.spec import BadSpec
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2}}\n\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.bench import client
+from loadtests.bench import vllm_bench
 from loadtests.bench.suites import SUITES
 from loadtests.bench.workload import GREEDY, chat, image, shared_prefix
 from loadtests.results.slo import Slo
@@ -23,19 +23,19 @@ RESULT = {
 
 
 def test_requests_that_did_not_complete_are_errors() -> None:
-    sample = client._read(RESULT, client_cpu_s=1.0, wanted=16)
+    sample = vllm_bench._read(RESULT, client_cpu_s=1.0, wanted=16)
     assert (sample.errors, sample.client_cores, sample.goodput_per_s) == (2, 0.5, 9.0)
 
 
 @pytest.mark.parametrize("nothing", [{"completed": 0}, {"output_throughput": 0.0}])
 def test_a_service_that_answers_nothing_is_not_measured(nothing: dict[str, float]) -> None:
-    with pytest.raises(client.BenchFailed, match="no token"):
-        client._read({**RESULT, **nothing}, client_cpu_s=1.0, wanted=16)
+    with pytest.raises(vllm_bench.BenchFailed, match="no token"):
+        vllm_bench._read({**RESULT, **nothing}, client_cpu_s=1.0, wanted=16)
 
 
 @pytest.mark.parametrize("load", [chat(4), shared_prefix(8, 2, 64, 8, 8), image(2, 512, 8, 8)])
 def test_every_load_names_its_streams_and_sampling(load: object) -> None:
-    words = client._arguments("http://x", "m", "t", load, Slo.parse("ttft=500ms,tpot=50ms"), 1, "/tmp")
+    words = vllm_bench._arguments("http://x", "m", "t", load, Slo.parse("ttft=500ms,tpot=50ms"), 1, "/tmp")
     assert words[words.index("--max-concurrency") + 1] == str(load.streams)
     assert set(GREEDY) <= set(words)
     assert words[words.index("--goodput") + 1 :] == ["ttft:500", "tpot:50"]

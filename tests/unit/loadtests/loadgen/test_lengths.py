@@ -9,9 +9,9 @@ from statistics import median
 
 import pytest
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import trace
 from loadtests.loadgen.lengths import parse
-from loadtests.loadgen.spec import BadSpec
 
 
 def test_fixed_lengths_are_all_alike() -> None:

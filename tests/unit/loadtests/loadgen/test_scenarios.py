@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import images, scenarios
 from loadtests.loadgen.lengths import parse as lengths
 from loadtests.loadgen.prompts import Prose
 from loadtests.loadgen.scenarios import Mix, Settings
 from loadtests.loadgen.session import Share
-from loadtests.loadgen.spec import BadSpec
 from loadtests.loadgen.traffic import parse as traffic
 
 

@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import traffic
-from loadtests.loadgen.spec import BadSpec
 from loadtests.loadgen.traffic import parse
 
 SPECS = {

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.loadgen.spec import BadSpec
+from loadtests.arguments import BadSpec
 from loadtests.results import record
-from loadtests.results.record import Record, Summary
-from loadtests.results.slo import Slo, percentile
+from loadtests.results.percentiles import percentile
+from loadtests.results.record import Record
+from loadtests.results.slo import Slo
+from loadtests.results.summary import Summary
 
 GOOD = Record(10.0, 10.0, 0.2, 1.2, prompt_tokens=100, output_tokens=51, outcome="ok", scenario="chat")
 REFUSED = replace(GOOD, ttft_s=None, output_tokens=0, outcome="refused", detail="429 overloaded")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.loadgen.spec import BadSpec
+from loadtests.arguments import BadSpec
 from loadtests.planner.simulation.scalers import Scaler, ScalerInputs, make
 from loadtests.planner.tuning.oracle import Oracle
 from serve_app.autoscaling.policy import Observation

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.arguments import BadSpec
 from loadtests.loadgen import options, parts
-from loadtests.loadgen.spec import BadSpec
+from loadtests.loadgen.process_report import ProcessReport
 from loadtests.results import record
-from loadtests.results.record import Record, Summary
+from loadtests.results.record import Record
 from loadtests.results.slo import Slo
-from loadtests.results.tally import Ledger
+from loadtests.results.summary import Summary
 
 SLO = Slo.parse("ttft_p95=500ms")
 OK = Record(1.0, 1.0, 0.2, 1.2, prompt_tokens=100, output_tokens=51, outcome="ok", scenario="chat")
@@ -26,8 +27,8 @@ RECORDS = [
 ]
 
 
-def ledger(records: list[Record]) -> Ledger:
-    found = Ledger()
+def report(records: list[Record]) -> ProcessReport:
+    found = ProcessReport()
     for one in records:
         found.add(one, SLO)
     return found
@@ -35,21 +36,21 @@ def ledger(records: list[Record]) -> Ledger:
 
 @pytest.mark.parametrize("cut", range(6))
 def test_what_workers_report_in_parts_adds_up_to_the_whole(cut: int) -> None:
-    worker, master = ledger(RECORDS[:cut]), Ledger()
+    worker, master = report(RECORDS[:cut]), ProcessReport()
     worker.busiest["process 0"] = 0.5
-    master.merge(Ledger.of(worker.take()))
+    master.merge(ProcessReport.of(worker.take()))
     for one in RECORDS[cut:]:
         worker.add(one, SLO)
     worker.busiest["process 0"] = 0.3
-    master.merge(Ledger.of(worker.take()))
-    master.merge(Ledger.of(worker.take()))
-    alone = ledger(RECORDS)
+    master.merge(ProcessReport.of(worker.take()))
+    master.merge(ProcessReport.of(worker.take()))
+    alone = report(RECORDS)
     assert (master.scenarios, master.ended_s) == (alone.scenarios, alone.ended_s)
     assert master.busiest == {"process 0": 0.5}
 
 
 def test_a_tally_agrees_with_the_summary_of_the_records() -> None:
-    total, summary = ledger(RECORDS).total(), Summary.of(RECORDS, SLO)
+    total, summary = report(RECORDS).total(), Summary.of(RECORDS, SLO)
     assert (total.ok, total.refused, total.failed) == (summary.ok, summary.refused, summary.failed) == (3, 1, 1)
     assert (total.within_slo, total.output_tokens) == (summary.within_slo, summary.output_tokens)
     assert (dict(total.errors), total.share_within_slo) == (summary.errors, summary.share_within_slo)

@@ -1,4 +1,4 @@
-"""What Locust shows of a test: rows of LLM figures beside its own, and what they come to."""
+"""LLM figures in Locust's statistics: rows beside its own for its web UI and CSV files, and the summary of a test."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import locust.stats
-from locust.stats import RequestStats, StatsEntry, calculate_response_time_percentile
+from locust.stats import RequestStats, StatsEntry
 
+from loadtests.loadgen.process_report import ProcessReport
+from loadtests.results.counts import OutcomeCounts
+from loadtests.results.percentiles import percentile_of_counts
 from loadtests.results.record import Record
 from loadtests.results.slo import Slo, Term
-from loadtests.results.tally import Ledger, Tally
 
 E2E, TTFT, TPOT, ITL, REFUSED, LATE = "E2E", "TTFT", "TPOT", "ITL", "REFUSED", "LATE"
 """Request types of the rows. Only E2E counts as a request in Locust's totals."""
@@ -53,24 +55,24 @@ def log(stats: RequestStats, record: Record, gaps: Iterable[float], open_loop: b
 
 
 def percentile_ms(stats: RequestStats, kind: str, percent: float, unanswered: int = 0) -> float:
-    """Over all scenarios, ms; `unanswered` requests count as endless."""
+    """Of a kind of row over all scenarios, ms; `unanswered` requests count as endless."""
     times: Counter[float] = Counter()
     for entry in _rows(stats, kind):
         times.update(entry.response_times)
     if unanswered:
         times[math.inf] += unanswered
-    return calculate_response_time_percentile(times, sum(times.values()), percent / 100)  # type: ignore[arg-type]
+    return percentile_of_counts(times, percent)
 
 
-def summary(stats: RequestStats, ledger: Ledger, slo: Slo) -> str:
+def summary(stats: RequestStats, report: ProcessReport, slo: Slo) -> str:
     """The end of a test, for people."""
-    total = ledger.total()
-    seconds = ledger.ended_s or math.inf
+    total = report.total()
+    seconds = report.ended_s
     lines = [
-        f"{total.requests:,} requests in {ledger.ended_s:.1f} s: {total.ok:,} ok, {total.refused:,} refused (429, 503"
+        f"{total.requests:,} requests in {report.ended_s:.1f} s: {total.ok:,} ok, {total.refused:,} refused (429, 503"
         f" not ready), {total.failed:,} failed",
-        f"output {total.output_tokens / seconds:,.1f} tokens/s, prompts {total.prompt_tokens / seconds:,.1f} tokens/s",
-        f"goodput {total.within_slo / seconds:,.2f} requests/s: {total.share_within_slo:.1%} of all within {slo}",
+        f"output {total.throughput(seconds):,.1f} tokens/s, prompts {total.prompt_throughput(seconds):,.1f} tokens/s",
+        f"goodput {total.goodput(seconds):,.2f} requests/s: {total.share_within_slo:.1%} of all within {slo}",
         f"SLO {_verdict(stats, slo, total)}",
     ]
     for kind in (TTFT, TPOT, ITL, E2E):
@@ -78,23 +80,23 @@ def summary(stats: RequestStats, ledger: Ledger, slo: Slo) -> str:
             shown = ", ".join(f"p{p} {percentile_ms(stats, kind, p):,.1f}" for p in (50, 90, 95, 99))
             lines.append(f"{kind:4} ms: {shown}")
     lines += [f"{count:,} x {kind}" for kind, count in total.errors.most_common()]
-    if ledger.busiest:
+    if report.busiest:
         late = f", schedule {percentile_ms(stats, LATE, 99):.1f} ms late (p99)" if _rows(stats, LATE) else ""
-        lines.append(f"client: {max(ledger.busiest.values()):.0%} of a core in its busiest process{late}")
-    return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, ledger)]), ""])
+        lines.append(f"client: {max(report.busiest.values()):.0%} of a core in its busiest process{late}")
+    return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, report)]), ""])
 
 
-def progress(ledger: Ledger) -> str:
+def progress(report: ProcessReport) -> str:
     """How far a test is, in a line."""
-    total = ledger.total()
+    total = report.total()
     counts = f"{total.ok:,} ok, {total.refused:,} refused, {total.failed:,} failed"
-    return f"after {ledger.ended_s:.0f} s: {counts}, {total.share_within_slo:.1%} within the SLO"
+    return f"after {report.ended_s:.0f} s: {counts}, {total.share_within_slo:.1%} within the SLO"
 
 
-def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
+def warnings(stats: RequestStats, report: ProcessReport) -> list[str]:
     """Why the figures may be the client's and not the service's."""
     found = []
-    if busy := {name: cores for name, cores in ledger.busiest.items() if cores > BUSY_CORES}:
+    if busy := {name: cores for name, cores in report.busiest.items() if cores > BUSY_CORES}:
         which = ", ".join(f"{name} {cores:.0%}" for name, cores in sorted(busy.items()))
         found.append(f"!!! THE CLIENT WAS A BOTTLENECK: CPU of {which} of a core. Give it more --processes.")
     late = percentile_ms(stats, LATE, 99)
@@ -103,26 +105,26 @@ def warnings(stats: RequestStats, ledger: Ledger) -> list[str]:
     return found
 
 
-def table(stats: RequestStats, ledger: Ledger) -> list[dict[str, Any]]:
+def table(stats: RequestStats, report: ProcessReport) -> list[dict[str, Any]]:
     """A row for each scenario, for the web UI."""
-    seconds = ledger.ended_s or math.inf
-    rows: dict[str, Tally] = dict(sorted(ledger.scenarios.items()))
+    seconds = report.ended_s
+    rows: dict[str, OutcomeCounts] = dict(sorted(report.scenarios.items()))
     if len(rows) != 1:
-        rows["all"] = ledger.total()
-    note = " ".join(warnings(stats, ledger))
+        rows["all"] = report.total()
+    note = " ".join(warnings(stats, report))
     return [
         {
             "name": name,
-            "ok": tally.ok,
-            "refused": tally.refused,
-            "failed": tally.failed,
-            "tokens": f"{tally.output_tokens / seconds:,.1f}",
-            "goodput": f"{tally.within_slo / seconds:,.2f}",
-            "share": f"{tally.share_within_slo:.1%}",
-            "errors": ", ".join(f"{count} x {kind}" for kind, count in tally.errors.most_common()),
+            "ok": counts.ok,
+            "refused": counts.refused,
+            "failed": counts.failed,
+            "tokens": f"{counts.throughput(seconds):,.1f}",
+            "goodput": f"{counts.goodput(seconds):,.2f}",
+            "share": f"{counts.share_within_slo:.1%}",
+            "errors": ", ".join(f"{count} x {kind}" for kind, count in counts.errors.most_common()),
             "note": note,
         }
-        for name, tally in rows.items()
+        for name, counts in rows.items()
     ]
 
 
@@ -140,19 +142,19 @@ COLUMNS = {
 """Of the table, by key."""
 
 
-def _verdict(stats: RequestStats, slo: Slo, total: Tally) -> str:
+def _verdict(stats: RequestStats, slo: Slo, total: OutcomeCounts) -> str:
     if not total.requests:
         return "not tested: nothing was sent"
     missed = [f"{_reached(stats, term, total)}" for term in slo.terms if not _holds(stats, term, total)]
     return f"missed: {', '.join(missed)}" if missed else "holds"
 
 
-def _reached(stats: RequestStats, term: Term, total: Tally) -> str:
+def _reached(stats: RequestStats, term: Term, total: OutcomeCounts) -> str:
     reached = percentile_ms(stats, term.figure.upper(), term.percentile, total.refused + total.failed)
     return f"{term} was {reached:,.1f} ms" if math.isfinite(reached) else f"{term}: too many without an answer"
 
 
-def _holds(stats: RequestStats, term: Term, total: Tally) -> bool:
+def _holds(stats: RequestStats, term: Term, total: OutcomeCounts) -> bool:
     unanswered = total.refused + total.failed
     return percentile_ms(stats, term.figure.upper(), term.percentile, unanswered) <= term.limit_s * 1000
 

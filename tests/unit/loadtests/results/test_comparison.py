@@ -6,50 +6,49 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench.client import Sample
-from loadtests.results.figures import COLUMNS, Results
+from loadtests.results.comparison import COLUMNS, Comparison, Measurement
 from loadtests.results.plots import comparison, style
 
 
-def sample(tokens_per_s: float, ttft_ms: float = 10.0) -> Sample:
-    return Sample(tokens_per_s, 1.0, ttft_ms, 20.0, 5.0, 6.0, 1.0, 0, 0.1)
+def measured(tokens_per_s: float, ttft_ms: float = 10.0) -> Measurement:
+    return Measurement(tokens_per_s, 1.0, ttft_ms, 20.0, 5.0, 6.0, 1.0, 0, 0.1)
 
 
 @pytest.fixture
-def results() -> Results:
-    results = Results("cpu-text", {"gpu": None, "date": "2026-01-01"})
+def results() -> Comparison:
+    results = Comparison("cpu-text", {"gpu": None, "date": "2026-01-01"})
     for round, speed in enumerate((100, 900, 200)):
-        results.add("chat", "vllm serve", round, sample(speed))
-        results.add("chat", "this project", round, sample(2 * speed, ttft_ms=5.0))
+        results.add("chat", "vllm serve", round, measured(speed))
+        results.add("chat", "this project", round, measured(2 * speed, ttft_ms=5.0))
     return results
 
 
-def test_medians_over_rounds(results: Results) -> None:
+def test_medians_over_rounds(results: Comparison) -> None:
     medians = results.medians()["chat"]
     assert medians["vllm serve"]["tokens_per_s"] == 200
     assert list(medians) == ["vllm serve", "this project"]
 
 
-def test_the_table_gives_multiples_of_the_baseline(results: Results) -> None:
+def test_the_table_gives_multiples_of_the_baseline(results: Comparison) -> None:
     row = next(line for line in results.table("vllm serve").splitlines() if line.startswith("| this project"))
     assert row.endswith("| 2.00 | 0.50 |")
 
 
-def test_without_its_baseline_the_table_has_no_ratios(results: Results) -> None:
+def test_without_its_baseline_the_table_has_no_ratios(results: Comparison) -> None:
     row = next(line for line in results.table("nobody").splitlines() if line.startswith("| this project"))
     assert row.endswith("| - | - |")
 
 
-def test_a_contender_that_failed_is_named_with_the_reason(results: Results) -> None:
+def test_a_contender_that_failed_is_named_with_the_reason(results: Comparison) -> None:
     results.failed["ray-llm"] = "it ended with 1: no such module"
     assert "Not measured: ray-llm: it ended with 1: no such module" in results.table("vllm serve")
 
 
-def test_json_keeps_everything(results: Results, tmp_path: Path) -> None:
+def test_json_keeps_everything(results: Comparison, tmp_path: Path) -> None:
     results.write(tmp_path / "new" / "x.json")
-    assert Results.read(tmp_path / "new" / "x.json") == results
+    assert Comparison.read(tmp_path / "new" / "x.json") == results
 
 
-def test_plot(results: Results, tmp_path: Path) -> None:
+def test_plot(results: Comparison, tmp_path: Path) -> None:
     style.png(comparison.bars(results.title, results.medians(), COLUMNS), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

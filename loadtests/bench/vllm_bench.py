@@ -1,4 +1,7 @@
-"""The load client: `vllm bench serve`, its Rust build where there is one."""
+"""The load client of comparisons: `vllm bench serve`, its Rust build where there is one.
+
+Where vLLM has neither a Rust build nor a command line, `python_bench` beside this module is run in its place.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +13,16 @@ import resource
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtests.bench.workload import Load
+from loadtests.results.comparison import Measurement
 from loadtests.results.slo import Slo
 
 TIMEOUT_S = 600.0
 GOODPUT_NAMES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
 """What `vllm bench serve` calls the figures of an SLO."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One measurement of one contender under one load."""
-
-    tokens_per_s: float
-    """Output tokens of all streams together."""
-    requests_per_s: float
-    ttft_p50_ms: float
-    ttft_p99_ms: float
-    tpot_mean_ms: float
-    tpot_p99_ms: float
-    goodput_per_s: float
-    """Requests a second that were within the SLO."""
-    errors: int
-    client_cores: float
-    """CPU cores the load client kept busy; near 1 for the one-threaded Python client, it is the bottleneck."""
-    server_cpu_s_per_1k: float = 0.0
-    """CPU-seconds of all the contender's processes per 1,000 output tokens."""
-    cached: float | None = None
-    """Share of the prompts' tokens that prefix caches had; None where the contender does not tell."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class BenchFailed(Exception):
@@ -60,7 +38,7 @@ def rust_client() -> Path | None:
     return shipped if shipped and os.access(shipped, os.X_OK) else None
 
 
-def measure(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed: int) -> Sample:
+def measure(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed: int) -> Measurement:
     """Put the load on `url` once; raises BenchFailed when the client does not finish."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*_client(), *_arguments(url, model, tokenizer, load, slo, seed, folder)]
@@ -109,11 +87,11 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _read(result: dict[str, Any], client_cpu_s: float, wanted: int) -> Sample:
+def _read(result: dict[str, Any], client_cpu_s: float, wanted: int) -> Measurement:
     """Raises BenchFailed where nothing was answered: its times would be zeros, the best there are."""
     if not result["completed"] or not result["output_throughput"]:
         raise BenchFailed(f"{result['completed']} of {wanted} requests were answered, with no token")
-    return Sample(
+    return Measurement(
         tokens_per_s=result["output_throughput"],
         requests_per_s=result["request_throughput"],
         ttft_p50_ms=result["p50_ttft_ms"],
