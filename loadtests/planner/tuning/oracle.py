@@ -5,9 +5,8 @@ It is the yardstick of the proof, so it must be hard to beat and owe nothing to 
   around that moment. Capacity is the knee under Poisson arrivals, which has met their ups and downs already; counting
   each second's arrivals would make the oracle pay for them twice, and so be easier to match.
 - a replica that is needed from t on was ordered at t - start-up, and occupies its device while it starts. One that
-  would
-  be needed again within a start-up time is cheaper kept than replaced: both come out of taking, at each moment, the
-  greatest need of the start-up time that follows.
+  would be needed again within a start-up time is cheaper kept than replaced: both come out of taking, at each moment,
+  the greatest need of the start-up time that follows.
 - it never needs to be told of an end: replicas go the moment they are not needed, without draining.
 """
 
@@ -34,7 +33,7 @@ class Oracle:
 
     @property
     def replica_seconds(self) -> float:
-        """From when each was ordered to when it was gone."""
+        """The sum, over replicas, of the time from order to end."""
         return self.step_s * sum(self.replicas)
 
     @property
@@ -67,7 +66,7 @@ def least(
 
 
 def _highest_ahead(values: Sequence[int], ahead: int) -> list[int]:
-    """At each place, the greatest of it and the `ahead` that follow."""
+    """At each place, the greatest value of that place and the `ahead` places after it."""
     result = [0] * len(values)
     best: deque[int] = deque()
     for i in range(len(values) - 1, -1, -1):

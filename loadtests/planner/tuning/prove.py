@@ -1,4 +1,4 @@
-"""The proof: what a replay of the traffic came to, and whether that is good enough. Pure."""
+"""The proof of a configuration: what a replay of the traffic came to, and whether that is good enough. Pure."""
 
 from __future__ import annotations
 
@@ -21,44 +21,45 @@ STEADY_S = 5.0
 
 @dataclass(frozen=True)
 class Criteria:
-    """What must hold."""
+    """What a replay must reach to prove a configuration."""
 
     within: float = 0.99
-    """Share of requests within the SLO, outside the first start-up time after a spike."""
+    """At least this share of requests, 0 to 1, within the SLO, outside the first start-up time after a spike."""
     over_oracle: float = 1.25
-    """Replica-seconds, as a multiple of the oracle's."""
+    """At most this many replica-seconds, as a multiple of the oracle's."""
     recovery_startups: float = 2.0
-    """Start-up times until requests are within the SLO again after a spike."""
+    """At most this many start-up times until requests are within the SLO again after a spike."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the proof."""
+    """One criterion, what was reached, and whether that passes; texts are for people."""
 
     name: str
     value: str
     limit: str
     passed: bool | None
-    """None where nothing is asked."""
+    """None where the figure is told, but nothing is asked of it."""
 
 
 @dataclass(frozen=True)
 class ReplayOutcome:
-    """One replay, summed up."""
+    """What a replay came to."""
 
     requests: int
     failed: int
     refused: int
     within: float
-    """Share within the SLO outside the excused times; 0 of none, which prove nothing."""
+    """Share of the requests outside the excused times that were within the SLO; 0 where there were none, which proves
+    nothing."""
     within_all: float
-    """Share within the SLO of all."""
+    """Share of all requests that were within the SLO."""
     excused: int
-    """Requests in the first start-up time after a spike."""
+    """Requests that were due in the first start-up time after a spike, and so do not count in `within`."""
     replica_seconds: float
     oracle_replica_seconds: float
     recovery_s: float | None
-    """The longest over the spikes; None without spikes."""
+    """From a spike to when requests were within the SLO again, s; the longest of all spikes, None without spikes."""
     actions: int
     """Changes of the number of replicas wanted."""
     reversals: int
@@ -85,7 +86,7 @@ def outcome(
     reversal_window_s: float,
     within: float = Criteria.within,
 ) -> ReplayOutcome:
-    """Sums a replay up; `capacity` (requests/s of a replica) tells spikes from noise."""
+    """Sum a replay up. `capacity` is of one replica, requests/s: a rise that one replica carries is no spike."""
     starts = spikes(traffic, capacity)
     counted = [one for one in records if not any(at <= one.scheduled_s < at + startup_s for at in starts)]
     ends = [*starts[1:], traffic.duration_s][: len(starts)]
@@ -107,7 +108,7 @@ def outcome(
 
 
 def checks(found: ReplayOutcome, startup_s: float, target: Criteria) -> list[Check]:
-    """The proof's lines."""
+    """Each criterion, and the figures that people want to see beside them, for replicas that start in `startup_s`."""
     recovery_limit = target.recovery_startups * startup_s
     recovered = found.recovery_s
     return [
@@ -142,7 +143,7 @@ def checks(found: ReplayOutcome, startup_s: float, target: Criteria) -> list[Che
 
 
 def spikes(traffic: Traffic, capacity: float) -> list[float]:
-    """When the rate jumps up by SPIKE_RATIO and by more than one replica carries, s."""
+    """Times (s) at which the rate jumps up by SPIKE_RATIO and by more than `capacity`, what one replica carries."""
     times = sorted({t for t, _ in traffic.points if 0 < t < traffic.duration_s})
     found = []
     for t in times:

@@ -28,7 +28,7 @@ from loadtests.planner.tuning.step import Step
 
 VERSION = 1
 ABOUT_A_REPLICA = ("entry", "model", "slo", "lengths", "scenario")
-"""What was asked that decides what one replica carries."""
+"""Keys of `asked` that decide what one replica carries."""
 
 
 class CannotResume(Exception):
@@ -37,7 +37,7 @@ class CannotResume(Exception):
 
 @dataclass
 class State:
-    """The measurements, and where they are kept."""
+    """What a tuning was asked and has measured, and the file where that is kept."""
 
     path: Path
     asked: dict[str, Any]
@@ -51,7 +51,7 @@ class State:
     replays: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Whole or not at all: a kill in the middle leaves the file that was there."""
+        """Write the file, whole or not at all: a kill in the middle leaves the file that was there."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = {
             "version": VERSION,
@@ -71,7 +71,7 @@ class State:
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """Raises OSError, or ValueError for a file that is no tuning's."""
+        """What a file holds. Raises OSError, or ValueError for a file that no tuning wrote."""
         data = json.loads(path.read_text())
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise ValueError(f"{path} is not a tuning's state of version {VERSION}")
@@ -89,15 +89,16 @@ class State:
         )
 
     def take_measurements(self, path: Path) -> None:
-        """Those of one replica, from a tuning that asked the same of it for another traffic; raises CannotResume."""
+        """Take over what another tuning has measured of one replica, if its replica and its requests were like these;
+        raises CannotResume."""
         alike = {key: self.asked[key] for key in ABOUT_A_REPLICA}
         other = State.resumed(path, alike, ABOUT_A_REPLICA)
         self.startup_s, self.steps, self.knees, self.skipped = other.startup_s, other.steps, other.knees, other.skipped
 
     @classmethod
     def resumed(cls, path: Path, asked: dict[str, Any], only: Collection[str] = ()) -> State:
-        """What is at `path`, if it is from the same question, or from one with the same of some keys; raises
-        CannotResume."""
+        """What is at `path`, if the tuning that wrote it was asked what is `asked` now: in all keys, or in those of
+        `only`. Raises CannotResume."""
         try:
             state = cls.read(path)
         except OSError as error:

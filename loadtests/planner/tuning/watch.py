@@ -1,4 +1,4 @@
-"""Replicas over time, as samples taken while a load runs."""
+"""Watching a running service: samples of its replicas, taken while a load is put on it."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from loadtests.results import replicas
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
+from tests.unit.loadtests.samples import samples
 
 SLO = Slo.parse("ttft_p95=500ms")
 SPIKE = traffic.parse("spike:base=1,peak=10,at=20,for=20,duration=60")
@@ -20,11 +21,6 @@ SPIKE = traffic.parse("spike:base=1,peak=10,at=20,for=20,duration=60")
 
 def record(at_s: float, ttft_s: float = 0.1, outcome: str = "ok") -> Record:
     return Record(at_s, at_s, ttft_s, ttft_s + 1, 10, 10, outcome)  # type: ignore[arg-type]
-
-
-def samples(*changes: tuple[float, int, int]) -> list[ReplicaCounts]:
-    """(time, target, ready)"""
-    return [ReplicaCounts(at, target, ready, max(target, ready), 0.0) for at, target, ready in changes]
 
 
 def outcome(records: list[Record], seen: list[ReplicaCounts], shape: traffic.Traffic = SPIKE) -> prove.ReplayOutcome:
@@ -68,24 +64,6 @@ def test_replica_seconds_count_from_the_order_to_the_end_within_the_traffic() ->
     assert replicas.replica_seconds(seen, 60.0) == 20 * 1 + 20 * 4 + 3 * 3 + 17 * 1
     found = outcome([record(1)], seen)
     assert found.over_oracle == pytest.approx(126 / 60)
-
-
-def test_startup_times_are_read_from_orders_and_arrivals() -> None:
-    seen = samples((0, 1, 1), (10, 3, 1), (16, 3, 2), (18, 3, 3), (30, 1, 1), (40, 2, 1), (42, 1, 1))
-    assert replicas.startups(seen) == [6, 8]
-
-
-@pytest.mark.parametrize(
-    ("targets", "count"),
-    [
-        ([(0, 1), (5, 4), (30, 2)], 0),
-        ([(0, 1), (5, 4), (14, 2)], 1),
-        ([(0, 1), (5, 2), (8, 3), (30, 2), (33, 1)], 0),
-        ([(0, 3), (5, 2), (8, 3), (11, 2)], 2),
-    ],
-)
-def test_a_reversal_takes_back_a_change_too_soon(targets: list[tuple[float, int]], count: int) -> None:
-    assert replicas.reversals(samples(*((at, n, n) for at, n in targets)), 10.0) == count
 
 
 def test_recovery_lasts_until_requests_stay_within_the_slo() -> None:
