@@ -126,6 +126,11 @@ class ModelConfig(Section):
         return self
 
     @property
+    def weights(self) -> str:
+        """Where the weights are: a Hugging Face repository, a path, or `package:PATH`."""
+        return self.source or self.id
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name a client may use, the id first."""
         return (self.id, *self.aliases)

@@ -50,29 +50,8 @@ def engine_args(model: ModelConfig, gpu_memory_bytes: int | None) -> dict[str, A
     return _gpu_args(model, gpu_memory_bytes)
 
 
-def structured_outputs(model: ModelConfig) -> dict[str, Any]:
-    """What vLLM is told of structured outputs; the model's own `structured_outputs_config` goes over it.
-
-    With `auto` the first request's grammar would choose the back end for all that follow. Where white space is
-    allowed between the parts of a JSON document, small models write it until they are cut off.
-    """
-    users = model.engine_args.get("structured_outputs_config")
-    backend = users.get("backend", "xgrammar") if isinstance(users, dict) else "xgrammar"
-    return {"backend": backend, "disable_any_whitespace": backend in ("xgrammar", "guidance")}
-
-
-def merge(ours: dict[str, Any], users: dict[str, Any]) -> dict[str, Any]:
-    """Ours with the user's over them: mappings key by key, lists joined, the rest replaced."""
-    merged = ours | users
-    for name in ours.keys() & users.keys():
-        if isinstance(ours[name], dict) and isinstance(users[name], dict):
-            merged[name] = merge(ours[name], users[name])
-        elif isinstance(ours[name], list) and isinstance(users[name], list):
-            merged[name] = ours[name] + users[name]
-    return merged
-
-
 def on_cpu(model: ModelConfig) -> bool:
+    """Whether a resolved model runs without a GPU."""
     return gpu_share(model) == 0
 
 

@@ -11,11 +11,11 @@ import dataclasses
 import os
 import time
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.config import vllm_args
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine import platform
 from serve_app.engine.bounds import Bounds
@@ -164,15 +164,14 @@ def _llm_class(model: ModelConfig) -> Any:
 
 
 def _arguments(model: ModelConfig, images: ImageConfig) -> Any:
-    """vLLM's parsed `serve` arguments: its parser's defaults, the platform's, the model's, in that order."""
+    """vLLM's parsed `serve` arguments: its parser's defaults, and over them those of `vllm_args`."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
-    for name, value in (_engine_args(model, images) | _frontend_args(model)).items():
+    hardware = platform.engine_args(model, _gpu_memory_bytes(model))
+    for name, value in vllm_args.arguments(model, images, hardware).items():
         setattr(args, name, _as_config(getattr(args, name, None), value))
-    if model.reasoning_parser:
-        args.structured_outputs_config.reasoning_parser = model.reasoning_parser
     validate_parsed_serve_args(args)
     return args
 
@@ -183,42 +182,6 @@ def _as_config(default: Any, value: Any) -> Any:
         return value
     config: Any = type(default)
     return config(**value)
-
-
-def _engine_args(model: ModelConfig, images: ImageConfig) -> dict[str, Any]:
-    args: dict[str, Any] = {
-        "model": locate(model.source or model.id),
-        "served_model_name": list(model.names),
-        "max_num_seqs": model.max_running,
-        # Batch work gives its requests a lower priority; with "fcfs" vLLM would leave it unheeded.
-        "scheduling_policy": "priority",
-        "override_generation_config": model.sampling.model_dump(exclude_none=True),
-        "disable_log_stats": False,
-        "structured_outputs_config": platform.structured_outputs(model),
-    }
-    if model.kind == "vision":
-        args["limit_mm_per_prompt"] = {"image": model.images_per_prompt}
-        args["allowed_media_domains"] = list(images.allowed_domains)
-    return platform.merge(args | platform.engine_args(model, _gpu_memory_bytes(model)), model.engine_args)
-
-
-def _frontend_args(model: ModelConfig) -> dict[str, Any]:
-    args: dict[str, Any] = {"enable_log_requests": False, "disable_uvicorn_access_log": True}
-    if model.tool_parser:
-        args |= {
-            "enable_auto_tool_choice": True,
-            "tool_call_parser": model.tool_parser,
-            "exclude_tools_when_tool_choice_none": True,
-        }
-    if model.reasoning_parser:
-        args["reasoning_parser"] = model.reasoning_parser
-    return args
-
-
-def locate(source: str) -> str:
-    """`package:PATH` as a path on this node; anything else as it is."""
-    scheme, _, path = source.partition(":")
-    return str(Path(__file__).parents[1] / path) if scheme == "package" else source
 
 
 def _gpu_memory_bytes(model: ModelConfig) -> int | None:

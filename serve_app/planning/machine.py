@@ -11,8 +11,8 @@ from serve_app.config import api_keys
 from serve_app.config.errors import Path, Problem
 from serve_app.config.file import Application, ConfigFile
 from serve_app.config.schema import ModelConfig
+from serve_app.config.vllm_args import PACKAGE, locate
 
-PACKAGE = "package:"
 REMOTE = ("s3://", "gs://", "az://")
 CONFIGS = ("config.json", "params.json")
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
@@ -36,11 +36,11 @@ def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
 
 def without_weights(model: ModelConfig) -> str | None:
     """What is wrong with where a model's weights are; None for a repository, which only its hub knows."""
-    name = model.source or model.id
+    name = model.weights
     if model.engine != "vllm" or name.startswith(REMOTE):
         return None
     if name.startswith(PACKAGE):
-        folder = pathlib.Path(__file__).parents[1] / name.removeprefix(PACKAGE)
+        folder = pathlib.Path(locate(name))
     elif name.startswith("~"):
         return f"{name} is not read as a home folder: write the path from /"
     else:

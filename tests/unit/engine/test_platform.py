@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.config import vllm_args
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.engine import platform
 from serve_app.planning.resolve import resolve
@@ -19,7 +20,7 @@ def model(**entry: object) -> ModelConfig:
 
 def test_cpus_get_the_right_rotary_embedding_even_beside_a_users_compilation_config() -> None:
     ours = platform.engine_args(model(gpus=0), None)
-    merged = platform.merge(ours, {"compilation_config": {"mode": 0, "custom_ops": ["+rms_norm"]}})
+    merged = vllm_args.merge(ours, {"compilation_config": {"mode": 0, "custom_ops": ["+rms_norm"]}})
     assert merged["compilation_config"] == {"mode": 0, "custom_ops": ["-rotary_embedding", "+rms_norm"]}
 
 
@@ -36,21 +37,6 @@ def test_a_share_of_a_gpu_is_an_absolute_size_and_a_share_of_the_check() -> None
 def test_whole_gpus_are_left_to_vllms_profiling() -> None:
     assert "kv_cache_memory_bytes" not in platform.engine_args(model(gpus=1), 80 * 2**30)
     assert platform.engine_args(model(gpus=2), 80 * 2**30)["tensor_parallel_size"] == 2
-
-
-def test_the_users_arguments_win() -> None:
-    assert platform.merge({"enforce_eager": True}, {"enforce_eager": False}) == {"enforce_eager": False}
-
-
-def test_structured_outputs_have_one_back_end_and_no_white_space_unless_it_cannot_be() -> None:
-    assert platform.structured_outputs(model()) == {"backend": "xgrammar", "disable_any_whitespace": True}
-    for backend, compact in (("guidance", True), ("outlines", False), ("auto", False)):
-        users = {"structured_outputs_config": {"backend": backend}}
-        ours = {"structured_outputs_config": platform.structured_outputs(model(engine_args=users))}
-        assert platform.merge(ours, users)["structured_outputs_config"] == {
-            "backend": backend,
-            "disable_any_whitespace": compact,
-        }
 
 
 def test_graphs_break_on_gpus_alone_and_unless_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,126 @@
+"""The table from the configuration to vLLM: what each key becomes, and what nobody may write under `engine_args`."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+import pytest
+
+from serve_app.config import known_keys, vllm_args
+from serve_app.config.schema import ImageConfig, ModelConfig
+from serve_app.config.vllm_args import ARGUMENTS, INSTEAD, arguments, merge, of_configuration, structured_outputs
+
+IMAGES = ImageConfig(allowed_domains=("example.com",))
+OF_EVERY_MODEL = {
+    "model": "some/model",
+    "served_model_name": ["some/model"],
+    "max_num_seqs": 256,
+    "override_generation_config": {},
+}
+
+
+def model(**entry: Any) -> ModelConfig:
+    return ModelConfig.model_validate({"id": "some/model", **entry})
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({}, {}),
+        ({"source": "/weights"}, {"model": "/weights"}),
+        ({"aliases": ["chat"]}, {"served_model_name": ["some/model", "chat"]}),
+        ({"max_running": 8}, {"max_num_seqs": 8}),
+        ({"sampling": {"temperature": 0, "top_p": None}}, {"override_generation_config": {"temperature": 0.0}}),
+        (
+            {"tool_parser": "lfm2"},
+            {
+                "tool_call_parser": "lfm2",
+                "enable_auto_tool_choice": True,
+                "exclude_tools_when_tool_choice_none": True,
+            },
+        ),
+        (
+            {"reasoning_parser": "qwen3"},
+            {"reasoning_parser": "qwen3", "structured_outputs_config": {"reasoning_parser": "qwen3"}},
+        ),
+        (
+            {"kind": "vision", "images_per_prompt": 2},
+            {"limit_mm_per_prompt": {"image": 2}, "allowed_media_domains": ["example.com"]},
+        ),
+        ({"kind": "embedding", "images_per_prompt": 2}, {}),
+    ],
+)
+def test_what_each_key_becomes(entry: dict[str, Any], told: dict[str, Any]) -> None:
+    assert of_configuration(model(**entry), IMAGES) == OF_EVERY_MODEL | told
+
+
+def test_no_image_is_fetched_from_anywhere_unless_a_host_is_listed() -> None:
+    assert of_configuration(model(kind="vision"), ImageConfig())["allowed_media_domains"] == []
+
+
+def test_weights_in_the_package_are_a_path() -> None:
+    path = of_configuration(model(source="package:demo/lfm2-demo"), IMAGES)["model"]
+    assert path.startswith("/") and path.endswith("serve_app/demo/lfm2-demo")
+
+
+def test_the_hardware_is_over_the_defaults_the_user_over_both_and_the_configuration_over_all() -> None:
+    hardware = {"enforce_eager": True, "kv_cache_memory_bytes": 1, "compilation_config": {"custom_ops": ["-a"]}}
+    users = {
+        "kv_cache_memory_bytes": 2,
+        "scheduling_policy": "fcfs",
+        "compilation_config": {"mode": 0, "custom_ops": ["+b"]},
+        "structured_outputs_config": {"backend": "auto", "reasoning_parser": "other"},
+        "enable_log_requests": True,
+    }
+    told = arguments(model(engine_args=users, reasoning_parser="qwen3"), IMAGES, hardware)
+    assert told == OF_EVERY_MODEL | {
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": 2,
+        "scheduling_policy": "fcfs",
+        "disable_log_stats": False,
+        "compilation_config": {"mode": 0, "custom_ops": ["-a", "+b"]},
+        "structured_outputs_config": {
+            "backend": "auto",
+            "disable_any_whitespace": False,
+            "reasoning_parser": "qwen3",
+        },
+        "reasoning_parser": "qwen3",
+        "enable_log_requests": False,
+        "disable_uvicorn_access_log": True,
+    }
+
+
+def test_the_users_arguments_win() -> None:
+    assert merge({"enforce_eager": True}, {"enforce_eager": False}) == {"enforce_eager": False}
+
+
+def test_structured_outputs_have_one_back_end_and_no_white_space_unless_it_cannot_be() -> None:
+    assert structured_outputs({}) == {"backend": "xgrammar", "disable_any_whitespace": True}
+    for backend, compact in (("guidance", True), ("outlines", False), ("auto", False)):
+        users = {"structured_outputs_config": {"backend": backend}}
+        assert merge({"structured_outputs_config": structured_outputs(users)}, users)["structured_outputs_config"] == {
+            "backend": backend,
+            "disable_any_whitespace": compact,
+        }
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_what_the_table_decides_is_refused_under_engine_args(name: str) -> None:
+    assert vllm_args.problems({name: 1}) == {(name,): f"is set by the service: use {INSTEAD[name]}"}
+
+
+@pytest.mark.parametrize("one", ARGUMENTS, ids=lambda one: one.name)
+def test_a_row_names_a_key_of_the_configuration(one: vllm_args.Argument) -> None:
+    if one.key is not None:
+        attrgetter(one.key.removeprefix("images."))(IMAGES if one.key.startswith("images.") else model())
+
+
+@pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
+def test_vllm_has_every_argument_of_the_table() -> None:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    known = vars(make_arg_parser(FlexibleArgumentParser()).parse_args([])).keys()
+    named = {one.name for one in ARGUMENTS} | vllm_args.SERVER.keys() | vllm_args.DEFAULTS.keys()
+    assert named <= known
