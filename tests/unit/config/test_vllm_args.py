@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.config import known_keys, vllm_args
+from serve_app.config.declared import declared
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.config.vllm_args import ARGUMENTS, INSTEAD, arguments, merge, of_configuration, structured_outputs
 
@@ -118,9 +119,7 @@ def test_a_row_names_a_key_of_the_configuration(one: vllm_args.Argument) -> None
 
 @pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
 def test_vllm_has_every_argument_of_the_table() -> None:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    known = vars(make_arg_parser(FlexibleArgumentParser()).parse_args([])).keys()
+    server = declared("vllm", "entrypoints/launchers/cli_args.py", "FrontendArgs")
+    known = known_keys.engine_arguments() | server.keys()
     named = {one.name for one in ARGUMENTS} | vllm_args.SERVER.keys() | vllm_args.DEFAULTS.keys()
     assert named <= known
