@@ -16,7 +16,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -30,6 +30,8 @@ LONGEST_MODEL = 1000
 """Characters of a name that may be a model's."""
 MOST_DUPLICATES = 5
 """That a message names."""
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What opening and reading a file may raise, packed or not."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -96,30 +98,34 @@ def read(files: Sequence[Path]) -> Iterator[InputLine]:
     index = 0
     for file in files:
         number, offset = 1, 0
-        with readable(file), opened(file) as stream:
-            while True:
-                data, size = next_line(stream, file, first=number == 1)
-                if not size:
-                    break
-                if data is None or data.strip():
-                    yield InputLine(index, file, number, offset, data)
-                    index += 1
-                number += 1
-                offset += size
-
-
-@contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Raises InputError, with the file's path, for what goes wrong while the file is read."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(getattr(error, "strerror", None) or str(error), file) from None
+        try:
+            with opened(file) as stream:
+                while True:
+                    data, size = next_line(stream, file, first=number == 1)
+                    if not size:
+                        break
+                    if data is None or data.strip():
+                        yield InputLine(index, file, number, offset, data)
+                        index += 1
+                    number += 1
+                    offset += size
+        except READ_ERRORS as error:
+            raise unreadable(error, file) from None
 
 
 def opened(file: Path) -> BinaryIO:
-    """The file's bytes, unpacked where its name ends in `.gz`. Raises OSError."""
-    return cast(BinaryIO, gzip.open(file) if file.suffix == ".gz" else file.open("rb"))
+    """The file's bytes, unpacked where it is packed. Raises OSError."""
+    return cast(BinaryIO, gzip.open(file) if is_packed(file) else file.open("rb"))
+
+
+def is_packed(file: Path) -> bool:
+    """Whether a file's name says that it is packed with gzip."""
+    return file.suffix == ".gz"
+
+
+def unreadable(error: Exception, file: Path) -> InputError:
+    """What to raise for one of READ_ERRORS."""
+    return InputError(getattr(error, "strerror", None) or str(error), file)
 
 
 def next_line(stream: BinaryIO, file: Path, first: bool) -> tuple[bytes | None, int]:

@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from serve_app.batch.run.input import InputLine, next_line, opened, readable
+from serve_app.batch.run.input import READ_ERRORS, InputLine, is_packed, next_line, opened, unreadable
 from serve_app.batch.run.sender import PacedSender, Stopped
 
 MOST_OPEN_BYTES = 256 * 2**20
@@ -40,7 +40,8 @@ class Backlog:
         """Positions at the front that are no longer in the backlog."""
         self._files: deque[tuple[int, Path]] = deque()
         """The files that the positions are in, each with the index of its first line here."""
-        self._stream: tuple[Path, BinaryIO] | None = None
+        self._open: tuple[Path, BinaryIO, bool] | None = None
+        """The file that was read from last, and whether it is packed."""
 
     def __len__(self) -> int:
         return len(self._offsets) - self._taken
@@ -55,18 +56,19 @@ class Backlog:
 
     async def first(self) -> InputLine:
         """Read the first line again; it stays in the backlog until `drop_first`. Raises InputError."""
-        index, offset, number = (positions[self._taken] for positions in (self._indexes, self._offsets, self._numbers))
+        index, offset, number = self._indexes[self._taken], self._offsets[self._taken], self._numbers[self._taken]
         while len(self._files) > 1 and self._files[1][0] <= index:
             self._files.popleft()
         file = self._files[0][1]
-        with readable(file):
-            stream = self._stream_of(file)
-            if file.suffix == ".gz":
-                while (step := stream.tell() + UNPACKED_AT_ONCE) < offset:
-                    stream.seek(step)
-                    await asyncio.sleep(0)
+        try:
+            stream, packed = self._stream_of(file)
+            while packed and (step := stream.tell() + UNPACKED_AT_ONCE) < offset:
+                stream.seek(step)
+                await asyncio.sleep(0)
             stream.seek(offset)
             data, _ = next_line(stream, file, first=number == 1)
+        except READ_ERRORS as error:
+            raise unreadable(error, file) from None
         return InputLine(index, file, number, offset, data)
 
     def drop_first(self) -> None:
@@ -79,15 +81,15 @@ class Backlog:
 
     def close(self) -> None:
         """Let the input go."""
-        if self._stream is not None:
-            self._stream[1].close()
-            self._stream = None
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
 
-    def _stream_of(self, file: Path) -> BinaryIO:
-        if self._stream is None or self._stream[0] is not file:
+    def _stream_of(self, file: Path) -> tuple[BinaryIO, bool]:
+        if self._open is None or self._open[0] is not file:
             self.close()
-            self._stream = file, opened(file)
-        return self._stream[1]
+            self._open = file, opened(file), is_packed(file)
+        return self._open[1:]
 
 
 class ModelQueue:

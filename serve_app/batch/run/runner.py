@@ -29,13 +29,13 @@ from serve_app.batch.run.sender import PacedSender, Stopped
 PRIORITY = 10
 """vLLM's, of a batch's requests: a smaller one goes first, and requests without one have 0."""
 LOOK_S = 1.0
-"""How often a run that waits for room looks for it by itself."""
+"""Seconds. How often a queue that may not send looks again whether it may."""
 BYTES_AT_ONCE = 2**18
 """Of lines read before others on the event loop have their turn."""
 MOST_QUEUES = 8
 """Models of a file with a queue and a pace of their own. The rest share one."""
-MOST_BEHIND = 8_000_000
-"""Lines in the backlogs of all models, 128 MB of memory: beyond it a model that is full holds up the others."""
+MOST_BEHIND = 4_000_000
+"""Lines in a model's backlog, 64 MB of memory: beyond it a model that is full holds up the others."""
 T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
@@ -147,6 +147,7 @@ class _Runner:
         self._failure: BaseException | None = None
         """What ends the run."""
         self._all_read = False
+        self._read_bytes = 0
         self._may_read = asyncio.Event()
         """Set when a queue may want another line."""
         self._over = asyncio.Event()
@@ -157,14 +158,15 @@ class _Runner:
         syncing = asyncio.create_task(self._keep_synced())
         sending = [asyncio.create_task(self._send_backlog(queue)) for queue in self._queues.values()]
         working = [asyncio.create_task(self._read()), *sending]
+        looking = asyncio.create_task(self._keep_looking())
         for task in (syncing, *working):
             task.add_done_callback(self._ended)
         try:
             await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in working:
+            for task in (looking, *working):
                 task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
+            await asyncio.gather(looking, *working, return_exceptions=True)
             self._over.set()
             await asyncio.gather(syncing, return_exceptions=True)
         for failure in (self._failure, *(queue.stopped for queue in self._queues.values())):
@@ -184,12 +186,8 @@ class _Runner:
 
         A line that its model can have is sent; one that comes before it joins its own model's backlog.
         """
-        passed = 0
         for line in read(self._job.inputs):
-            passed += len(line.data or b"")
-            if passed > BYTES_AT_ONCE:
-                passed = 0
-                await asyncio.sleep(0)
+            await self._let_others_run(line)
             queue = self._queue_of(line)
             queue.unread -= 1
             if self._journal.done(line.index):
@@ -205,13 +203,18 @@ class _Runner:
                 break
         self._all_read = True
 
+    async def _let_others_run(self, line: InputLine) -> None:
+        """Give the event loop to others once BYTES_AT_ONCE have been read since the last time."""
+        self._read_bytes += len(line.data or b"")
+        if self._read_bytes > BYTES_AT_ONCE:
+            self._read_bytes = 0
+            await asyncio.sleep(0)
+
     def _may_go_on(self, queue: ModelQueue) -> bool:
         """Whether the reader may leave a line of this queue, in its backlog if it cannot be sent at once."""
         if queue.stopped is not None or queue.takes_next:
             return True
-        if not any(one.waits_for_reader for one in self._queues.values()):
-            return False
-        return sum(len(one.backlog) for one in self._queues.values()) < MOST_BEHIND
+        return len(queue.backlog) < MOST_BEHIND and any(one.waits_for_reader for one in self._queues.values())
 
     def _queue_of(self, line: InputLine) -> ModelQueue:
         if len(self._queues) == 1:
@@ -233,8 +236,12 @@ class _Runner:
                 await self._until(queue.changed, lambda: queue.stopped is not None or ready())
                 if queue.stopped is not None or not queue.backlog:
                     return
-                self._start(await queue.backlog.first(), queue)
+                line = await queue.backlog.first()
+                self._start(line, queue)
                 queue.backlog.drop_first()
+                if not queue.backlog:
+                    self._may_read.set()
+                await self._let_others_run(line)
         finally:
             queue.backlog.close()
             for task in queue.tasks:
@@ -259,17 +266,23 @@ class _Runner:
         """Of any task: its failure is the run's, and ends all others."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
+        self._look_again()
+
+    def _look_again(self) -> None:
         for event in (self._may_read, *(queue.changed for queue in self._queues.values())):
             event.set()
 
+    async def _keep_looking(self) -> None:
+        """Every LOOK_S, since a pace may allow more as time passes."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._look_again()
+
     async def _until(self, changed: asyncio.Event, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds, which is looked at when `changed` is set and every LOOK_S. Raises what ended
-        one of the tasks."""
+        """Wait until the condition holds, which is looked at whenever `changed` is set. Raises what ended the run."""
         while self._failure is None and not condition():
             changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await changed.wait()
+            await changed.wait()
         if self._failure is not None:
             raise self._failure
 
