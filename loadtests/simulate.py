@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.arguments import BadSpec
-from loadtests.planner.simulation import options, study
+from loadtests.planner.simulation import options
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.capacity import Capacity, measure
 from loadtests.planner.simulation.options import SimulationOptions, UsageError
 from loadtests.planner.simulation.policy_results import PolicyResult, curve, table
-from loadtests.planner.simulation.study import Study
+from loadtests.planner.simulation.study import Study, compare, fewest_gpus, settings_line
 from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.knee import NeverHolds
 from loadtests.results.plots import over_time, style
@@ -50,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(asked: SimulationOptions, found: Capacity, json_to: Path | None, plot_to: Path | None) -> int:
-    subject = Study.of(asked, found)
-    source = "as the tuner would set it" if subject.tuned else "as configured"
-    print(f"autoscaling {source}: {study.settings_line(subject.settings)}")
+    study = Study.of(asked, found)
+    source = "as the tuner would set it" if study.tuned else "as configured"
+    print(f"autoscaling {source}: {settings_line(study.settings)}")
     rows: list[PolicyResult] = []
     runs: list[tuple[str, SimulationRun]] = []
     began = time.process_time()
-    for figures, run in study.compare(asked, subject):
+    for figures, run in compare(asked, study):
         rows.append(figures)
         runs.append((figures.policy, run))
     print("\n" + table(rows))
@@ -70,17 +70,17 @@ def _compare(asked: SimulationOptions, found: Capacity, json_to: Path | None, pl
     print(f"{requests:,} requests simulated in {time.process_time() - began:.1f} s of CPU")
     if json_to:
         policies = [one.to_dict() | {"curve": curve(run)} for one, (_, run) in zip(rows, runs, strict=True)]
-        _write(json_to, asked, found, {"autoscaling": subject.settings.model_dump(), "policies": policies})
+        _write(json_to, asked, found, {"autoscaling": study.settings.model_dump(), "policies": policies})
     if plot_to:
         shown = [over_time.ObservedRun(name, run.records, run.samples) for name, run in runs]
-        style.png(over_time.policies(shown, subject.scenario.traffic, asked.slo, subject.best.points), plot_to)
+        style.png(over_time.policies(shown, study.scenario.traffic, asked.slo, study.best.points), plot_to)
     return 0 if complete else INTERRUPTED
 
 
 def _answer(asked: SimulationOptions, found: Capacity, json_to: Path | None) -> int:
     tried: dict[int, PolicyResult] = {}
 
-    def told(gpus: int, figures: PolicyResult) -> None:
+    def on_result(gpus: int, figures: PolicyResult) -> None:
         tried[gpus] = figures
         verdict = "hold" if figures.summary.slo_holds else "do not"
         print(
@@ -90,7 +90,7 @@ def _answer(asked: SimulationOptions, found: Capacity, json_to: Path | None) -> 
 
     needed, interrupted = None, False
     try:
-        needed = study.fewest_gpus(asked, found, told)
+        needed = fewest_gpus(asked, found, on_result)
     except KeyboardInterrupt:
         interrupted = True
     per_gpu, most = asked.scenario.hardware.replicas_per_gpu, max(tried, default=0)

@@ -229,7 +229,7 @@ def _policies(text: str) -> list[str]:
     found = [one.strip() for one in re.split(r",(?=\s*[a-z]+\s*(?:[:,]|$))", text) if one.strip()]
     if not found:
         raise BadSpec(f"--policy is empty; there are {', '.join(scalers.SCALERS)}")
-    given = ScalerInputs(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
+    inputs = ScalerInputs(Autoscaling(max_replicas=1), 1, lambda: Oracle(1.0, (1,)))
     for one in found:
-        scalers.make(one, given)
+        scalers.make(one, inputs)
     return found

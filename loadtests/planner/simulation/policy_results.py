@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtests.planner.simulation.world import SimulationRun
 from loadtests.planner.tuning.oracle import Oracle
-from loadtests.results import replicas
+from loadtests.results import replicas, tables
 from loadtests.results.slo import Slo
 from loadtests.results.summary import Summary
 
@@ -73,14 +73,12 @@ HEADS = (
     *(("failed", ""), ("replica-s", ""), ("GPU-h", ""), ("of oracle's", "replica-s"), ("actions", "")),
     *(("reversals", ""), ("peak", "replicas"), ("peak", "GPUs")),
 )
+"""The two lines above a table, by column."""
 
 
 def table(rows: Sequence[PolicyResult]) -> str:
     """Results side by side, a line each, for people."""
-    lines = [*zip(*HEADS, strict=True), *map(_row, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = ((cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join("  ".join(cells) for cells in aligned)
+    return tables.aligned([*zip(*HEADS, strict=True), *map(_row, rows)], sides="r" * len(HEADS))
 
 
 def _row(one: PolicyResult) -> tuple[str, ...]:

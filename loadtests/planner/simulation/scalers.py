@@ -54,23 +54,23 @@ class ScalerInputs:
         return min(self.settings.max_replicas, max(self.settings.min_replicas, math.ceil(replicas)))
 
 
-def ours(given: ScalerInputs) -> Scaler:
+def ours(inputs: ScalerInputs) -> Scaler:
     """This project's policy, `serve_app.autoscaling.policy`."""
-    policy = Policy(given.settings, given.max_running)
+    policy = Policy(inputs.settings, inputs.max_running)
     return Scaler(lambda seen: policy.decide(seen).replicas)
 
 
-def fixed(given: ScalerInputs, replicas: float = 0) -> Scaler:
+def fixed(inputs: ScalerInputs, replicas: float = 0) -> Scaler:
     """Always the same number of replicas: as many as there may be unless said. Raises ValueError for a fraction."""
     if replicas < 0 or replicas != int(replicas):
         raise ValueError(f"a fixed number of replicas is whole; got {replicas:g}")
-    count = int(replicas) or given.settings.max_replicas
+    count = int(replicas) or inputs.settings.max_replicas
     return Scaler(lambda seen: count, count)
 
 
-def oracle(given: ScalerInputs) -> Scaler:
+def oracle(inputs: ScalerInputs) -> Scaler:
     """The plan of one who knows every arrival: replicas are ordered a start-up time before they are needed."""
-    plan = given.oracle()
+    plan = inputs.oracle()
 
     def decide(seen: Observation) -> int:
         # A decision holds until the next, half a second on: what is ordered then must be ordered now.
@@ -81,7 +81,7 @@ def oracle(given: ScalerInputs) -> Scaler:
 
 
 def serve(
-    given: ScalerInputs,
+    inputs: ScalerInputs,
     target: float = 0,
     upscale_delay: float = 30,
     downscale_delay: float = 600,
@@ -94,7 +94,7 @@ def serve(
     if min(target, upscale_delay, downscale_delay) < 0 or look_back <= 0:
         raise ValueError("target and delays must not be below 0, and look_back must be above it")
 
-    policy = ServeDefaultPolicy(given.settings, target or given.per_replica, upscale_delay, downscale_delay)
+    policy = ServeDefaultPolicy(inputs.settings, target or inputs.per_replica, upscale_delay, downscale_delay)
     totals: deque[float] = deque(maxlen=max(1, round(look_back / REPORT_PERIOD_S)))
 
     def decide(seen: Observation) -> int:
@@ -105,7 +105,7 @@ def serve(
 
 
 def keda(
-    given: ScalerInputs,
+    inputs: ScalerInputs,
     threshold: float = 5,
     polling: float = 15,
     stabilization: float = 300,
@@ -138,7 +138,7 @@ def keda(
         wish = math.ceil(total / threshold)
         if now and abs(total / (threshold * now) - 1) <= HPA_TOLERANCE:
             wish = now
-        wish = given.bounded(min(wish, max(2 * now, now + HPA_PODS)))
+        wish = inputs.bounded(min(wish, max(2 * now, now + HPA_PODS)))
         wishes.append((seen.at_s, wish))
         while wishes[0][0] < seen.at_s - stabilization:
             wishes.popleft()
@@ -156,6 +156,6 @@ SCALERS: Mapping[str, Callable[..., Scaler]] = {
 }
 
 
-def make(text: str, given: ScalerInputs) -> Scaler:
+def make(text: str, inputs: ScalerInputs) -> Scaler:
     """`ours`, `keda:threshold=20,polling=15`, ...; raises BadSpec."""
-    return arguments.call_spec({name: partial(function, given) for name, function in SCALERS.items()}, text, "policy")
+    return arguments.call_spec({name: partial(function, inputs) for name, function in SCALERS.items()}, text, "policy")

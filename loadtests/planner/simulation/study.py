@@ -61,8 +61,8 @@ class Study:
 
     def run(self, policy: str, progress: OnProgress = lambda share: None) -> SimulationRun:
         """The scenario under one policy, such as `keda:threshold=20`; raises BadSpec."""
-        given = ScalerInputs(self.settings, self.scenario.model.max_running, lambda: self.best)
-        return simulate(self.scenario, scalers.make(policy, given), progress)
+        inputs = ScalerInputs(self.settings, self.scenario.model.max_running, lambda: self.best)
+        return simulate(self.scenario, scalers.make(policy, inputs), progress)
 
 
 def compare(asked: SimulationOptions, study: Study) -> Iterator[tuple[PolicyResult, SimulationRun]]:
@@ -75,11 +75,14 @@ def compare(asked: SimulationOptions, study: Study) -> Iterator[tuple[PolicyResu
             return
 
 
-def fewest_gpus(asked: SimulationOptions, found: Capacity, told: Callable[[int, PolicyResult], None]) -> int | None:
+def fewest_gpus(
+    asked: SimulationOptions, found: Capacity, on_result: Callable[[int, PolicyResult], None]
+) -> int | None:
     """The fewest GPUs with which the SLO holds over all requests, by growing and bisection.
 
     None if more would not help: there may be no more, or the first policy leaves some unused and still misses the SLO.
-    `told` hears of each number tried. More GPUs are taken to be never worse. Raises KeyboardInterrupt.
+    More GPUs are taken to be never worse. `on_result` is called with each number tried and what came of it. Raises
+    KeyboardInterrupt.
     """
     policy, per_gpu = asked.policies[0], asked.scenario.hardware.replicas_per_gpu
 
@@ -90,7 +93,7 @@ def fewest_gpus(asked: SimulationOptions, found: Capacity, told: Callable[[int, 
         if run.until_s < study.scenario.traffic.duration_s:
             raise KeyboardInterrupt
         figures = PolicyResult.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s)
-        told(gpus, figures)
+        on_result(gpus, figures)
         return figures
 
     most = math.ceil(asked.bounds[1] / per_gpu)

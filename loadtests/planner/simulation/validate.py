@@ -32,7 +32,7 @@ from loadtests.planner.simulation.world import SimulationRun, SimulationScenario
 from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
 from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.state import State
-from loadtests.results import record, replicas
+from loadtests.results import record, replicas, tables
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
@@ -161,6 +161,11 @@ def _peak(samples: Sequence[ReplicaCounts]) -> int:
     return max(one.occupied for one in samples)
 
 
+def _row(one: Compared) -> tuple[str, ...]:
+    verdict = "" if not one.judged else f"within {TOLERANCE:.0%}" if one.holds else f"NOT within {TOLERANCE:.0%}"
+    return one.name, f"{one.real:.1f}", f"{one.simulated:.1f}", f"{one.error:+.1%}", verdict
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all that is promised holds."""
     parser = argparse.ArgumentParser(
@@ -186,10 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(one.real for one in found if one.judged):
         print("nothing was answered for real: there is nothing to compare", file=sys.stderr)
         return 1
-    print(f"{'':28}{'real':>10}{'simulated':>12}{'':>10}")
-    for one in found:
-        verdict = "" if not one.judged else f"within {TOLERANCE:.0%}" if one.holds else f"NOT within {TOLERANCE:.0%}"
-        print(f"{one.name:28}{one.real:10.1f}{one.simulated:12.1f}{one.error:+10.1%}  {verdict}")
+    print(tables.aligned([("", "real", "simulated", "", ""), *map(_row, found)], sides="lrrrl"))
     return 0 if all(one.holds for one in found) else 1
 
 

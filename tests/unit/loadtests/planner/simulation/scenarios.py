@@ -45,12 +45,12 @@ def scaler(of: SimulationScenario, policy: str = "ours", capacity: float = 5.0) 
     assert settings is not None
     arrivals = list(of.traffic.arrivals(arrivals_rng(of.seed)))
     startup_s = of.hardware.startup_s
-    given = ScalerInputs(
+    inputs = ScalerInputs(
         settings,
         of.model.max_running,
         lambda: oracle.least(arrivals, capacity, startup_s, of.traffic.duration_s, max_replicas=settings.max_replicas),
     )
-    return make(policy, given)
+    return make(policy, inputs)
 
 
 def run(of: SimulationScenario, policy: str = "ours") -> SimulationRun:
