@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests.arguments import whole
+from loadtests.bench.loads import BenchLoad
 from loadtests.bench.peers import prefix_cache
 from loadtests.bench.peers.peer import DidNotServe, Running
 from loadtests.bench.suites import SUITES, Suite, refuse_source
 from loadtests.bench.vllm_bench import BenchFailed, measure, rust_client
-from loadtests.bench.workload import Load
 from loadtests.results.about import about
 from loadtests.results.comparison import COLUMNS, Comparison, Measurement
 from loadtests.results.plots import comparison, style
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if results.failed or not results.samples else 0
 
 
-def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Comparison, json: Path | None) -> str:
+def _one(suite: Suite, short: str, loads: list[BenchLoad], round: int, results: Comparison, json: Path | None) -> str:
     """Measure one contender; its full name."""
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
         peer = suite.contenders[short](suite.setup, free_ports(1)[0], Path(folder))
@@ -81,7 +81,7 @@ def _one(suite: Suite, short: str, loads: list[Load], round: int, results: Compa
     return peer.name
 
 
-def _measured(running: Running, suite: Suite, load: Load, round: int) -> Measurement:
+def _measured(running: Running, suite: Suite, load: BenchLoad, round: int) -> Measurement:
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)

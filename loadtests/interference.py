@@ -21,7 +21,7 @@ from typing import Any
 from loadtests.arguments import above_zero, whole
 from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import Running
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import refuse_source
 from loadtests.offline import SUITES
 from loadtests.results import tables
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _chat(url: str, setup: Setup, requests: int, pause_s: float) -> list[float]:
+def _chat(url: str, setup: PeerSetup, requests: int, pause_s: float) -> list[float]:
     """Seconds to the first token of each request."""
     seen = []
     for number in range(requests):
@@ -90,7 +90,7 @@ def _first_token(url: str, body: dict[str, Any]) -> float:
     return first
 
 
-def _batch(url: str, setup: Setup, folder: Path) -> list[str]:
+def _batch(url: str, setup: PeerSetup, folder: Path) -> list[str]:
     input = folder / "in.jsonl"
     with input.open("w") as lines:
         for number in range(BATCH_LINES):

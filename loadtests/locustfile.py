@@ -3,9 +3,9 @@
 from locust import events
 
 from loadtests.loadgen import harness
-from loadtests.loadgen.shapes import Shape
-from loadtests.loadgen.users import Arrivals, Closed
+from loadtests.loadgen.load_shape import LoadShape
+from loadtests.loadgen.users import ClosedLoopUser, OpenLoopUser
 
 harness.install(events)
 
-__all__ = ["Arrivals", "Closed", "Shape"]
+__all__ = ["OpenLoopUser", "ClosedLoopUser", "LoadShape"]

@@ -24,10 +24,10 @@ import yaml
 
 from loadtests.arguments import above_zero, whole
 from loadtests.bench.peers.ours import service_args
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import cpu_text, gpu_text, path, refuse_source
 
-SUITES: dict[str, Callable[[str], Setup]] = {
+SUITES: dict[str, Callable[[str], PeerSetup]] = {
     "cpu-text": lambda source: cpu_text().setup,
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
     "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
@@ -77,7 +77,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Figures]:
     return results
 
 
-def _contenders(setup: Setup, args: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Figures]]:
+def _contenders(setup: PeerSetup, args: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Figures]]:
     found: dict[str, Callable[[Path], Figures]] = {}
     if args.suite != "simulated":
         found["vLLM LLM.chat"] = partial(_vllm, args, setup)
@@ -90,7 +90,7 @@ def _contenders(setup: Setup, args: argparse.Namespace, folder: Path) -> dict[st
     return found
 
 
-def _vllm(args: argparse.Namespace, setup: Setup, prompts: Path) -> Figures:
+def _vllm(args: argparse.Namespace, setup: PeerSetup, prompts: Path) -> Figures:
     engine = {"model": setup.source, "max_num_seqs": setup.streams, **setup.engine_args, **setup.platform_args}
     arguments = {"prompts": str(prompts), "warm_up": args.warm_up, "engine_args": engine}
     return _run(["loadtests.bench.peers.vllm_offline", json.dumps(arguments)], setup.environment)
@@ -128,7 +128,7 @@ def _run(module: list[str], environment: dict[str, str]) -> Figures:
     return figures | {"tokens_per_s": figures["output_tokens"] / figures["seconds"]}
 
 
-def _config(setup: Setup, args: argparse.Namespace, folder: Path, replicas: int) -> Path:
+def _config(setup: PeerSetup, args: argparse.Namespace, folder: Path, replicas: int) -> Path:
     service = service_args(setup, replicas, ingresses=0)
     # Every engine of every contender may run as many sequences.
     service["models"][0]["max_running"] = setup.streams
@@ -140,7 +140,7 @@ def _config(setup: Setup, args: argparse.Namespace, folder: Path, replicas: int)
     return config
 
 
-def _prompts(file: Path, setup: Setup, args: argparse.Namespace, seed: int) -> Path:
+def _prompts(file: Path, setup: PeerSetup, args: argparse.Namespace, seed: int) -> Path:
     rng = random.Random(seed)
     with file.open("w") as lines:
         for number in range(args.warm_up + args.prompts):

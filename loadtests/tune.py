@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests.arguments import BadSpec, above_zero, whole
-from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.bench.peers.peer import DidNotServe
 from loadtests.loadgen import lengths, options, scenarios, traffic
 from loadtests.loadgen.locust_run import LocustFailed
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> TuningJob:
-    source = Source.find(args.config, args.model)
+    source = ConfiguredModel.find(args.config, args.model)
     slo, shape = Slo.parse(args.slo), traffic.parse(args.traffic)
     lengths.parse(args.lengths)
     options.check_streamed(slo, scenarios.weights(args.scenario))

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import serve_app
+from loadtests.bench.loads import RECOMMENDED, BenchLoad, arrivals, chat, image, shared_prefix
 from loadtests.bench.peers.bare import bare
 from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.ray_llm import ray_llm
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.peers.vllm_packed import vllm_packed
 from loadtests.bench.peers.vllm_serve import vllm_serve
-from loadtests.bench.workload import RECOMMENDED, Load, arrivals, chat, image, shared_prefix
 from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig
 from serve_app.engine import platform
 
 DEMO = Path(serve_app.__file__).parent / "demo"
 SLO = Slo.parse("ttft=500ms,tpot=50ms")
-Build = Callable[[Setup, int, Path], Peer]
+Build = Callable[[PeerSetup, int, Path], Peer]
 """A contender on a port, with a folder for its files."""
 
 
@@ -31,10 +31,10 @@ Build = Callable[[Setup, int, Path], Peer]
 class Suite:
     """One model, who serves it, and what is asked of them."""
 
-    setup: Setup
+    setup: PeerSetup
     contenders: dict[str, Build]
     """By the short name that `--contenders` takes."""
-    loads: dict[str, Load]
+    loads: dict[str, BenchLoad]
     slo: Slo
     baseline: str = "vllm"
     """The contender that ratios refer to."""
@@ -68,7 +68,7 @@ def packed(replicas: int, ingresses: int, mps: bool = False, affinity: bool = Tr
 def cpu_text() -> Suite:
     """lfm2-demo on this machine's CPU."""
     demo = ModelConfig(id="lfm2-demo")
-    setup = Setup(
+    setup = PeerSetup(
         model="lfm2-demo",
         source=str(DEMO / "lfm2-demo"),
         gpu=False,
@@ -91,7 +91,7 @@ def cpu_text() -> Suite:
 def cpu_vision() -> Suite:
     """lfm2-vl-demo on this machine's CPU."""
     demo = ModelConfig(id="lfm2-vl-demo")
-    setup = Setup(
+    setup = PeerSetup(
         model="lfm2-vl-demo",
         source=str(DEMO / "lfm2-vl-demo"),
         gpu=False,
@@ -106,7 +106,7 @@ def cpu_vision() -> Suite:
 def path() -> Suite:
     """What the way from the client to an engine costs: a simulated engine that emits a chunk every 10 ms."""
     timing = {"prefill_tokens_per_s": 1e9, "step_base_ms": 10.0, "step_per_sequence_ms": 0.0, "kv_tokens": 1_000_000}
-    setup = Setup(
+    setup = PeerSetup(
         model="simulated",
         source="",
         tokenizer=str(DEMO / "lfm2-demo"),
@@ -144,11 +144,11 @@ def _gpu_ours() -> dict[str, Build]:
     return builds | {"ours-4-mps-plain": packed(4, 4, mps=True, affinity=False)}
 
 
-def _gpu_setup(model: str, source: str) -> Setup:
+def _gpu_setup(model: str, source: str) -> PeerSetup:
     local = Path(source)
     random_weights = local.is_dir() and not list(local.glob("*.safetensors"))
     args: dict[str, Any] = {"max_model_len": 8192}
-    return Setup(
+    return PeerSetup(
         model=model,
         source=source,
         gpu=True,

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.workload import Load
+from loadtests.bench.loads import BenchLoad
 from loadtests.results.comparison import Measurement
 from loadtests.results.slo import Slo
 
@@ -38,7 +38,7 @@ def rust_client() -> Path | None:
     return shipped if shipped and os.access(shipped, os.X_OK) else None
 
 
-def measure(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed: int) -> Measurement:
+def measure(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, seed: int) -> Measurement:
     """Put the load on `url` once; raises BenchFailed when the client does not finish."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*_client(), *_arguments(url, model, tokenizer, load, slo, seed, folder)]
@@ -61,7 +61,7 @@ def _client() -> list[str]:
     return [sys.executable, "-m", "loadtests.bench.python_bench"]
 
 
-def _arguments(url: str, model: str, tokenizer: str, load: Load, slo: Slo, seed: int, folder: str) -> list[str]:
+def _arguments(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, seed: int, folder: str) -> list[str]:
     named = {
         "backend": load.backend,
         "base-url": url,

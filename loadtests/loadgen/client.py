@@ -12,7 +12,7 @@ import gevent
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPParseError
 
-from loadtests.loadgen.scenarios import Request
+from loadtests.loadgen.scenarios import ScenarioRequest
 from loadtests.loadgen.sse import EMPTY, MALFORMED, TRUNCATED, Stream, decode
 from loadtests.results.record import Outcome, Record
 
@@ -25,7 +25,7 @@ FULL = frozenset({"overloaded", "queue_full", "model_not_ready"})
 """Codes of a 503 that says `later`, not `broken`."""
 
 
-class Client:
+class LoadClient:
     """Sends requests to one service, and tells `sink` of each what became of it and the waits between its texts, s."""
 
     def __init__(self, url: str, api_key: str, timeout_s: float, sink: Callable[[Record, list[float]], None]) -> None:
@@ -42,37 +42,37 @@ class Client:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
-    def send(self, request: Request, scheduled: float, began: float) -> None:
+    def send(self, request: ScenarioRequest, scheduled: float, began: float) -> None:
         """Send it and read all of its answer; the sink is told whatever happens, even when this greenlet is killed.
 
         `scheduled` is when it was due and `began` when the test began, both as perf_counter has them.
         """
-        asked = _Asked(request)
+        exchange = _OpenRequest(request)
         sent = perf_counter()
         try:
-            asked.ask(self._http, self._path, self._headers)
+            exchange.run(self._http, self._path, self._headers)
         except (OSError, HTTPParseError, gevent.Timeout) as error:
-            asked.failed(_kind(error))
+            exchange.failed(_kind(error))
         except gevent.GreenletExit:
-            asked.failed(CUT_OFF)
+            exchange.failed(CUT_OFF)
             raise
         finally:
-            self._sink(self._record(asked, sent, scheduled, began), asked.stream.gaps)
+            self._sink(self._record(exchange, sent, scheduled, began), exchange.stream.gaps)
 
-    def _record(self, asked: _Asked, sent: float, scheduled: float, began: float) -> Record:
+    def _record(self, exchange: _OpenRequest, sent: float, scheduled: float, began: float) -> Record:
         latency = perf_counter() - sent
-        request, stream = asked.request, asked.stream
+        request, stream = exchange.request, exchange.stream
         if request.on_text:
-            request.on_text(stream.text if asked.outcome == "ok" else None)
+            request.on_text(stream.text if exchange.outcome == "ok" else None)
         return Record(
             scheduled_s=scheduled - began,
             sent_s=sent - began,
             ttft_s=None if stream.first_s is None else stream.first_s - sent,
             latency_s=latency,
-            prompt_tokens=asked.tokens[0],
-            output_tokens=asked.tokens[1],
-            outcome=asked.outcome,
-            detail=asked.detail,
+            prompt_tokens=exchange.tokens[0],
+            output_tokens=exchange.tokens[1],
+            outcome=exchange.outcome,
+            detail=exchange.detail,
             scenario=request.scenario,
             worst_gap_s=max(stream.gaps, default=None),
         )
@@ -81,10 +81,10 @@ class Client:
         self._http.close()
 
 
-class _Asked:
-    """One request on its way."""
+class _OpenRequest:
+    """A request that was sent, and what its answer has told so far."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ScenarioRequest) -> None:
         self.request = request
         self.stream = Stream(keep_text=request.on_text is not None)
         self.outcome: Outcome = "ok"
@@ -96,7 +96,7 @@ class _Asked:
         """Of the prompt and of the answer as the server counts; without that, texts of the stream."""
         return self.stream.usage or self._whole_usage or (0, self.stream.texts)
 
-    def ask(self, http: HTTPClient, path: str, headers: dict[str, str]) -> None:
+    def run(self, http: HTTPClient, path: str, headers: dict[str, str]) -> None:
         request = self.request
         if request.session:
             headers = {**headers, "x-session-id": request.session}
@@ -132,7 +132,7 @@ class _Asked:
         choices = answer.choices or []
         if not all(choice.finish_reason for choice in choices):
             self.failed(f"{TRUNCATED}: no finish_reason")
-        elif answer.usage.completion_tokens < 1 or not any(choice.says for choice in choices):
+        elif answer.usage.completion_tokens < 1 or not any(choice.has_text for choice in choices):
             self.failed(EMPTY)
 
     def _refusal(self, status: int, body: bytes) -> None:

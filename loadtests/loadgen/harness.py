@@ -12,12 +12,12 @@ from locust.event import Events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.arguments import BadSpec
-from loadtests.loadgen import locust_stats, options, parts, preflight, web
+from loadtests.loadgen import locust_stats, options, preflight, record_parts, web
+from loadtests.loadgen.load_shape import START_DELAY_S
 from loadtests.loadgen.options import EPOCH_SIGN, Options
 from loadtests.loadgen.process_report import ProcessReport
-from loadtests.loadgen.session import Session, Share
-from loadtests.loadgen.shapes import START_DELAY_S
-from loadtests.loadgen.users import Sender
+from loadtests.loadgen.session import ProcessShare, Session
+from loadtests.loadgen.users import SessionUser
 from loadtests.results.record import Record
 
 SHARE = "llm-share"
@@ -49,7 +49,7 @@ class Harness:
         self._counted = ProcessReport()
         self._options: Options | None = None
         self._session: Session | None = None
-        self._share: Share | None = None
+        self._share: ProcessShare | None = None
         self._teller: gevent.Greenlet | None = None
         events = environment.events
         events.test_start.add_listener(self._start)
@@ -86,7 +86,7 @@ class Harness:
             return
         worker = None
         if isinstance(self._runner, LocalRunner):
-            self._share = Share(0, 1, _epoch())
+            self._share = ProcessShare(0, 1, _epoch())
         elif isinstance(self._runner, WorkerRunner):
             worker = self._runner.client_id
         share, self._share = self._share, None
@@ -102,7 +102,7 @@ class Harness:
             self._take,
             lambda cores: self._watched(name, cores),
         )
-        Sender.session = self._session
+        SessionUser.session = self._session
 
     def _share_out(self, runner: MasterRunner, options: Options) -> None:
         """Tell each worker its part. Messages keep their order, so a worker has it before it is told to start."""
@@ -111,11 +111,11 @@ class Harness:
         for index, worker in enumerate(workers):
             runner.send_message(SHARE, {"index": index, "of": len(workers), "epoch": epoch}, worker)
         if options.records:
-            parts.clear(options.records)
-            parts.gather_at_exit(options.records)
+            record_parts.clear(options.records)
+            record_parts.gather_at_exit(options.records)
 
     def _on_share(self, environment: Environment, msg: Any, **_: Any) -> None:
-        self._share = Share(**msg.data)
+        self._share = ProcessShare(**msg.data)
 
     def _take(self, record: Record, gaps: list[float]) -> None:
         assert self._options is not None
@@ -144,7 +144,7 @@ class Harness:
     def _stop(self, **_: Any) -> None:
         self._close()
         if isinstance(self._runner, MasterRunner) and self._options and self._options.records:
-            parts.gather(self._options.records, keep_parts=True)
+            record_parts.gather(self._options.records, keep_parts=True)
 
     def _tell(self) -> None:
         while True:

@@ -38,7 +38,7 @@ def sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def parts(wanted: Sequence[tuple[int, int]], seed: int) -> list[bytes]:
+def content_parts(wanted: Sequence[tuple[int, int]], seed: int) -> list[bytes]:
     """Content parts with data URLs, as JSON, sizes in turn."""
     rng = Random(seed)
     return [_part(_paint(rng, size), "PNG" if i % 2 else "JPEG") for i in range(PER_SIZE) for size in wanted]

@@ -24,7 +24,7 @@ class Lengths(Protocol):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedLengths:
     """Every request alike."""
 
     prompt: int
@@ -35,7 +35,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Lognormal:
+class LognormalLengths:
     """Both lengths lognormal and independent, as chat traffic is nearly: half are shorter than the median."""
 
     prompt: float
@@ -56,7 +56,7 @@ class Lognormal:
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedLengths:
     """Those of a trace, in its order and over again."""
 
     pairs: tuple[tuple[int, int], ...]
@@ -67,7 +67,7 @@ class Traced:
 
 def fixed(prompt: float, output: float) -> Lengths:
     """Every request alike."""
-    return Fixed(_whole(prompt, "prompt"), _whole(output, "output"))
+    return FixedLengths(_whole(prompt, "prompt"), _whole(output, "output"))
 
 
 def lognormal(
@@ -79,7 +79,7 @@ def lognormal(
     for name, median in (("prompt", prompt), ("output", output)):
         if median > most:
             raise ValueError(f"{name}={median:g} is above most={most:g}, to which longer ones are cut")
-    return Lognormal(
+    return LognormalLengths(
         _whole(prompt, "prompt"), _whole(output, "output"), prompt_sigma, output_sigma, _whole(most, "most")
     )
 
@@ -88,7 +88,7 @@ def traced(file: str, most: float = math.inf) -> Lengths:
     """Those of a trace file, cut to `most` tokens."""
     if most < 1:
         raise ValueError("most must be above 0")
-    return Traced(
+    return TracedLengths(
         tuple((int(min(most, one.prompt_tokens)), int(min(most, one.output_tokens))) for one in trace.read(Path(file)))
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadtests.loadgen import lengths as lengths_module
-from loadtests.loadgen import parts, traffic
+from loadtests.loadgen import record_parts, traffic
 from loadtests.loadgen.options import API_KEY_VARIABLE
 from loadtests.results import record
 from loadtests.results.record import Record
@@ -72,7 +72,7 @@ def run(
     named = {"host": url, "model": model, "lengths": lengths, "scenario": scenario, "seed": str(seed)}
     named |= {"records": str(out), **({"slo": slo} if slo else {}), **(options or {})}
     words += [word for key, value in named.items() for word in (f"--{key}", value)]
-    parts.clear(out)
+    record_parts.clear(out)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     if api_key:
         environment[API_KEY_VARIABLE] = api_key
@@ -80,7 +80,7 @@ def run(
     try:
         _follow(command, environment, progress)
     finally:
-        parts.gather(out)
+        record_parts.gather(out)
     if not out.exists():
         raise LocustFailed("Locust wrote no records")
     return record.read(out)

@@ -13,7 +13,7 @@ from typing import Any
 from loadtests.arguments import BadSpec
 from loadtests.loadgen import images, lengths, scenarios, traffic
 from loadtests.loadgen.prompts import Prose
-from loadtests.loadgen.scenarios import UNSTREAMED, Settings
+from loadtests.loadgen.scenarios import UNSTREAMED, ScenarioSettings
 from loadtests.loadgen.traffic import Traffic
 from loadtests.results.slo import Slo
 
@@ -38,7 +38,7 @@ class Options:
     shape: Traffic | None
     """Closed loop: how many users there are over time."""
     scenarios: dict[str, float]
-    settings: Settings
+    settings: ScenarioSettings
     slo: Slo
     think_s: float
     timeout_s: float
@@ -55,7 +55,7 @@ class Options:
             traffic=traffic.parse(parsed.traffic) if parsed.traffic else None,
             shape=traffic.parse(parsed.shape) if parsed.shape else None,
             scenarios=scenarios.weights(parsed.scenario),
-            settings=Settings(
+            settings=ScenarioSettings(
                 model=parsed.model,
                 lengths=lengths.parse(parsed.lengths),
                 prose=Prose(parsed.seed, parsed.characters_per_token),

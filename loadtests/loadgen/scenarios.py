@@ -22,7 +22,7 @@ BATCH_OUTPUT_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScenarioRequest:
     """One chat completion to ask for."""
 
     scenario: str
@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScenarioSettings:
     """What all scenarios are made from."""
 
     model: str
@@ -55,33 +55,33 @@ class Settings:
 class Scenario(Protocol):
     """A kind of user."""
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         """The next request; `index` is the request's number in the whole test."""
 
 
-class Chat:
+class ChatScenario:
     """Questions that have nothing in common."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         prompt, output = self._settings.lengths.draw(rng, index)
         messages = [{"role": "user", "content": self._settings.prose.write(rng, prompt)}]
         return _request("chat", self._settings, json.dumps(messages).encode(), output)
 
 
-class Conversation:
+class ConversationScenario:
     """Several turns, each with the whole history before it, under a session id.
 
     Of several conversations that wait for their next turn, the one that has waited longest goes on.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
         self._waiting: deque[tuple[str, list[dict[str, str]]]] = deque()
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         settings = self._settings
         session, history = self._waiting.popleft() if self._waiting else (f"{rng.getrandbits(64):016x}", [])
         prompt, output = settings.lengths.draw(rng, index)
@@ -94,16 +94,16 @@ class Conversation:
         return _request("conversation", settings, json.dumps(messages).encode(), output, session, go_on)
 
 
-class SharedPrefix:
+class SharedPrefixScenario:
     """Questions after one of a few long system prompts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
         rng = Random(settings.seed)
         groups = range(settings.prefix_groups)
         self._prefixes = [settings.prose.write(rng, settings.prefix_tokens) for _ in groups]
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         prompt, output = self._settings.lengths.draw(rng, index)
         question = self._settings.prose.write(rng, prompt)
         messages = [
@@ -113,50 +113,50 @@ class SharedPrefix:
         return _request("shared-prefix", self._settings, json.dumps(messages).encode(), output)
 
 
-class Vision:
+class VisionScenario:
     """A question about one image."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
-        self._images = images.parts(settings.image_sizes, settings.seed)
+        self._images = images.content_parts(settings.image_sizes, settings.seed)
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         prompt, output = self._settings.lengths.draw(rng, index)
         text = json.dumps({"type": "text", "text": self._settings.prose.write(rng, prompt)}).encode()
         messages = b'[{"role":"user","content":[%b,%b]}]' % (self._images[index % len(self._images)], text)
         return _request("vision", self._settings, messages, output)
 
 
-class Batch:
+class BatchScenario:
     """Long answers that nobody watches: not streamed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         prompt, output = self._settings.lengths.draw(rng, index)
         messages = json.dumps([{"role": "user", "content": self._settings.prose.write(rng, prompt)}]).encode()
         return _request("batch", self._settings, messages, output * BATCH_OUTPUT_TIMES, stream=False)
 
 
-SCENARIOS: dict[str, Callable[[Settings], Scenario]] = {
-    "chat": Chat,
-    "conversation": Conversation,
-    "shared-prefix": SharedPrefix,
-    "vision": Vision,
-    "batch": Batch,
+SCENARIOS: dict[str, Callable[[ScenarioSettings], Scenario]] = {
+    "chat": ChatScenario,
+    "conversation": ConversationScenario,
+    "shared-prefix": SharedPrefixScenario,
+    "vision": VisionScenario,
+    "batch": BatchScenario,
 }
 
 
-class Mix:
+class ScenarioMix:
     """Scenarios by weight."""
 
-    def __init__(self, weights: dict[str, float], settings: Settings) -> None:
+    def __init__(self, weights: dict[str, float], settings: ScenarioSettings) -> None:
         self._scenarios = {name: SCENARIOS[name](settings) for name in weights}
         self._names = list(weights)
         self._cumulative = list(accumulate(weights.values()))
 
-    def next(self, rng: Random, index: int) -> Request:
+    def next(self, rng: Random, index: int) -> ScenarioRequest:
         name = rng.choices(self._names, cum_weights=self._cumulative)[0]
         return self._scenarios[name].next(rng, index)
 
@@ -181,17 +181,17 @@ def weights(text: str) -> dict[str, float]:
 
 def _request(
     scenario: str,
-    settings: Settings,
+    settings: ScenarioSettings,
     messages: bytes,
     output: int,
     session: str | None = None,
     on_text: Callable[[str | None], None] | None = None,
     stream: bool | None = None,
-) -> Request:
+) -> ScenarioRequest:
     stream = settings.stream if stream is None else stream
     head: dict[str, Any] = {"model": settings.model, "max_tokens": output, "ignore_eos": True, "stream": stream}
     if stream:
         head["stream_options"] = {"include_usage": True}
     head |= settings.extra_body
     body = json.dumps(head).encode()[:-1] + b', "messages": ' + messages + b"}"
-    return Request(scenario, body, stream, session, on_text)
+    return ScenarioRequest(scenario, body, stream, session, on_text)

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import gevent
 from gevent.pool import Group
 
-from loadtests.loadgen import parts
-from loadtests.loadgen.client import Client
+from loadtests.loadgen import record_parts
+from loadtests.loadgen.client import LoadClient
 from loadtests.loadgen.options import Options
-from loadtests.loadgen.scenarios import Mix
+from loadtests.loadgen.scenarios import ScenarioMix
 from loadtests.loadgen.traffic import Traffic
 from loadtests.results.record import Record
 
@@ -26,7 +26,7 @@ CPU_WINDOW = 2
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """Which part of a test one process has; every process gets one before it starts."""
 
     index: int
@@ -48,7 +48,7 @@ class Session:
         self,
         url: str,
         options: Options,
-        share: Share,
+        share: ProcessShare,
         worker: str | None,
         sink: Callable[[Record, list[float]], None],
         watched: Callable[[float], None],
@@ -57,8 +57,8 @@ class Session:
         self.options = options
         self._share = share
         self._sink, self._watched = sink, watched
-        self._mix = Mix(options.scenarios, options.settings)
-        self._client = Client(url, options.api_key, options.timeout_s, self._took)
+        self._mix = ScenarioMix(options.scenarios, options.settings)
+        self._client = LoadClient(url, options.api_key, options.timeout_s, self._took)
         self._numbers = count(share.index, share.of)
         self._open = Group()
         self._file = self._create(options, worker)
@@ -124,5 +124,5 @@ class Session:
         if options.records is None:
             return None
         options.records.parent.mkdir(parents=True, exist_ok=True)
-        path = parts.part(options.records, worker) if worker else options.records
+        path = record_parts.part(options.records, worker) if worker else options.records
         return path.open("wb")

@@ -1,4 +1,4 @@
-"""What a stream of completion chunks says, and whether it is a whole answer.
+"""What a stream of completion chunks contains, and whether it is a whole answer.
 
 A load client sees tens of thousands of chunks a second. Decoding only the fields that count takes 1.3 µs a chunk, half
 of what a regular expression takes to find them.
@@ -31,8 +31,8 @@ class ToolCall(msgspec.Struct):
     function: Function | None = None
 
 
-class Said(msgspec.Struct):
-    """A delta, or a whole message."""
+class Message(msgspec.Struct):
+    """Of an answer: a chunk's delta, or a whole message."""
 
     content: str | None = None
     reasoning: str | None = None
@@ -40,7 +40,7 @@ class Said(msgspec.Struct):
     tool_calls: list[ToolCall] | None = None
 
     @property
-    def says(self) -> bool:
+    def has_text(self) -> bool:
         """Whether it holds any text, of an answer, of its reasoning or of a call."""
         if self.content or self.reasoning or self.reasoning_content:
             return True
@@ -49,15 +49,15 @@ class Said(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    delta: Said | None = None
-    message: Said | None = None
+    delta: Message | None = None
+    message: Message | None = None
     text: str | None = None
     finish_reason: str | None = None
 
     @property
-    def says(self) -> bool:
-        said = self.delta or self.message
-        return bool(self.text) or (said is not None and said.says)
+    def has_text(self) -> bool:
+        message = self.delta or self.message
+        return bool(self.text) or (message is not None and message.has_text)
 
 
 class Usage(msgspec.Struct):
@@ -66,7 +66,7 @@ class Usage(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """Of a stream, or a whole answer."""
+    """One event of a stream, or a whole answer that was not streamed."""
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
@@ -143,13 +143,13 @@ class Stream:
             self.error = _what(chunk.error)
         if chunk.usage is not None:
             self.usage = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-        says = False
+        has_text = False
         for choice in chunk.choices or ():
-            says = says or choice.says
+            has_text = has_text or choice.has_text
             self.finish_reason = choice.finish_reason or self.finish_reason
             if self._kept is not None and choice.delta is not None and choice.delta.content:
                 self._kept.append(choice.delta.content)
-        if says:
+        if has_text:
             self._text_came(now_s)
 
     def _text_came(self, now_s: float) -> None:

@@ -23,7 +23,7 @@ OUTPUT = ("output_tokens", "GeneratedTokens", "output_length")
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class TracedRequest:
     """One request of a trace."""
 
     at_s: float
@@ -33,19 +33,19 @@ class Traced:
 
 
 @lru_cache(maxsize=4)
-def read(path: Path) -> tuple[Traced, ...]:
+def read(path: Path) -> tuple[TracedRequest, ...]:
     """In order of time; raises ValueError with the line that cannot be read, OSError when the file cannot."""
     found = []
     for line, row in _rows(path):
         try:
-            found.append(Traced(_time(row), max(1, int(_first(row, PROMPT))), max(1, int(_first(row, OUTPUT)))))
+            found.append(TracedRequest(_time(row), max(1, int(_first(row, PROMPT))), max(1, int(_first(row, OUTPUT)))))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
     if not found:
         raise ValueError(f"{path} holds no request")
     found.sort(key=lambda one: one.at_s)
     first = found[0].at_s
-    return tuple(Traced(one.at_s - first, one.prompt_tokens, one.output_tokens) for one in found)
+    return tuple(TracedRequest(one.at_s - first, one.prompt_tokens, one.output_tokens) for one in found)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from locust.exception import StopUser
 from loadtests.loadgen.session import Session
 
 
-class Sender(User):
+class SessionUser(User):
     """A user of this process's session."""
 
     abstract = True
@@ -21,7 +21,7 @@ class Sender(User):
     """Of the test that runs; set when it starts."""
 
 
-class Closed(Sender):
+class ClosedLoopUser(SessionUser):
     """Asks, waits for the whole answer, thinks, and asks again.
 
     It thinks in its task: Locust kills a user in its own pause, and may hit it as it begins the next request.
@@ -45,7 +45,7 @@ class Closed(Sender):
         return bool(super().stop(force=True)) if force else False
 
 
-class Arrivals(Sender):
+class OpenLoopUser(SessionUser):
     """The schedule of an open loop; there is one in each process.
 
     The pause between requests is Locust's own, so that the user can be stopped in it.

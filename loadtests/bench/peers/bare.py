@@ -9,12 +9,12 @@ from typing import Any
 import uvicorn
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
 
 
-def bare(setup: Setup, port: int) -> Peer:
+def bare(setup: PeerSetup, port: int) -> Peer:
     """One simulated engine of the setup's timing on a port."""
     model = {"id": setup.model, "engine": "simulated", "max_running": setup.streams, **setup.model_options}
     command = [sys.executable, "-m", "loadtests.bench.peers.bare", json.dumps(model), str(port)]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.file import IMPORT_PATH, load
 from serve_app.config.schema import ModelConfig, ServiceConfig
@@ -22,7 +22,7 @@ HOW_MANY = ("replicas", "autoscaling")
 
 
 @dataclass(frozen=True)
-class Source:
+class ConfiguredModel:
     """A model's entry in a configuration file, as written and as read."""
 
     path: Path
@@ -36,7 +36,7 @@ class Source:
     model: ModelConfig
 
     @classmethod
-    def find(cls, path: Path, name: str) -> Source:
+    def find(cls, path: Path, name: str) -> ConfiguredModel:
         """The entry of the model that answers to a name; raises ConfigError."""
         file = load(path)
         data = yaml.safe_load(path.read_text())
@@ -57,9 +57,9 @@ class Source:
         raise ConfigError([Problem(("model",), f"{name!r} is not in it; there are {', '.join(known)}")], str(path))
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> PeerSetup:
         """For the check that it answers."""
-        return Setup(model=self.model.id, source="", gpu=gpu_share(self.model) > 0)
+        return PeerSetup(model=self.model.id, source="", gpu=gpu_share(self.model) > 0)
 
     @property
     def as_written(self) -> dict[str, Any]:
@@ -73,7 +73,9 @@ class Source:
         return {key: value for key, value in self.as_written.items() if key not in drop} | dict(changes)
 
 
-def configured(name: str, source: Source, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1) -> Peer:
+def configured(
+    name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1
+) -> Peer:
     """`python -m serve_app up` with this entry alone, ready when so many replicas are."""
     application = {
         "name": "lfm2",

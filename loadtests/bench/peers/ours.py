@@ -11,14 +11,14 @@ from typing import Any
 import yaml
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 
 HEAD_ROOM = 1.25
 """Two random choices do not spread streams quite evenly: room each replica has above its even part."""
 
 
 def ours(
-    setup: Setup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False, affinity: bool = True
+    setup: PeerSetup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False, affinity: bool = True
 ) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
     args = service_args(setup, replicas, ingresses)
@@ -38,7 +38,7 @@ def ours(
     )
 
 
-def service_args(setup: Setup, replicas: int, ingresses: int) -> dict[str, Any]:
+def service_args(setup: PeerSetup, replicas: int, ingresses: int) -> dict[str, Any]:
     """The `args` of a configuration with `replicas` engines on one GPU or on the CPU."""
     each = math.ceil(setup.streams / replicas * (HEAD_ROOM if replicas > 1 else 1))
     # Everything fits Ray's count of cores, whatever the machine has: the operating system shares them out.

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from serve_app.launching.log import ServiceLog
 from serve_app.launching.processes import LAUNCH_ID, Family
 
@@ -46,7 +46,7 @@ class DidNotServe(Exception):
 class Running:
     """One contender, running."""
 
-    def __init__(self, peer: Peer, setup: Setup, folder: Path) -> None:
+    def __init__(self, peer: Peer, setup: PeerSetup, folder: Path) -> None:
         self.peer = peer
         self._setup = setup
         self.log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from serve_app.launching.environment import environment
 
 
-def ray_llm(setup: Setup, port: int, folder: Path, *, direct: bool) -> Peer:
+def ray_llm(setup: PeerSetup, port: int, folder: Path, *, direct: bool) -> Peer:
     """One replica with the library's defaults, or in its direct streaming mode behind HAProxy."""
     kind = "direct streaming" if direct else "defaults"
     llm: dict[str, Any] = {

@@ -15,17 +15,17 @@ import yaml
 from ray import serve
 from starlette.types import ASGIApp
 
-from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.bench.peers.peer import Peer
 from serve_app.config.schema import Autoscaling, ImageConfig, ModelConfig, ServiceConfig
 from serve_app.engine.deployment import start_engine
 from serve_app.launching.environment import environment
 from serve_app.planning.resolve import gpu_share, resolve
 
-NAME = "Engine"
+DEPLOYMENT = "Engine"
 
 
-class Engine:
+class PlainReplica:
     """One replica: vLLM's HTTP app, or the simulated one's, behind Serve's proxy."""
 
     async def __init__(self, model: ModelConfig, images: ImageConfig) -> None:  # type: ignore[misc]
@@ -41,8 +41,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     model = service.models[0]
     bounds = model.autoscaling or Autoscaling(max_replicas=model.replicas or 1)
     deployment = serve.deployment(
-        serve.ingress()(Engine),
-        name=NAME,
+        serve.ingress()(PlainReplica),
+        name=DEPLOYMENT,
         ray_actor_options={"num_cpus": model.cpus, "num_gpus": gpu_share(model)},
         max_ongoing_requests=model.capacity,
         autoscaling_config={
@@ -55,7 +55,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     return deployment.bind(model, service.images)
 
 
-def serve_default(name: str, source: Source, entry: Mapping[str, Any], port: int, folder: Path) -> Peer:
+def serve_default(name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path) -> Peer:
     """The model's entry under Serve's own autoscaling."""
     application = {
         "name": "peer",

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Setup:
+class PeerSetup:
     """One model on one kind of machine."""
 
     model: str

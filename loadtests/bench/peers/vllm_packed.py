@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.peers.vllm_serve import vllm_serve
 from serve_app.launching.environment import free_ports, haproxy_binary
 
@@ -35,7 +35,7 @@ backend servers
 """
 
 
-def vllm_packed(setup: Setup, port: int, folder: Path, servers: int, *, rust: bool = False) -> Peer:
+def vllm_packed(setup: PeerSetup, port: int, folder: Path, servers: int, *, rust: bool = False) -> Peer:
     """`servers` times `vllm serve`, the first alone so that the others find its compiled graphs."""
     ports = free_ports(servers)
     share = {"gpu_memory_utilization": round(0.9 / servers, 3), "kv_cache_memory_bytes": KV_CACHE_BYTES}

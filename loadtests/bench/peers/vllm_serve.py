@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 
 
-def vllm_serve(setup: Setup, port: int, *, rust: bool = False, api_servers: int = 1) -> Peer:
+def vllm_serve(setup: PeerSetup, port: int, *, rust: bool = False, api_servers: int = 1) -> Peer:
     """`vllm serve` with one engine: its Python frontend (with several API servers, or one) or its Rust frontend."""
     options: dict[str, Any] = {
         "host": "127.0.0.1",

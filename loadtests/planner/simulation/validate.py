@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from loadtests.bench.peers.configured import Source, configured
+from loadtests.bench.peers.configured import ConfiguredModel, configured
 from loadtests.bench.peers.peer import Running
 from loadtests.loadgen import traffic
-from loadtests.loadgen.lengths import Traced
+from loadtests.loadgen.lengths import TracedLengths
 from loadtests.planner.simulation import calibrate, scalers
 from loadtests.planner.simulation.calibrate import CannotCalibrate
 from loadtests.planner.simulation.fleet import Hardware
@@ -79,13 +79,15 @@ class Compared:
         return not self.judged or abs(self.error) <= TOLERANCE
 
 
-def run_for_real(load: str, entry: dict[str, Any], folder: Path) -> tuple[Source, list[Record], list[ReplicaCounts]]:
+def run_for_real(
+    load: str, entry: dict[str, Any], folder: Path
+) -> tuple[ConfiguredModel, list[Record], list[ReplicaCounts]]:
     """Start the service, put the load on it, and watch its replicas."""
     config = folder / "service.yaml"
     args = {"models": [entry], "ingress": {"cpus": 0.1}}
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
     config.write_text(yaml.safe_dump({"applications": [application]}))
-    source = Source.find(config, entry["id"])
+    source = ConfiguredModel.find(config, entry["id"])
     peer = configured("real", source, entry, free_ports(1)[0], folder)
     asked = RequestSpec(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
     with Running(peer, source.setup, folder) as running:
@@ -109,7 +111,7 @@ def run_simulated(
     scenario = SimulationScenario(
         model=model,
         traffic=traffic.Traffic(((0.0, 0.0), (duration_s, 0.0)), times),
-        lengths=Traced(tuple((one.prompt_tokens, max(1, one.output_tokens)) for one in records)),
+        lengths=TracedLengths(tuple((one.prompt_tokens, max(1, one.output_tokens)) for one in records)),
         hardware=Hardware(median(startups) if startups else STARTUP_S),
         ingress=ingress,
     )
@@ -146,7 +148,7 @@ def validate(load: str, entry: dict[str, Any], folder: Path) -> list[Compared]:
 def validate_tuned(path: Path) -> list[Compared]:
     """A tuner's proof, of the configuration it wrote beside `path`, against the simulator on its measurements."""
     state = State.read(path)
-    source = Source.find(path.with_suffix(".yaml"), state.asked["model"])
+    source = ConfiguredModel.find(path.with_suffix(".yaml"), state.asked["model"])
     replay = state.replays["tuned"]
     records = record.read(path.with_name(replay["records"]))
     samples = [ReplicaCounts(**one) for one in replay["samples"]]

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.bench.peers.peer import Peer, Running
 from loadtests.loadgen.traffic import Traffic
 from loadtests.planner.tuning import packing
@@ -55,7 +55,7 @@ QUICK = Effort(step_s=8.0, repeats=2, tolerance=0.15)
 class TuningJob:
     """One model of one configuration, under one SLO and one traffic."""
 
-    source: Source
+    source: ConfiguredModel
     requests: RequestSpec
     traffic: Traffic
     traffic_spec: str

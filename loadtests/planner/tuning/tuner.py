@@ -11,8 +11,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from loadtests.bench.peers.configured import Source, configured
-from loadtests.bench.peers.serve_default import NAME, serve_default
+from loadtests.bench.peers.configured import ConfiguredModel, configured
+from loadtests.bench.peers.serve_default import DEPLOYMENT, serve_default
 from loadtests.planner.tuning import packing, write
 from loadtests.planner.tuning.derive import Constraints, Derived, Number, derive
 from loadtests.planner.tuning.job import MakePeer, TuningJob
@@ -81,7 +81,7 @@ def write_configuration(job: TuningJob) -> None:
     ]
     place = write.Place(source.application, source.entry)
     job.tuned_path.write_text(write.tuned(source.path.read_text(), place, derived.numbers, heading))
-    Source.find(job.tuned_path, source.model.id)
+    ConfiguredModel.find(job.tuned_path, source.model.id)
     job.progress.say(f"wrote {job.tuned_path}")
 
 
@@ -89,7 +89,7 @@ def prove_configuration(job: TuningJob) -> None:
     """Replays the traffic with autoscaling on: the tuned configuration, and each contender within the same bounds."""
     derived = job.state.derived
     assert derived is not None
-    tuned = Source.find(job.tuned_path, job.source.model.id)
+    tuned = ConfiguredModel.find(job.tuned_path, job.source.model.id)
     bounds = {"max_replicas": int(derived.value("autoscaling.max_replicas"))}
     untuned = job.source.entry_with({"autoscaling": bounds})
     deployment = re.sub(r"[^\w.-]+", "--", job.source.model.id)
@@ -103,7 +103,7 @@ def prove_configuration(job: TuningJob) -> None:
             job,
             "serve",
             "Ray Serve's default policy",
-            f"peer:{NAME}",
+            f"peer:{DEPLOYMENT}",
             lambda port, folder: serve_default("serve", job.source, untuned, port, folder),
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench import vllm_bench
+from loadtests.bench.loads import GREEDY, chat, image, shared_prefix
 from loadtests.bench.suites import SUITES
-from loadtests.bench.workload import GREEDY, chat, image, shared_prefix
 from loadtests.results.slo import Slo
 
 RESULT = {

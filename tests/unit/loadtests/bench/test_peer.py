@@ -11,11 +11,11 @@ import pytest
 from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import DidNotServe, Peer, Running
 from loadtests.bench.peers.serve_default import build
-from loadtests.bench.peers.setup import Setup
+from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SUITES
 from serve_app.launching.environment import free_ports
 
-SETUP = Setup(model="m", source="", gpu=False, question="Hello", answer="world")
+SETUP = PeerSetup(model="m", source="", gpu=False, question="Hello", answer="world")
 SERVER = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer

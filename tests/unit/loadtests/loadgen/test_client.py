@@ -9,8 +9,8 @@ from random import Random
 import gevent.socket
 import pytest
 
-from loadtests.loadgen.client import Client
-from loadtests.loadgen.scenarios import Request
+from loadtests.loadgen.client import LoadClient
+from loadtests.loadgen.scenarios import ScenarioRequest
 from loadtests.loadgen.sse import Stream
 from loadtests.results.record import Record
 
@@ -46,8 +46,8 @@ def served(pieces: Iterable[bytes], stream: bool = True) -> tuple[Record, list[f
 
     server = gevent.spawn(serve)
     port = listener.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append((record, gaps)))
-    client.send(Request("chat", b"{}", stream, on_text=texts.append), 0.0, 0.0)
+    client = LoadClient(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append((record, gaps)))
+    client.send(ScenarioRequest("chat", b"{}", stream, on_text=texts.append), 0.0, 0.0)
     client.close()
     server.join(5)
     listener.close()
@@ -193,8 +193,8 @@ def test_a_service_that_is_not_there_is_a_failure() -> None:
     port = listener.getsockname()[1]
     listener.close()
     told: list[Record] = []
-    client = Client(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append(record))
-    client.send(Request("chat", b"{}", True), 0.0, 0.0)
+    client = LoadClient(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append(record))
+    client.send(ScenarioRequest("chat", b"{}", True), 0.0, 0.0)
     assert [(one.outcome, one.detail) for one in told] == [("failed", "ConnectionRefusedError")]
 
 
@@ -204,8 +204,8 @@ def test_a_request_that_is_killed_is_recorded() -> None:
     listener.listen()
     told: list[Record] = []
     port = listener.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append(record))
-    sending = gevent.spawn(client.send, Request("chat", b"{}", True), 0.0, 0.0)
+    client = LoadClient(f"http://127.0.0.1:{port}", "", 5, lambda record, gaps: told.append(record))
+    sending = gevent.spawn(client.send, ScenarioRequest("chat", b"{}", True), 0.0, 0.0)
     gevent.sleep(0.05)
     sending.kill()
     listener.close()

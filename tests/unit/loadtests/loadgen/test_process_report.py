@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.arguments import BadSpec
-from loadtests.loadgen import options, parts
+from loadtests.loadgen import options, record_parts
 from loadtests.loadgen.process_report import ProcessReport
 from loadtests.results import record
 from loadtests.results.record import Record
@@ -59,14 +59,14 @@ def test_a_tally_agrees_with_the_summary_of_the_records() -> None:
 def test_parts_become_one_file_in_order_of_schedule(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     for worker, some in (("a", RECORDS[:2]), ("b", RECORDS[2:])):
-        record.write(parts.part(path, worker), some)
-    parts.gather(path, keep_parts=True)
-    parts.gather(path)
+        record.write(record_parts.part(path, worker), some)
+    record_parts.gather(path, keep_parts=True)
+    record_parts.gather(path)
     assert [one.scheduled_s for one in record.read(path)] == [1.0, 1.0, 1.0, 2.0, 3.0]
     assert list(tmp_path.iterdir()) == [path]
-    parts.gather(path)
+    record_parts.gather(path)
     assert len(record.read(path)) == 5
-    parts.clear(path)
+    record_parts.clear(path)
     assert list(tmp_path.iterdir()) == []
 
 

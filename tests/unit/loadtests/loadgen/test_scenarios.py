@@ -15,18 +15,18 @@ from loadtests.arguments import BadSpec
 from loadtests.loadgen import images, scenarios
 from loadtests.loadgen.lengths import parse as lengths
 from loadtests.loadgen.prompts import Prose
-from loadtests.loadgen.scenarios import Mix, Settings
-from loadtests.loadgen.session import Share
+from loadtests.loadgen.scenarios import ScenarioMix, ScenarioSettings
+from loadtests.loadgen.session import ProcessShare
 from loadtests.loadgen.traffic import parse as traffic
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: Any) -> ScenarioSettings:
     base: dict[str, Any] = {"model": "m", "lengths": lengths("fixed:prompt=100,output=20"), "prose": Prose(1, 4.0)}
-    return Settings(**(base | changed))
+    return ScenarioSettings(**(base | changed))
 
 
 def asked(name: str, count: int, **changed: Any) -> list[dict[str, Any]]:
-    mix = Mix({name: 1}, settings(**changed))
+    mix = ScenarioMix({name: 1}, settings(**changed))
     return [json.loads(mix.next(Random(i), i).body) for i in range(count)]
 
 
@@ -62,7 +62,7 @@ def test_more_of_a_body_can_be_said() -> None:
 
 
 def test_a_conversation_grows_under_one_session_until_its_last_turn() -> None:
-    mix = Mix({"conversation": 1}, settings(turns=3))
+    mix = ScenarioMix({"conversation": 1}, settings(turns=3))
     sessions, histories = [], []
     for i in range(4):
         request = mix.next(Random(i), i)
@@ -76,7 +76,7 @@ def test_a_conversation_grows_under_one_session_until_its_last_turn() -> None:
 
 
 def test_a_conversation_ends_with_an_answer_that_failed() -> None:
-    mix = Mix({"conversation": 1}, settings())
+    mix = ScenarioMix({"conversation": 1}, settings())
     first = mix.next(Random(1), 1)
     assert first.on_text is not None
     first.on_text(None)
@@ -97,7 +97,7 @@ def test_images_come_in_every_size_and_both_kinds() -> None:
 
 
 def test_scenarios_come_by_their_weights() -> None:
-    mix = Mix(scenarios.weights("chat:3,batch"), settings())
+    mix = ScenarioMix(scenarios.weights("chat:3,batch"), settings())
     names = [mix.next(Random(i), i).scenario for i in range(400)]
     assert names.count("chat") == pytest.approx(300, abs=50)
 
@@ -117,6 +117,6 @@ def test_image_sizes_that_cannot_be_read_say_why(text: str) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_workers_share_all_arrivals_and_none_twice(workers: int) -> None:
     shape = traffic("spike:base=5,peak=50,at=5,for=5,duration=20")
-    shares = [list(Share(i, workers, 0.0).arrivals(shape, seed=7)) for i in range(workers)]
+    shares = [list(ProcessShare(i, workers, 0.0).arrivals(shape, seed=7)) for i in range(workers)]
     assert sorted(one for share in shares for one in share) == list(enumerate(shape.arrivals(Random(7))))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

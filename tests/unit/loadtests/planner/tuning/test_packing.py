@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.loadgen import traffic
 from loadtests.planner.tuning import knee, prove
 from loadtests.planner.tuning.job import Effort, TuningJob
@@ -39,7 +39,7 @@ def job(tmp_path: Path) -> TuningJob:
     """With everything measured that two GPUs are measured for."""
     config = tmp_path / "x.yaml"
     config.write_text(CONFIG)
-    source = Source.find(config, "LFM2-1.2B")
+    source = ConfiguredModel.find(config, "LFM2-1.2B")
     state = State(tmp_path / "x.tuned.json", {}, {"date": "2026-01-01"}, [30.0])
     for count, carried in CARRIED.items():
         gpu = Replica(carried)

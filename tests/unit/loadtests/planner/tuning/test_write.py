@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.bench.peers.configured import Source
+from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.planner.tuning.derive import Number
 from loadtests.planner.tuning.write import Place, tuned
 from serve_app.cli import main
@@ -91,12 +91,12 @@ def test_writing_twice_replaces_the_numbers() -> None:
     ],
 )
 def test_every_configuration_can_be_tuned_and_passes_check(config: str, model: str, tmp_path: Path) -> None:
-    source = Source.find(CONFIGS / config, model)
+    source = ConfiguredModel.find(CONFIGS / config, model)
     text = tuned(source.path.read_text(), Place(source.application, source.entry), NUMBERS, ["Tuned."])
     path = tmp_path / "tuned.yaml"
     path.write_text(text)
     assert main(["check", str(path)]) == 0
-    written = Source.find(path, model).model
+    written = ConfiguredModel.find(path, model).model
     assert written.max_queued == 6
     assert written.autoscaling is not None
     assert written.autoscaling.target_load == 0.55

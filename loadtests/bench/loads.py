@@ -11,7 +11,7 @@ RECOMMENDED = ("--temperature", "0.3", "--min-p", "0.15", "--repetition-penalty"
 
 
 @dataclass(frozen=True)
-class Load:
+class BenchLoad:
     """One kind of requests, sent by a fixed number of streams, or at a fixed rate whatever is still open."""
 
     name: str
@@ -35,7 +35,7 @@ class Load:
 
 def chat(
     streams: int, prompt: int = 256, output: int = 128, name: str = "chat", rounds: int = 5, spread: float = 0.0
-) -> Load:
+) -> BenchLoad:
     """Random prompts and answers; lengths in tokens, each drawn from its mean +- `spread` of it.
 
     Without a spread all streams begin together, end together and begin together again, as no real clients do.
@@ -43,24 +43,24 @@ def chat(
     lengths = {"random-input-len": prompt, "random-output-len": output, "random-range-ratio": spread}
     words = [word for key, value in lengths.items() for word in (f"--{key}", f"{value:g}")]
     dataset = ("--dataset-name", "random", *words)
-    return Load(f"{name} {prompt}/{output} x{streams}", streams, dataset, rounds=rounds)
+    return BenchLoad(f"{name} {prompt}/{output} x{streams}", streams, dataset, rounds=rounds)
 
 
-def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15) -> Load:
+def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15) -> BenchLoad:
     """The same, arriving at a rate, with lengths +-50 %."""
     like = chat(per_s, prompt, output, rounds=seconds, spread=0.5)
     return replace(like, name=f"open loop {prompt}/{output}, {per_s}/s", open_loop=True)
 
 
-def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int, rounds: int = 5) -> Load:
+def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int, rounds: int = 5) -> BenchLoad:
     """Prompts that begin, in `groups` groups, with the same `prefix` tokens."""
     lengths = {"prefix-len": prefix, "suffix-len": suffix, "num-prefixes": groups, "output-len": output}
     options = [word for key, value in lengths.items() for word in (f"--prefix-repetition-{key}", str(value))]
     name = f"{groups} prefixes of {prefix} x{streams}"
-    return Load(name, streams, ("--dataset-name", "prefix_repetition", *options), rounds=rounds)
+    return BenchLoad(name, streams, ("--dataset-name", "prefix_repetition", *options), rounds=rounds)
 
 
-def image(streams: int, side: int, prompt: int, output: int) -> Load:
+def image(streams: int, side: int, prompt: int, output: int) -> BenchLoad:
     """Chats with one square image of `side` pixels each."""
     dataset = (
         *("--dataset-name", "random-mm", "--random-input-len", str(prompt), "--random-output-len", str(output)),
@@ -68,4 +68,4 @@ def image(streams: int, side: int, prompt: int, output: int) -> Load:
         *("--random-mm-limit-mm-per-prompt", '{"image": 1, "video": 0}'),
         *("--random-mm-bucket-config", f"{{({side}, {side}, 1): 1.0}}"),
     )
-    return Load(f"image {side}px x{streams}", streams, dataset, "/v1/chat/completions", "openai-chat")
+    return BenchLoad(f"image {side}px x{streams}", streams, dataset, "/v1/chat/completions", "openai-chat")

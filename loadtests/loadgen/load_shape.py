@@ -9,7 +9,7 @@ from locust import LoadTestShape
 
 from loadtests.arguments import BadSpec
 from loadtests.loadgen.options import Options
-from loadtests.loadgen.users import Arrivals, Closed
+from loadtests.loadgen.users import ClosedLoopUser, OpenLoopUser
 
 START_DELAY_S = 1.0
 """From the start of a test until its first request: all processes have heard of it by then."""
@@ -18,7 +18,7 @@ SPAWN_RATE = 100.0
 Tick = tuple[int, float, list[type[Any]] | None] | None
 
 
-class Shape(LoadTestShape):
+class LoadShape(LoadTestShape):
     """Follows --traffic (one schedule a process), --shape (users over time) or Locust's own --users and --run-time.
 
     At the end the users are asked to stop, and the test ends when they have, so that every request has its end.
@@ -43,7 +43,7 @@ class Shape(LoadTestShape):
         at = self.get_run_time() - START_DELAY_S
         # Those that were told of the test: a worker that joins or leaves changes no one else's share.
         self._workers = workers = self._workers or max(1, runner.worker_count)
-        kind: type[Any] = Arrivals if options.traffic else Closed
+        kind: type[Any] = OpenLoopUser if options.traffic else ClosedLoopUser
         if self._ending or at >= self._end_s(options):
             self._ending = True
             gone = runner.user_count == 0
