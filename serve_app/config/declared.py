@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from serve_app.config.errors import unknown_key
-from serve_app.config.source import DEPTH, Source, open_source
+from serve_app.config.package_source import DEPTH, PackageSource, open_source
 
 Problems = dict[tuple[str | int, ...], str]
 """What is wrong, by where it is within the value."""
@@ -53,7 +53,7 @@ class Field:
     annotation: ast.expr
     value: ast.expr | None
     """Its default, as written."""
-    source: Source
+    source: PackageSource
 
     def problems(self, value: Any) -> Problems:
         """What is wrong with a value for it."""
@@ -98,7 +98,7 @@ def dictionary_keys(package: str, file: str, name: str) -> frozenset[str]:
     return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
 
 
-def fields(cls: ast.ClassDef, source: Source) -> dict[str, Field]:
+def fields(cls: ast.ClassDef, source: PackageSource) -> dict[str, Field]:
     """Public fields that can be given, those of base classes in the same package included."""
     found: dict[str, Field] = {}
     for base in cls.bases:
@@ -113,7 +113,7 @@ def fields(cls: ast.ClassDef, source: Source) -> dict[str, Field]:
     return found
 
 
-def check(value: Any, annotation: ast.expr, source: Source) -> Problems:
+def check(value: Any, annotation: ast.expr, source: PackageSource) -> Problems:
     """What is wrong with a value that is declared to be of this type."""
     kinds = [kind for kind in _kinds(annotation, source, 0) if kind.says]
     found = [kind.check(value) for kind in kinds]
@@ -139,7 +139,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + rest
 
 
-def _kinds(node: ast.expr, source: Source, depth: int) -> Iterator[Kind]:
+def _kinds(node: ast.expr, source: PackageSource, depth: int) -> Iterator[Kind]:
     if depth > DEPTH:
         yield ANYTHING
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -157,7 +157,7 @@ def _kinds(node: ast.expr, source: Source, depth: int) -> Iterator[Kind]:
         yield ANYTHING
 
 
-def _generic(name: str, inside: ast.expr, source: Source, depth: int) -> Iterator[Kind]:
+def _generic(name: str, inside: ast.expr, source: PackageSource, depth: int) -> Iterator[Kind]:
     parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
     if name in ("Union", "Optional"):
         for part in parts:
@@ -179,7 +179,7 @@ def _generic(name: str, inside: ast.expr, source: Source, depth: int) -> Iterato
         yield ANYTHING
 
 
-def _named_kind(name: str, source: Source, depth: int) -> Iterator[Kind]:
+def _named_kind(name: str, source: PackageSource, depth: int) -> Iterator[Kind]:
     found = source.find(name)
     if name in NUMBERS:
         yield _number(name, lax=source.package == LAX)
@@ -199,7 +199,7 @@ def _named_kind(name: str, source: Source, depth: int) -> Iterator[Kind]:
         yield ANYTHING
 
 
-def _class(cls: ast.ClassDef, source: Source) -> Kind:
+def _class(cls: ast.ClassDef, source: PackageSource) -> Kind:
     if any("Enum" in ast.unparse(base) for base in cls.bases):
         members = [line for line in cls.body if isinstance(line, ast.Assign)]
         return _member(members) if members else ANYTHING
@@ -235,7 +235,7 @@ def _member(members: list[ast.Assign]) -> Kind:
     return Kind(f"one of {listed(names)}", lambda value: {} if str(value).lower() in known else {(): ""})
 
 
-def _choices(parts: list[ast.expr], source: Source, depth: int) -> Iterator[Any]:
+def _choices(parts: list[ast.expr], source: PackageSource, depth: int) -> Iterator[Any]:
     for part in parts:
         if isinstance(part, ast.Constant):
             yield part.value
@@ -263,7 +263,7 @@ def _number(name: str, lax: bool) -> Kind:
 
 
 def _each(
-    value: Any, container: type[dict[Any, Any]] | type[list[Any]], annotation: ast.expr, source: Source
+    value: Any, container: type[dict[Any, Any]] | type[list[Any]], annotation: ast.expr, source: PackageSource
 ) -> Problems:
     if not isinstance(value, container):
         return {(): container.__name__}

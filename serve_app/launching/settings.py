@@ -15,6 +15,7 @@ from serve_app.config.errors import ConfigError
 from serve_app.config.file import IMPORT_PATH, load
 from serve_app.config.schema import ServiceConfig
 from serve_app.launching.launches import on_port
+from serve_app.planning.machine import check_machine
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
@@ -61,12 +62,10 @@ def check(config: Path, elsewhere: bool = False) -> list[ServiceConfig]:
     """The services a file describes. Raises CannotStart for all that can be known before anything starts, but for what
     is not on this machine where they start elsewhere."""
     _read(config)
-    from serve_app.planning.check import here
-
     try:
         file = load(config)
         if not elsewhere:
-            here(file, starting=True)
+            check_machine(file, starting=True)
     except ConfigError as error:
         raise CannotStart(str(error)) from None
     return [one.config for one in file.applications]

@@ -18,8 +18,7 @@ import yaml
 from serve_app.config import api_keys, known_keys
 from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
-from serve_app.planning import machine as this_machine
-from serve_app.planning import open_files, plan
+from serve_app.planning import machine, open_files, plan
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.planning.plan import ModelPlan, ServicePlan
 from serve_app.planning.resolve import gpu_share, resolve
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
     try:
         file = load(args.config)
         if not args.elsewhere:
-            here(file)
+            machine.check_machine(file)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -71,19 +70,6 @@ def main(argv: list[str]) -> int:
     else:
         print(as_json(file, args.gpu_memory_gib) if args.json else report(file, args.gpu_memory_gib))
     return 0
-
-
-def check_file(path: str | Path) -> str:
-    """The report on a right configuration; raises ConfigError on a wrong one."""
-    file = load(path)
-    here(file)
-    return report(file, None)
-
-
-def here(file: ConfigFile, starting: bool = False) -> None:
-    """Raises ConfigError for what is not on this machine; what a RayService names is never here."""
-    if not file.manifest and (found := this_machine.problems(file, starting)):
-        raise ConfigError(file.positions.locate(found), file.path)
 
 
 def report(file: ConfigFile, gpu_memory_gib: float | None) -> str:
@@ -152,7 +138,7 @@ def _about_keys(config: ServiceConfig) -> list[str]:
         place = f"ingress.api_keys[{index}]"
         if isinstance(entry, api_keys.WrittenOut):
             found.append(f"{place} is written out: `up` deploys its digest, but other ways Ray logs it; write {entry}")
-        elif not this_machine.is_here(entry):
+        elif not machine.key_exists(entry):
             found.append(f"{place}: there is no {entry} on this machine, and the service does not start without it")
     return found
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from serve_app.config import api_keys
-from serve_app.config.errors import Path, Problem
+from serve_app.config.errors import ConfigError, Path, Problem
 from serve_app.config.file import Application, ConfigFile
 from serve_app.config.schema import ModelConfig
 from serve_app.config.vllm_args import PACKAGE, locate
@@ -17,6 +17,15 @@ REMOTE = ("s3://", "gs://", "az://")
 CONFIGS = ("config.json", "params.json")
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 _REPOSITORY = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
+
+
+def check_machine(file: ConfigFile, starting: bool = False) -> None:
+    """Raises ConfigError for what a file names and this machine does not have; see `problems` for `starting`.
+
+    A RayService is for the machines of a Kubernetes cluster, and what it names is not looked for.
+    """
+    if not file.manifest and (found := problems(file, starting)):
+        raise ConfigError(file.positions.locate(found), file.path)
 
 
 def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
@@ -75,14 +84,14 @@ def _directory(name: str) -> str | None:
 
 def _keys(application: Application, at: Path, starting: bool) -> Iterator[Problem]:
     for index, entry in enumerate(application.config.ingress.api_keys):
-        if starting or is_here(entry):
+        if starting or key_exists(entry):
             try:
                 api_keys.digests(entry)
             except ValueError as error:
                 yield Problem((*at, "ingress", "api_keys", index), str(error))
 
 
-def is_here(entry: str) -> bool:
+def key_exists(entry: str) -> bool:
     """Whether the variable or the file that an entry of `api_keys` names exists on this machine."""
     if entry.startswith(api_keys.VARIABLE):
         return entry.removeprefix(api_keys.VARIABLE) in os.environ

@@ -1,4 +1,4 @@
-"""Each error of a configuration file has the line it is on."""
+"""Files are read through, KubeRay manifests too, and each error has the line it is on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serve_app.cli import main
 from serve_app.config.errors import ConfigError
 from serve_app.config.file import load
+from tests.support.configs import SHIPPED, problems
 
 CONFIG = """\
 # A service.
@@ -125,3 +127,49 @@ def test_what_is_not_on_this_machine_has_its_line(tmp_path: Path, capsys: pytest
     told = capsys.readouterr().err
     assert f"{path}:6: applications[0].args.models[0].source: there is no folder /nowhere/at/all" in told
     assert f"{path}:7: applications[0].args.batch.directory: " in told
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_configurations_are_right(path: Path) -> None:
+    assert load(path).applications
+    assert [line[0] for line in path.read_text().splitlines()[:3]] == ["#"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [", "not YAML"),
+        ("", "mapping"),
+        ("applications: []", "import_path: serve_app.app:build"),
+        ("http_options: {port: 1, port: 2}\napplications: []", "twice"),
+        ("kind: RayService\nspec: {}", "spec.serveConfigV2"),
+        ("kind: RayService\nspec: {serveConfigV2: 'a: ['}", "spec.serveConfigV2: is not YAML"),
+        ("a: 1\n---\na: 2", "holds 2 YAML documents, and none is a RayService"),
+        ("- a", "should be a mapping: a Ray Serve configuration with `applications`"),
+        ("applications: 3", "applications: is required: a list"),
+        (
+            "applications: [{import_paths: x}]",
+            r"applications\[0\].import_paths: unknown key; did you mean `import_path`",
+        ),
+        ("applications: [{import_path: 'serve_app.app:build'}]", r"applications\[0\].args.models: is required"),
+        ("http_options: 3\napplications: []", "http_options: should be a mapping"),
+        ("proxy_location: All\napplications: []", "proxy_location: should be one of Disabled, HeadOnly, EveryNode"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "service.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        load(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.yaml")
+
+
+def test_a_kuberay_manifest_is_read_through(tmp_path: Path) -> None:
+    inner = yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": {"modls": []}}]})
+    path = tmp_path / "service.yaml"
+    path.write_text(yaml.safe_dump({"kind": "RayService", "spec": {"serveConfigV2": inner}}))
+    assert any(where.startswith("spec.serveConfigV2.applications[0].args") for where in problems(path))

@@ -1,4 +1,4 @@
-"""Reading configuration files: what is shipped is right, what is wrong is told in one go."""
+"""What the schema accepts, and that all that is wrong is told in one go."""
 
 from __future__ import annotations
 
@@ -8,44 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from serve_app.app import build
-from serve_app.config import known_keys, vllm_args
 from serve_app.config.api_keys import WrittenOut
 from serve_app.config.errors import ConfigError
-from serve_app.config.file import load
 from serve_app.config.schema import ModelConfig, ServiceConfig
-
-CONFIGS = Path(__file__).parents[3] / "configs"
-SHIPPED = sorted(CONFIGS.glob("*.yaml"))
-
-
-def write(folder: Path, args: Any, **top: Any) -> Path:
-    application = {"name": "a", "import_path": "serve_app.app:build", "args": args}
-    path = folder / "service.yaml"
-    path.write_text(yaml.safe_dump({"applications": [application], **top}))
-    return path
-
-
-def problems(path: Path) -> dict[str, str]:
-    """What is wrong, by where it is."""
-    with pytest.raises(ConfigError) as caught:
-        load(path)
-    assert str(path) in str(caught.value)
-    return dict(str(problem).split(": ", 1) for problem in caught.value.problems)
+from tests.support.configs import CONFIGS, application, problems, written
 
 
 def models(folder: Path, *entries: dict[str, Any]) -> dict[str, str]:
-    found = problems(write(folder, {"models": list(entries)}))
+    found = problems(written(folder, application(*entries)))
     return {where.removeprefix("applications[0].args."): text for where, text in found.items()}
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_shipped_configurations_are_right(path: Path) -> None:
-    assert load(path).applications
-    assert [line[0] for line in path.read_text().splitlines()[:3]] == ["#"] * 3
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -77,7 +51,7 @@ def test_contradictions_in_a_model(tmp_path: Path, entry: dict[str, Any], text: 
 
 def test_a_batch_directory_is_the_same_for_every_process(tmp_path: Path) -> None:
     args = {"models": [{"id": "other"}], "batch": {"directory": "data"}}
-    assert "from / or ~" in problems(write(tmp_path, args))["applications[0].args.batch.directory"]
+    assert "from / or ~" in problems(written(tmp_path, application(args=args)))["applications[0].args.batch.directory"]
 
 
 def test_bounds_that_cross(tmp_path: Path) -> None:
@@ -87,88 +61,6 @@ def test_bounds_that_cross(tmp_path: Path) -> None:
 
 def test_names_are_unique(tmp_path: Path) -> None:
     assert "'b'" in models(tmp_path, {"id": "a", "aliases": ["b"]}, {"id": "b"})["models"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "instead"),
-    [
-        ("model", "id"),
-        ("served_model_name", "aliases"),
-        ("max_num_seqs", "max_running"),
-        ("tensor_parallel_size", "gpus"),
-    ],
-)
-def test_engine_arguments_the_service_sets_are_refused(tmp_path: Path, argument: str, instead: str) -> None:
-    found = models(tmp_path, {"id": "other", "engine_args": {argument: 1}})
-    assert instead in found[f"models[0].engine_args.{argument}"]
-
-
-@pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
-def test_engine_arguments_vllm_does_not_know_are_refused(tmp_path: Path) -> None:
-    found = models(tmp_path, {"id": "other", "engine_args": {"max_model_length": 8, "dtype": "half"}})
-    assert found.keys() == {"models[0].engine_args.max_model_length"}
-    assert "`max_model_len`" in found["models[0].engine_args.max_model_length"]
-
-
-def test_engine_arguments_are_not_checked_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_keys, "engine_arguments", frozenset)
-    model = ModelConfig.model_validate({"id": "other", "engine_args": {"anything": 1}})
-    assert model.engine_args == {"anything": 1}
-
-
-def test_ray_serves_own_keys_are_checked(tmp_path: Path) -> None:
-    path = write(tmp_path, {"models": [{"id": "a"}]}, http_options={"prot": 1}, aplications=[])
-    found = problems(path)
-    assert "`port`" in found["http_options.prot"]
-    assert "`applications`" in found["aplications"]
-
-
-@pytest.mark.parametrize(
-    "name", ["ServeDeploySchema", "ServeApplicationSchema", "HTTPOptionsSchema", "DeploymentSchema"]
-)
-def test_ray_serves_keys_are_those_of_its_schemas(name: str) -> None:
-    schema = pytest.importorskip("ray.serve.schema")
-    assert known_keys.serve_keys(name) == set(getattr(schema, name).model_fields)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("a: [", "not YAML"),
-        ("", "mapping"),
-        ("applications: []", "import_path: serve_app.app:build"),
-        ("http_options: {port: 1, port: 2}\napplications: []", "twice"),
-        ("kind: RayService\nspec: {}", "spec.serveConfigV2"),
-        ("kind: RayService\nspec: {serveConfigV2: 'a: ['}", "spec.serveConfigV2: is not YAML"),
-        ("a: 1\n---\na: 2", "holds 2 YAML documents, and none is a RayService"),
-        ("- a", "should be a mapping: a Ray Serve configuration with `applications`"),
-        ("applications: 3", "applications: is required: a list"),
-        (
-            "applications: [{import_paths: x}]",
-            r"applications\[0\].import_paths: unknown key; did you mean `import_path`",
-        ),
-        ("applications: [{import_path: 'serve_app.app:build'}]", r"applications\[0\].args.models: is required"),
-        ("http_options: 3\napplications: []", "http_options: should be a mapping"),
-        ("proxy_location: All\napplications: []", "proxy_location: should be one of Disabled, HeadOnly, EveryNode"),
-    ],
-)
-def test_files_that_are_no_configuration(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "service.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=told):
-        load(path)
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
-        load(tmp_path / "none.yaml")
-
-
-def test_a_kuberay_manifest_is_read_through(tmp_path: Path) -> None:
-    inner = yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": {"modls": []}}]})
-    path = tmp_path / "service.yaml"
-    path.write_text(yaml.safe_dump({"kind": "RayService", "spec": {"serveConfigV2": inner}}))
-    assert any(where.startswith("spec.serveConfigV2.applications[0].args") for where in problems(path))
 
 
 def told_of(args: Any) -> list[str]:
@@ -301,13 +193,6 @@ def test_an_error_and_a_configuration_travel_between_processes() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     config = ServiceConfig.parse({"models": [{"id": "lfm2-demo"}]})
     assert pickle.loads(pickle.dumps(config)) == config == ServiceConfig.model_validate(config.model_dump())
-
-
-@pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
-def test_vllms_argument_names_are_found_in_its_source() -> None:
-    known = known_keys.engine_arguments()
-    assert {"max_model_len", "enforce_eager", "kv_cache_memory_bytes", "enable_log_requests"} <= known
-    assert vllm_args.INSTEAD.keys() - {"tool_call_parser", "enable_auto_tool_choice"} <= known
 
 
 def sections(model: type[BaseModel]) -> set[type[BaseModel]]:

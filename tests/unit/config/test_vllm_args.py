@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from serve_app.config import known_keys, vllm_args
 from serve_app.config.declared import declared
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.config.vllm_args import ARGUMENTS, INSTEAD, arguments, merge, of_configuration, structured_outputs
+from tests.support.configs import accepted, application, of_model, written
 
+with_vllm = pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
 IMAGES = ImageConfig(allowed_domains=("example.com",))
 OF_EVERY_MODEL = {
     "model": "some/model",
@@ -117,9 +120,106 @@ def test_a_row_names_a_key_of_the_configuration(one: vllm_args.Argument) -> None
         attrgetter(one.key.removeprefix("images."))(IMAGES if one.key.startswith("images.") else model())
 
 
-@pytest.mark.skipif(not known_keys.engine_arguments(), reason="vLLM is not installed")
+@with_vllm
 def test_vllm_has_every_argument_of_the_table() -> None:
     server = declared("vllm", "entrypoints/launchers/cli_args.py", "FrontendArgs")
     known = known_keys.engine_arguments() | server.keys()
     named = {one.name for one in ARGUMENTS} | vllm_args.SERVER.keys() | vllm_args.DEFAULTS.keys()
     assert named <= known
+
+
+@pytest.mark.parametrize(
+    ("argument", "instead"),
+    [
+        ("model", "id"),
+        ("served_model_name", "aliases"),
+        ("max_num_seqs", "max_running"),
+        ("tensor_parallel_size", "gpus"),
+    ],
+)
+def test_engine_arguments_the_service_sets_are_refused(tmp_path: Path, argument: str, instead: str) -> None:
+    found = of_model(tmp_path, engine_args={argument: 1})
+    assert instead in found[f"engine_args.{argument}"]
+
+
+@with_vllm
+def test_engine_arguments_vllm_does_not_know_are_refused(tmp_path: Path) -> None:
+    found = of_model(tmp_path, engine_args={"max_model_length": 8, "dtype": "half"})
+    assert found.keys() == {"engine_args.max_model_length"}
+    assert "`max_model_len`" in found["engine_args.max_model_length"]
+
+
+def test_engine_arguments_are_not_checked_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_keys, "engine_arguments", frozenset)
+    model = ModelConfig.model_validate({"id": "other", "engine_args": {"anything": 1}})
+    assert model.engine_args == {"anything": 1}
+
+
+@with_vllm
+@pytest.mark.parametrize(
+    ("argument", "value", "where", "text"),
+    [
+        ("max_model_len", "32k", "max_model_len", "should be a whole number, not '32k'"),
+        ("max_model_len", True, "max_model_len", "should be a whole number, not True"),
+        ("dtype", "bf16", "dtype", "should be one of auto, half, float16, bfloat16, float, float32, not 'bf16'"),
+        ("enforce_eager", "no", "enforce_eager", "should be true or false, not 'no'"),
+        ("gpu_memory_utilization", 1.5, "gpu_memory_utilization", "should be at most 1, not 1.5"),
+        ("structured_outputs_config", "auto", "structured_outputs_config", "should be a mapping, not 'auto'"),
+        (
+            "structured_outputs_config",
+            {"backnd": "auto"},
+            "structured_outputs_config.backnd",
+            "unknown key; did you mean `backend`?",
+        ),
+        ("structured_outputs_config", {"backend": "x"}, "structured_outputs_config.backend", "one of auto, xgrammar"),
+        ("compilation_config", {"custom_ops": "all"}, "compilation_config.custom_ops", "should be a list, not 'all'"),
+        ("attention_backend", "FLASH", "attention_backend", "should be one of FLASH_ATTN, "),
+        ("max_lora_rank", 17, "max_lora_rank", "one of 1, 8, 16"),
+        ("media_io_kwargs", {"image": 3}, "media_io_kwargs.image", "should be a mapping, not 3"),
+        ("hf_token", "hf_secret", "hf_token", "set HF_TOKEN in the environment"),
+    ],
+)
+def test_engine_arguments_of_the_wrong_kind(tmp_path: Path, argument: str, value: Any, where: str, text: str) -> None:
+    found = of_model(tmp_path, engine_args={argument: value})
+    assert found.keys() == {f"engine_args.{where}"}
+    assert text in found[f"engine_args.{where}"] and "hf_secret" not in str(found)
+
+
+@with_vllm
+def test_engine_arguments_of_the_right_kind(tmp_path: Path) -> None:
+    arguments = {
+        "max_model_len": None,
+        "dtype": "half",
+        "gpu_memory_utilization": 1,
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "compilation_config": {"custom_ops": ["-rotary_embedding"], "cudagraph_mode": "FULL"},
+        "attention_backend": "flash_attn",
+        "scheduler_cls": "a.b",
+        "hf_overrides": {"anything": [1]},
+        "hf_token": True,
+        "load_format": "dummy",
+        "enable_prefix_caching": False,
+        "speculative_config": {"method": "ngram"},
+        "media_io_kwargs": {"image": {"rgba_background_color": [0, 0, 0]}},
+    }
+    accepted(written(tmp_path, application({"id": "some/model", "engine_args": arguments})))
+
+
+def test_what_the_plan_counts_with_is_checked_without_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_keys, "engine_arguments", frozenset)
+    arguments = {"kv_cache_memory_bytes": "1g", "max_model_len": "32k", "gpu_memory_utilization": "half", "other": {}}
+    found = of_model(tmp_path, engine_args=arguments)
+    assert found.keys() == {f"engine_args.{name}" for name in arguments if name != "other"}
+
+
+@with_vllm
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("tool_parser", "lfm", "vLLM has no 'lfm'; did you mean `lfm2`?"),
+        ("tool_parser", "", "vLLM has no ''; it has "),
+        ("reasoning_parser", "deepseek_r2", "did you mean `deepseek_r1`?"),
+    ],
+)
+def test_parsers_vllm_does_not_have(tmp_path: Path, key: str, value: str, text: str) -> None:
+    assert text in of_model(tmp_path, **{key: value})[key]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from serve_app.config.yaml_document import documents
+from tests.support.configs import SHIPPED
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 SCALARS = """\
 booleans: [yes, no, on, off, true, False, ~, null]
 octal: [0755, 0o755, 08]
@@ -24,7 +22,7 @@ over: {<<: *base, b: 3}
 """
 
 
-@pytest.mark.parametrize("text", [SCALARS, *(path.read_text() for path in sorted(CONFIGS.glob("*.yaml")))])
+@pytest.mark.parametrize("text", [SCALARS, *(path.read_text() for path in SHIPPED)])
 def test_values_are_those_that_serve_run_reads(text: str) -> None:
     assert [one.data for one in documents(text)] == list(yaml.safe_load_all(text))
     assert list(map(repr, (one.data for one in documents(text)))) == list(map(repr, yaml.safe_load_all(text)))

@@ -12,7 +12,7 @@ DEPTH = 6
 """Imports of imports that are followed."""
 
 
-class Source:
+class PackageSource:
     """A file of a package, and the names it defines or imports at its top."""
 
     def __init__(self, root: Path, file: Path) -> None:
@@ -23,12 +23,12 @@ class Source:
             for name in _named(line):
                 self._names.setdefault(name, line)
 
-    def find_class(self, name: str) -> tuple[ast.ClassDef, Source] | None:
+    def find_class(self, name: str) -> tuple[ast.ClassDef, PackageSource] | None:
         """The class of this name; None where it is none or not known."""
         line, source = self.find(name) or (None, self)
         return (line, source) if isinstance(line, ast.ClassDef) else None
 
-    def find(self, name: str, depth: int = 0) -> tuple[ast.stmt, Source] | None:
+    def find(self, name: str, depth: int = 0) -> tuple[ast.stmt, PackageSource] | None:
         """What a name stands for, followed through imports inside the package; None where that is not known."""
         line = self._names.get(name)
         if not isinstance(line, ast.ImportFrom):
@@ -42,7 +42,7 @@ class Source:
         return _read(self._root, file).find(imported, depth + 1) if file else None
 
 
-def open_source(package: str, file: str) -> Source | None:
+def open_source(package: str, file: str) -> PackageSource | None:
     """A file of a package; None where it is not installed or has no such file."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -71,5 +71,5 @@ def _named(line: ast.stmt) -> list[str]:
 
 
 @lru_cache
-def _read(root: Path, file: Path) -> Source:
-    return Source(root, file)
+def _read(root: Path, file: Path) -> PackageSource:
+    return PackageSource(root, file)
