@@ -26,6 +26,7 @@ TUNED = "tuned"
 """The replay that the verdict is about; the others are there to compare."""
 TEMPLATE = Path(__file__).with_name("report.html")
 MARKS = {True: ("pass", "passed"), False: ("fail", "failed"), None: ("none", "")}
+"""CSS class and word for whether a check passed; None where nothing is asked of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,16 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("state", type=Path, help="X.tuned.json, with its records beside it")
     try:
-        state = State.read(parser.parse_args(argv).state)
+        written = write(State.read(parser.parse_args(argv).state))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(*write(state), sep="\n")
+    print(*written, sep="\n")
     return 0
 
 
 def write(state: State) -> list[Path]:
-    """The report on what there is so far, beside the state; the files written."""
+    """Write the report on what there is so far beside the state; the files written. Raises OSError, or ValueError for
+    records that cannot be read."""
     page, image = state.path.with_suffix(".html"), state.path.with_suffix(".png")
     shape, slo = traffic.parse(state.asked["traffic"]), Slo.parse(state.asked["slo"])
     shown = _replayed(state, shape)

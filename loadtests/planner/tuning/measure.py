@@ -14,7 +14,7 @@ from loadtests.bench.peers.peer import Running
 from loadtests.loadgen import locust_run
 from loadtests.loadgen.options import EPOCH_SIGN
 from loadtests.planner.tuning.step import Step
-from loadtests.planner.tuning.watch import Watch, get_json
+from loadtests.planner.tuning.watch import Watch, look
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
@@ -127,18 +127,3 @@ def startup_s(log: Path, ready_s: float) -> float:
         if found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE):
             return ready_s - float(found[1])
     return ready_s
-
-
-def look(running: Running, model: str, title: str, at_s: float) -> ReplicaCounts | None:
-    """The replicas now. Where the service tells no target, as Ray Serve's own application, the processes are the
-    target."""
-    held = running.processes(title)
-    page = get_json(f"{running.peer.url}/autoscaling")
-    known = page.get("models", {}).get(model, {}) if isinstance(page, dict) else {}
-    replicas = known.get("replicas")
-    if replicas is None:
-        return ReplicaCounts(at_s, held, held, held, 0.0)
-    inputs = known.get("inputs", {})
-    queued = float(inputs.get("waiting", 0.0)) + float(inputs.get("held", 0.0))
-    target, ready = int(replicas["target"]), int(replicas["ready"])
-    return ReplicaCounts(at_s, target, ready, max(held, target), queued, str(known.get("reason", "")))

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from loadtests.bench.peers.peer import Running
 from loadtests.results.replicas import ReplicaCounts
 
 PERIOD_S = 0.5
+"""Between two samples, s."""
 
 
 class Watch:
@@ -42,8 +44,23 @@ class Watch:
                 self.samples.append(sample)
 
 
-def get_json(url: str) -> Any:
-    """What a page says, whatever its status; None where nobody answers or it is no JSON."""
+def look(running: Running, model: str, title: str, at_s: float) -> ReplicaCounts | None:
+    """A model's replicas now, `at_s` after the start: from the service's own page, and from the processes whose titles
+    begin with `title`. Where the service tells no target, as Ray Serve's own application, the processes are it."""
+    occupied = running.processes(title)
+    page = _get_json(f"{running.peer.url}/autoscaling")
+    known = page.get("models", {}).get(model, {}) if isinstance(page, dict) else {}
+    replicas = known.get("replicas")
+    if replicas is None:
+        return ReplicaCounts(at_s, occupied, occupied, occupied, 0.0)
+    inputs = known.get("inputs", {})
+    queued = float(inputs.get("waiting", 0.0)) + float(inputs.get("held", 0.0))
+    target, ready = int(replicas["target"]), int(replicas["ready"])
+    return ReplicaCounts(at_s, target, ready, max(occupied, target), queued, str(known.get("reason", "")))
+
+
+def _get_json(url: str) -> Any:
+    """What a page says, whatever its status; None where nobody answers or the answer is no JSON."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return json.loads(response.read())

@@ -136,3 +136,13 @@ def test_a_report_before_the_proof_says_so(tmp_path: Path) -> None:
     [page] = report.write(state)
     assert "Not proven yet" in page.read_text()
     assert not report.passed(state)
+
+
+def test_a_report_without_its_records_says_which_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tuned(tmp_path / "x.tuned.json")
+    state.save()
+    (tmp_path / "default.jsonl").unlink()
+    assert report.main([str(state.path)]) == 1
+    assert "default.jsonl" in capsys.readouterr().err
