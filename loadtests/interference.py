@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,9 @@ from loadtests.arguments import above_zero, whole
 from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import Running
 from loadtests.bench.peers.setup import PeerSetup
-from loadtests.bench.suites import refuse_source
-from loadtests.offline import SUITES
+from loadtests.bench.suites import SETUPS, refuse_source
 from loadtests.results import tables
+from loadtests.results.percentiles import percentile
 from serve_app.launching.environment import free_ports
 
 BATCH_LINES = 50_000
@@ -37,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     refuse_source(parser, args)
-    setup = SUITES[args.suite](args.source)
+    setup = SETUPS[args.suite](args.source)
     with tempfile.TemporaryDirectory(prefix="makes-way-") as name:
         folder = Path(name)
-        peer = ours(setup, free_ports(1)[0], folder, args.replicas, 1)
+        peer = ours(setup, free_ports(1)[0], folder, replicas=args.replicas, ingresses=1)
         with Running(peer, setup, folder):
             _chat(peer.url, setup, args.requests // 4, args.pause_s)
             alone = _chat(peer.url, setup, args.requests, args.pause_s)
@@ -107,13 +106,16 @@ def _answered(folder: Path) -> int:
 
 
 def _figures(seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=20)
-    return {"p50_ms": 1000 * statistics.median(seconds), "p95_ms": 1000 * cuts[18], "most_ms": 1000 * max(seconds)}
+    return {
+        "p50_ms": 1000 * percentile(seconds, 50),
+        "p95_ms": 1000 * percentile(seconds, 95),
+        "most_ms": 1000 * max(seconds),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtests.interference", description=__doc__.splitlines()[0])
-    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("suite", choices=SETUPS)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument("--replicas", type=whole(), default=1)
     parser.add_argument("--requests", type=whole(2), default=300, help="of the chat, alone and again beside the batch")

@@ -15,25 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from loadtests.arguments import above_zero, whole
+from loadtests.bench.peers import serve_file
 from loadtests.bench.peers.ours import service_args
 from loadtests.bench.peers.setup import PeerSetup
-from loadtests.bench.suites import cpu_text, gpu_text, path, refuse_source
+from loadtests.bench.suites import SETUPS, refuse_source
+from loadtests.results import tables
 
-SUITES: dict[str, Callable[[str], PeerSetup]] = {
-    "cpu-text": lambda source: cpu_text().setup,
-    "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
-    "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
-}
-SIMULATED_RUNNING = 32
-"""Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
 SAMPLING: dict[str, Any] = {"temperature": 0, "repetition_penalty": 1.0}
 """Of every request, since this project fills in what a model's publisher recommends and vLLM's `LLM` does not."""
 TIMEOUT_S = 1800.0
@@ -62,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace) -> dict[str, Figures]:
     """Of each contender its best round; raises NotMeasured."""
-    setup = SUITES[args.suite](args.source)
+    setup = SETUPS[args.suite](args.source)
     results: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="offline-") as name:
         folder = Path(name)
@@ -134,10 +126,7 @@ def _config(setup: PeerSetup, args: argparse.Namespace, folder: Path, replicas: 
     service["models"][0]["max_running"] = setup.streams
     if args.gpu_memory_gib:
         service["gpu_memory_gib"] = args.gpu_memory_gib
-    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": service}
-    config = folder / f"offline-{replicas}.yaml"
-    config.write_text(yaml.safe_dump({"applications": [application]}))
-    return config
+    return serve_file.write(folder / f"offline-{replicas}.yaml", service)
 
 
 def _prompts(file: Path, setup: PeerSetup, args: argparse.Namespace, seed: int) -> Path:
@@ -160,19 +149,23 @@ def _prompts(file: Path, setup: PeerSetup, args: argparse.Namespace, seed: int) 
 def _table(results: dict[str, Figures]) -> str:
     """Output tokens a second of each, and their ratio to the first."""
     base = next(iter(results.values()))["tokens_per_s"]
-    width = max(map(len, results))
-    rows = [f"{'':{width}}  {'tokens/s':>10}  {'seconds':>8}  {'tokens in':>10}  {'out':>10}  {'ratio':>5}"]
-    rows += [
-        f"{name:{width}}  {one['tokens_per_s']:>10,.0f}  {one['seconds']:>8.1f}  {one['prompt_tokens']:>10,}"
-        f"  {one['output_tokens']:>10,}  {one['tokens_per_s'] / base:>5.2f}"
+    rows = [
+        [
+            name,
+            f"{one['tokens_per_s']:,.0f}",
+            f"{one['seconds']:.1f}",
+            f"{one['prompt_tokens']:,}",
+            f"{one['output_tokens']:,}",
+            f"{one['tokens_per_s'] / base:.2f}",
+        ]
         for name, one in results.items()
     ]
-    return "\n".join(rows)
+    return tables.aligned([["", "tokens/s", "seconds", "tokens in", "out", "ratio"], *rows])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtests.offline", description=__doc__.splitlines()[0])
-    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("suite", choices=SETUPS)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument(
         "--replicas", type=_counts, default="1", help="of this project, by comma; on a GPU they share it"

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import serve_app
+from loadtests.bench.contenders import ANYWHERE, ENGINE_ALONE, GPU_ONLY, OURS_CPU, OURS_GPU, Contender
 from loadtests.bench.loads import RECOMMENDED, BenchLoad, arrivals, chat, image, shared_prefix
-from loadtests.bench.peers.bare import bare
-from loadtests.bench.peers.ours import ours
-from loadtests.bench.peers.peer import Peer
-from loadtests.bench.peers.ray_llm import ray_llm
 from loadtests.bench.peers.setup import PeerSetup
-from loadtests.bench.peers.vllm_packed import vllm_packed
-from loadtests.bench.peers.vllm_serve import vllm_serve
 from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig
 from serve_app.engine import platform
 
 DEMO = Path(serve_app.__file__).parent / "demo"
 SLO = Slo.parse("ttft=500ms,tpot=50ms")
-Build = Callable[[PeerSetup, int, Path], Peer]
-"""A contender on a port, with a folder for its files."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +25,12 @@ class Suite:
     """One model, who serves it, and what is asked of them."""
 
     setup: PeerSetup
-    contenders: dict[str, Build]
+    contenders: dict[str, Contender]
     """By the short name that `--contenders` takes."""
     loads: dict[str, BenchLoad]
     slo: Slo
     baseline: str = "vllm"
     """The contender that ratios refer to."""
-
-
-def others() -> dict[str, Build]:
-    """Everyone but this project, as far as vLLM's CPU build has them."""
-    return {
-        "vllm": lambda setup, port, folder: vllm_serve(setup, port),
-        "vllm-x2": lambda setup, port, folder: vllm_packed(setup, port, folder, 2),
-        "ray-llm": lambda setup, port, folder: ray_llm(setup, port, folder, direct=False),
-        "ray-llm-direct": lambda setup, port, folder: ray_llm(setup, port, folder, direct=True),
-    }
-
-
-def gpu_others() -> dict[str, Build]:
-    """Everyone but this project."""
-    return others() | {
-        "vllm-rust": lambda setup, port, folder: vllm_serve(setup, port, rust=True),
-        "vllm-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4),
-        "vllm-rust-x4": lambda setup, port, folder: vllm_packed(setup, port, folder, 4, rust=True),
-        "vllm-api4": lambda setup, port, folder: vllm_serve(setup, port, api_servers=4),
-    }
-
-
-def packed(replicas: int, ingresses: int, mps: bool = False, affinity: bool = True) -> Build:
-    """This project with so many replicas on one GPU."""
-    return lambda setup, port, folder: ours(setup, port, folder, replicas, ingresses, mps, affinity)
 
 
 def cpu_text() -> Suite:
@@ -84,8 +52,7 @@ def cpu_text() -> Suite:
         "chat-32": chat(32, 64, 64, rounds=20),
         "prefix": shared_prefix(8, 64, 512, 32, 32, rounds=40),
     }
-    mine = {"ours-1": packed(1, 1), "ours-2": packed(2, 1), "ours-2-plain": packed(2, 1, affinity=False)}
-    return Suite(setup, mine | others(), loads, SLO)
+    return Suite(setup, OURS_CPU | ANYWHERE, loads, SLO)
 
 
 def cpu_vision() -> Suite:
@@ -100,7 +67,7 @@ def cpu_vision() -> Suite:
         environment=platform.environment(demo),
         streams=64,
     )
-    return Suite(setup, {"ours-1": packed(1, 1)} | others(), {"image": image(4, 512, 32, 16)}, SLO)
+    return Suite(setup, {"ours-1": OURS_CPU["ours-1"]} | ANYWHERE, {"image": image(4, 512, 32, 16)}, SLO)
 
 
 def path() -> Suite:
@@ -114,7 +81,7 @@ def path() -> Suite:
         model_options={"engine": "simulated", "simulated": timing},
         streams=128,
     )
-    contenders: dict[str, Build] = {"alone": lambda setup, port, folder: bare(setup, port), "ours-1": packed(1, 1)}
+    contenders = ENGINE_ALONE | {"ours-1": OURS_CPU["ours-1"]}
     loads = {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}
     return Suite(setup, contenders, loads, SLO, baseline="alone")
 
@@ -127,21 +94,15 @@ def gpu_text(source: str) -> Suite:
     loads |= {f"open-{n}": arrivals(n) for n in (100, 250)}
     loads["chat-256-sampled"] = replace(chat(256, name="recommended sampling"), sampling=RECOMMENDED)
     loads |= {"long": chat(64, 4096, 64, "long prompt"), "prefix": shared_prefix(128, 64, 2048, 128, 64)}
-    return Suite(setup, _gpu_ours() | gpu_others(), loads, Slo.parse("ttft=200ms,tpot=20ms"))
+    return Suite(setup, OURS_GPU | ANYWHERE | GPU_ONLY, loads, Slo.parse("ttft=200ms,tpot=20ms"))
 
 
 def gpu_vision(source: str) -> Suite:
     """LFM2-VL-1.6B, or its shape with random weights, on one GPU."""
     setup = _gpu_setup("LiquidAI/LFM2-VL-1.6B", source)
     return Suite(
-        setup, _gpu_ours() | gpu_others(), {"image": image(64, 512, 64, 64)}, Slo.parse("ttft=500ms,tpot=20ms")
+        setup, OURS_GPU | ANYWHERE | GPU_ONLY, {"image": image(64, 512, 64, 64)}, Slo.parse("ttft=500ms,tpot=20ms")
     )
-
-
-def _gpu_ours() -> dict[str, Build]:
-    builds = {f"ours-{n}": packed(n, ingresses) for n, ingresses in ((1, 1), (2, 2), (4, 4), (8, 4))}
-    builds |= {f"ours-{n}-mps": packed(n, 4, mps=True) for n in (4, 8)}
-    return builds | {"ours-4-mps-plain": packed(4, 4, mps=True, affinity=False)}
 
 
 def _gpu_setup(model: str, source: str) -> PeerSetup:
@@ -170,3 +131,12 @@ SUITES: dict[str, Callable[[str], Suite]] = {
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B"),
     "gpu-vision": lambda source: gpu_vision(source or "LiquidAI/LFM2-VL-1.6B"),
 }
+
+SIMULATED_RUNNING = 32
+"""Sequences of one simulated engine: few enough for this machine's cores not to be what bounds several."""
+SETUPS: dict[str, Callable[[str], PeerSetup]] = {
+    "cpu-text": lambda source: cpu_text().setup,
+    "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B").setup,
+    "simulated": lambda source: replace(path().setup, streams=SIMULATED_RUNNING),
+}
+"""The models of measurements that have loads of their own: `loadtests.offline` and `loadtests.interference`."""

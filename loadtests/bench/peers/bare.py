@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -14,7 +15,7 @@ from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
 
 
-def bare(setup: PeerSetup, port: int) -> Peer:
+def bare(setup: PeerSetup, port: int, folder: Path) -> Peer:
     """One simulated engine of the setup's timing on a port."""
     model = {"id": setup.model, "engine": "simulated", "max_running": setup.streams, **setup.model_options}
     command = [sys.executable, "-m", "loadtests.bench.peers.bare", json.dumps(model), str(port)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from loadtests.bench.peers import serve_file
+from loadtests.bench.peers.ours import up
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.setup import PeerSetup
 from serve_app.config.errors import ConfigError, Problem
@@ -77,19 +78,6 @@ def configured(
     name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1
 ) -> Peer:
     """`python -m serve_app up` with this entry alone, ready when so many replicas are."""
-    application = {
-        "name": "lfm2",
-        "route_prefix": "/",
-        "import_path": IMPORT_PATH,
-        "args": {**source.args, "models": [dict(entry)]},
-    }
-    config = folder / f"{name.replace(' ', '-')}.yaml"
-    options = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
-    config.write_text(yaml.safe_dump(options, sort_keys=False))
-    return Peer(
-        name,
-        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)],
-        f"http://127.0.0.1:{port}",
-        ready_path="/ready",
-        ready_models=replicas,
-    )
+    args = {**source.args, "models": [dict(entry)]}
+    config = serve_file.write(folder / f"{name.replace(' ', '-')}.yaml", args, port=port)
+    return up(name, config, port, replicas)

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from loadtests.bench.peers import serve_file
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.setup import PeerSetup
 
@@ -18,20 +17,30 @@ HEAD_ROOM = 1.25
 
 
 def ours(
-    setup: PeerSetup, port: int, folder: Path, replicas: int, ingresses: int, mps: bool = False, affinity: bool = True
+    setup: PeerSetup,
+    port: int,
+    folder: Path,
+    *,
+    replicas: int,
+    ingresses: int,
+    mps: bool = False,
+    affinity: bool = True,
 ) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
     args = service_args(setup, replicas, ingresses)
     args["models"][0]["affinity"] = affinity
     also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
-    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
-    config = folder / f"ours-{replicas}.yaml"
-    config.write_text(
-        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
-    )
+    config = serve_file.write(folder / f"ours-{replicas}.yaml", args, port=port)
+    name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also])
+    return up(name, config, port, replicas, *(["--mps"] if mps else []))
+
+
+def up(name: str, config: Path, port: int, replicas: int, *options: str) -> Peer:
+    """`serve_app up` with a configuration, ready when so many replicas are; `options` are further ones of that
+    command."""
     return Peer(
-        ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also]),
-        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *(["--mps"] if mps else [])],
+        name,
+        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *options],
         f"http://127.0.0.1:{port}",
         ready_path="/ready",
         ready_models=replicas,

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from loadtests.bench.peers import serve_file
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.setup import PeerSetup
 from serve_app.launching.environment import environment
@@ -27,15 +26,12 @@ def ray_llm(setup: PeerSetup, port: int, folder: Path, *, direct: bool) -> Peer:
         llm["placement_group_config"] = {"bundles": [{"CPU": 0.5}]}
         if not direct:
             args["ingress_deployment_config"] = {"ray_actor_options": {"num_cpus": 0.25}}
-    application = {
-        "name": "peer",
-        "route_prefix": "/",
-        "import_path": "ray.serve.llm:build_openai_app",
-        "args": args,
-    }
-    config = folder / f"ray-llm-{'direct' if direct else 'defaults'}.yaml"
-    config.write_text(
-        yaml.safe_dump({"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]})
+    config = serve_file.write(
+        folder / f"ray-llm-{'direct' if direct else 'defaults'}.yaml",
+        args,
+        port=port,
+        name="peer",
+        import_path="ray.serve.llm:build_openai_app",
     )
     # A short name: HAProxy's socket lies below it, and the name of a socket has 97 characters at most.
     files = folder / ("d" if direct else "p")

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ray import serve
 from starlette.types import ASGIApp
 
+from loadtests.bench.peers import serve_file
 from loadtests.bench.peers.configured import ConfiguredModel
 from loadtests.bench.peers.peer import Peer
 from serve_app.config.schema import Autoscaling, ImageConfig, ModelConfig, ServiceConfig
@@ -57,15 +57,9 @@ def build(args: dict[str, Any]) -> serve.Application:
 
 def serve_default(name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path) -> Peer:
     """The model's entry under Serve's own autoscaling."""
-    application = {
-        "name": "peer",
-        "route_prefix": "/",
-        "import_path": "loadtests.bench.peers.serve_default:build",
-        "args": {**source.args, "models": [dict(entry)]},
-    }
-    config = folder / "serve-default.yaml"
-    options = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
-    config.write_text(yaml.safe_dump(options, sort_keys=False))
+    args = {**source.args, "models": [dict(entry)]}
+    build_path = "loadtests.bench.peers.serve_default:build"
+    config = serve_file.write(folder / "serve-default.yaml", args, port=port, name="peer", import_path=build_path)
     # HAProxy's sockets lie in `folder` itself: below another folder their paths would be longer than it takes.
     return Peer(
         name,

@@ -35,12 +35,12 @@ backend servers
 """
 
 
-def vllm_packed(setup: PeerSetup, port: int, folder: Path, servers: int, *, rust: bool = False) -> Peer:
+def vllm_packed(setup: PeerSetup, port: int, folder: Path, *, servers: int, rust: bool = False) -> Peer:
     """`servers` times `vllm serve`, the first alone so that the others find its compiled graphs."""
     ports = free_ports(servers)
     share = {"gpu_memory_utilization": round(0.9 / servers, 3), "kv_cache_memory_bytes": KV_CACHE_BYTES}
     each = replace(setup, platform_args=setup.platform_args | share) if setup.gpu else setup
-    peers = [vllm_serve(each, one, rust=rust) for one in ports]
+    peers = [vllm_serve(each, one, folder, rust=rust) for one in ports]
     config = folder / "haproxy.cfg"
     lines = "\n".join(f"  server s{one} 127.0.0.1:{one}" for one in ports)
     config.write_text(HAPROXY.format(port=port, servers=lines))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.setup import PeerSetup
 
 
-def vllm_serve(setup: PeerSetup, port: int, *, rust: bool = False, api_servers: int = 1) -> Peer:
+def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False, api_servers: int = 1) -> Peer:
     """`vllm serve` with one engine: its Python frontend (with several API servers, or one) or its Rust frontend."""
     options: dict[str, Any] = {
         "host": "127.0.0.1",

@@ -71,7 +71,7 @@ def test_our_own_configuration_is_right(tmp_path: Path, replicas: int) -> None:
     from serve_app.cli import main
 
     setup = SUITES["gpu-text"]("").setup
-    contender = ours(setup, 8000, tmp_path, replicas, ingresses=2)
+    contender = ours(setup, 8000, tmp_path, replicas=replicas, ingresses=2)
     assert main(["check", contender.command[4]]) == 0
 
 
