@@ -12,7 +12,7 @@ import yaml
 from serve_app.config import serve_keys
 from serve_app.config.errors import ConfigError, Path, Problem, spell
 from serve_app.config.schema import ServiceConfig
-from serve_app.config.yaml_document import YamlDocument, documents
+from serve_app.config.yaml_document import YamlDocument, descend, documents
 
 IMPORT_PATH = "serve_app.app:build"
 MANIFEST_KIND = "RayService"
@@ -116,7 +116,7 @@ def _serve_config(text: str, problems: list[Problem]) -> tuple[Path, Any, Positi
     if not isinstance(inner, str):
         problems.append(Problem(IN_MANIFEST, "is required: Ray Serve's configuration as a YAML string (`|`)"))
         return IN_MANIFEST, None, positions
-    node = manifest.node(IN_MANIFEST)
+    node = descend(manifest.root, IN_MANIFEST)
     literal = isinstance(node, yaml.ScalarNode) and node.style == "|"
     # The string's own first line is the one after that of `|`.
     above = node.start_mark.line + 1 if literal else None

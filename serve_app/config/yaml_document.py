@@ -40,16 +40,6 @@ class YamlDocument:
             mark = found[0].start_mark
         return int(mark.line) + 1
 
-    def node(self, path: Path) -> yaml.Node:
-        """The node of the value at `path`; raises KeyError where there is none."""
-        node = self.root
-        for part in path:
-            found = child(node, part)
-            if found is None:
-                raise KeyError(path)
-            node = found[1]
-        return node
-
 
 def documents(text: str) -> Iterator[YamlDocument]:
     """The documents of a YAML text that are not empty.
@@ -76,6 +66,16 @@ def child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | Non
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
     return None
+
+
+def descend(node: yaml.Node, path: Path) -> yaml.Node:
+    """The node of the value at `path` below a node; raises KeyError where there is none."""
+    for part in path:
+        found = child(node, part)
+        if found is None:
+            raise KeyError(path)
+        node = found[1]
+    return node
 
 
 def _twice(node: yaml.Node, path: Path, above: set[int]) -> Iterator[tuple[Path, int]]:

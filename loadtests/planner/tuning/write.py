@@ -1,17 +1,20 @@
 """The tuned configuration: the file given, with one model's entry changed and every comment outside that entry kept.
 
-The text is edited where YAML's own marks say the entry lies; nothing is dumped anew, so order, quoting and comments
-stay.
+The text is edited where PyYAML's marks say the entry lies; nothing is dumped anew, so order, quoting and comments stay.
+A round trip through ruamel.yaml would not do: it hangs a comment on the key before it, so that what stands above the
+next entry would end up within this one, and the comment beside a key that goes would stand beside another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from loadtests.planner.tuning.derive import Number
+from serve_app.config.yaml_document import descend
 
 REPLACED = {"replicas": "autoscaling", "gpus": "replicas_per_gpu"}
 """Keys that a new key makes wrong, as they say the same: a fixed number of replicas beside autoscaling."""
@@ -82,19 +85,13 @@ def _kept(text: str, mapping: yaml.MappingNode, gone: set[str]) -> list[str]:
 
 
 def _entry(text: str, place: Place) -> yaml.MappingNode:
-    root = yaml.compose(text, yaml.SafeLoader)
-    application = _get(root, "applications").value[place.application]
-    entry = _get(_get(application, "args"), "models").value[place.model]
+    """The entry's node as written: the nodes of a `YamlDocument` have the pairs that `<<` takes in among their own."""
+    path = ("applications", place.application, "args", "models", place.model)
+    root: Any = yaml.compose(text, yaml.SafeLoader)
+    entry = descend(root, path)
     if not isinstance(entry, yaml.MappingNode):
         raise ValueError(f"the entry of model {place.model} is not a mapping")
     return entry
-
-
-def _get(node: yaml.Node | None, key: str) -> yaml.Node:
-    for name, value in node.value if node else ():
-        if name.value == key:
-            return value  # type: ignore[no-any-return]
-    raise KeyError(key)
 
 
 def _end(text: str, node: yaml.Node) -> int:

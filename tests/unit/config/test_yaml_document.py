@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from serve_app.config.yaml_document import documents
+from serve_app.config.yaml_document import descend, documents
 from tests.support.configs import SHIPPED
 
 SCALARS = """\
@@ -39,7 +39,7 @@ def test_what_is_not_there_is_where_it_would_stand(path: tuple[str | int, ...]) 
     (document,) = documents("b: 1\na:\n  - x: 1\n")
     assert document.line(path) == (3 if len(path) > 2 else 2)
     with pytest.raises(KeyError):
-        document.node(path)
+        descend(document.root, path)
 
 
 def test_a_mapping_that_is_merged_in_stands_where_it_is_written() -> None:
