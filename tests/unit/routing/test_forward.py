@@ -174,7 +174,15 @@ async def test_a_broken_answer_breaks_the_connection(forward: Callable, replicas
 
 async def test_a_client_that_leaves_closes_the_way_to_the_replica(forward: Callable, replicas: Replicas) -> None:
     leaves = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.05, leaves.set)
+
+    async def leave() -> None:
+        while not replicas.seen:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        leaves.set()
+
+    leaving = asyncio.create_task(leave())
     with pytest.raises(ClientGone):
         await forward(await replicas.add("a", STREAM, hold=True), leaves=leaves)
-    await asyncio.wait_for(replicas.hung_up.wait(), 2)
+    await leaving
+    await asyncio.wait_for(replicas.hung_up.wait(), 20)
