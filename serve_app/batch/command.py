@@ -20,16 +20,17 @@ from tqdm import tqdm
 from serve_app.batch.run.client import HttpClient, NoResponse
 from serve_app.batch.run.engines import DidNotStart, LocalEngines
 from serve_app.batch.run.input import InputError, NoRoomToScan, expand, scan
+from serve_app.batch.run.job import PRIORITY, Job, RunSummary
 from serve_app.batch.run.journal import Journal, JournalError
 from serve_app.batch.run.pace import MOST, Pace
-from serve_app.batch.run.runner import PRIORITY, Job, RunSummary, run
-from serve_app.batch.run.sender import Stopped
+from serve_app.batch.run.runner import run
+from serve_app.batch.run.sender import RunStopped
 from serve_app.config.file import load
 from serve_app.config.schema import ConfigError
 
 INTERRUPTED = 130
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} lines [{elapsed}<{remaining}{postfix}]"
-FORESEEN = (InputError, NoRoomToScan, JournalError, NoResponse, Stopped, DidNotStart, ConfigError)
+FORESEEN = (InputError, NoRoomToScan, JournalError, NoResponse, RunStopped, DidNotStart, ConfigError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,13 +30,14 @@ from serve_app.batch.api.objects import (
 )
 from serve_app.batch.api.store import Store, output_ids
 from serve_app.batch.run.input import InputError, NoRoomToScan, read, scan
+from serve_app.batch.run.job import Job, RunSummary
 from serve_app.batch.run.journal import DiskFull, Journal, JournalError, OutputMismatch
 from serve_app.batch.run.output import OutputTotals, refused, tally
 from serve_app.batch.run.pace import Pace
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.run.requests import custom_id
-from serve_app.batch.run.runner import Job, RunSummary, run
-from serve_app.batch.run.sender import Stopped
+from serve_app.batch.run.runner import run
+from serve_app.batch.run.sender import RunStopped
 
 OUTPUT_PURPOSE = "batch_output"
 PROGRESS_S = 1.0
@@ -163,9 +164,9 @@ class BatchExecution:
                 return BatchError(code=unusable.code, message=unusable.reason)
             except OutputMismatch:
                 raise
-            except (JournalError, NoRoomToScan, Stopped, OSError) as reason:
+            except (JournalError, NoRoomToScan, RunStopped, OSError) as reason:
                 self.summary = RunSummary()
-                self._obstacle = NO_ANSWER if isinstance(reason, Stopped) else NO_ROOM
+                self._obstacle = NO_ANSWER if isinstance(reason, RunStopped) else NO_ROOM
                 logger.warning("%s waits %g s and goes on then: %s", self._batch.id, AGAIN_S, reason)
                 await asyncio.sleep(AGAIN_S)
 

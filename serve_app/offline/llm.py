@@ -23,11 +23,13 @@ from serve_app.batch.run.sender import PacedSender
 from serve_app.config.file import load
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.offline.images import has_image, with_data_urls
-from serve_app.offline.outputs import CompletionOutput, Failed, Prompt, RequestOutput, output_of
+from serve_app.offline.outputs import CompletionOutput, Prompt, PromptFailed, RequestOutput, output_of
 from serve_app.offline.sampling_params import SamplingParams, fields
 
 Message = dict[str, Any]
 Conversation = list[Message]
+Pending = Future[ServiceResponse | NoResponse] | PromptFailed
+"""What will come of a prompt that was sent, or why it could not be sent."""
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 AHEAD = 1024
 """Requests handed over before the first of them is answered."""
@@ -131,14 +133,14 @@ class LLM:
             raise TypeError("stream is not for LLM: iterator=True gives each result as soon as it is there")
         each = self._each(prompts, sampling_params, url == CHAT)
 
-        def ask(prompt: Any, params: dict[str, Any]) -> tuple[Prompt, Future[ServiceResponse | NoResponse] | Failed]:
+        def ask(prompt: Any, params: dict[str, Any]) -> tuple[Prompt, Pending]:
             shown: Prompt = None
             try:
                 shown, body = body_of(prompt)
                 whole = {"model": model or self._suits(body), **body, **params, **extra}
                 asked = self._sender.ask(url, msgspec.json.encode(whole))
             except Exception as error:
-                return shown, Failed(f"{type(error).__name__}: {error}")
+                return shown, PromptFailed(f"{type(error).__name__}: {error}")
             return shown, asyncio.run_coroutine_threadsafe(asked, self._loop)
 
         results = self._stream((ask(prompt, params) for prompt, params in each), errors == "keep")
@@ -157,22 +159,22 @@ class LLM:
             raise ValueError(f"there are {len(prompts)} prompts, but {len(params)} sampling_params: give one for each")
         return _paired(prompts, [fields(one, chat) for one in params])
 
-    def _stream(
-        self, asked: Iterable[tuple[Prompt, Future[ServiceResponse | NoResponse] | Failed]], keep: bool
-    ) -> Iterator[RequestOutput]:
+    def _stream(self, asked: Iterable[tuple[Prompt, Pending]], keep: bool) -> Iterator[RequestOutput]:
         """The results in order. Whoever stops listening, or whose prompts end with an error, takes back what is not
         answered."""
-        window: deque[tuple[int, Prompt, Future[ServiceResponse | NoResponse] | Failed]] = deque()
+        window: deque[tuple[int, Prompt, Pending]] = deque()
         try:
             for index, (prompt, future) in enumerate(asked):
                 window.append((index, prompt, future))
-                while window and (len(window) >= AHEAD or isinstance(window[0][2], Failed) or window[0][2].done()):
+                while window and (
+                    len(window) >= AHEAD or isinstance(window[0][2], PromptFailed) or window[0][2].done()
+                ):
                     yield _output(*window.popleft(), keep)
             while window:
                 yield _output(*window.popleft(), keep)
         finally:
             for _, _, future in window:
-                if not isinstance(future, Failed):
+                if not isinstance(future, PromptFailed):
                     future.cancel()
 
     def _suits(self, body: dict[str, Any]) -> str:
@@ -188,11 +190,9 @@ class LLM:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _output(
-    index: int, prompt: Prompt, future: Future[ServiceResponse | NoResponse] | Failed, keep: bool
-) -> RequestOutput:
+def _output(index: int, prompt: Prompt, future: Pending, keep: bool) -> RequestOutput:
     try:
-        if isinstance(future, Failed):
+        if isinstance(future, PromptFailed):
             raise future
         return output_of(index, prompt, future.result())
     except CancelledError:

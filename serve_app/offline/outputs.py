@@ -13,7 +13,7 @@ from serve_app.http.json_bytes import UNREADABLE, explained
 Prompt = str | list[int] | None
 
 
-class Failed(Exception):
+class PromptFailed(Exception):
     """There is no answer to a prompt; the text says why."""
 
 
@@ -53,15 +53,15 @@ class RequestOutput:
 
 
 def output_of(index: int, prompt: Prompt, answer: ServiceResponse | NoResponse) -> RequestOutput:
-    """The prompt's result; raises Failed."""
+    """The prompt's result; raises PromptFailed."""
     if isinstance(answer, NoResponse):
-        raise Failed(str(answer))
+        raise PromptFailed(str(answer))
     if answer.status != 200:
-        raise Failed(_refusal(answer))
+        raise PromptFailed(_refusal(answer))
     try:
         reply = msgspec.json.decode(answer.body, type=_CompletionBody)
     except UNREADABLE as error:
-        raise Failed(f"the answer cannot be read: {explained(error)}") from None
+        raise PromptFailed(f"the answer cannot be read: {explained(error)}") from None
     usage, first = reply.usage, reply.choices[0] if reply.choices else None
     return RequestOutput(
         reply.id or str(index),

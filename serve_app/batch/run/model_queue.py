@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve_app.batch.run.input import READ_ERRORS, InputLine, is_packed, next_line, opened, unreadable
-from serve_app.batch.run.sender import PacedSender, Stopped
+from serve_app.batch.run.sender import PacedSender, RunStopped
 
 MOST_OPEN_BYTES = 256 * 2**20
 """Of a model's lines that are open; a single longer one goes alone."""
@@ -106,7 +106,7 @@ class ModelQueue:
         """Of the lines that are open."""
         self.open_bytes = 0
         """Of the lines that are open."""
-        self.stopped: Stopped | None = None
+        self.stopped: RunStopped | None = None
         """Why it could not go on."""
         self.changed = asyncio.Event()
         """Set when there may be something to do for this queue."""

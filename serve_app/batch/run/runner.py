@@ -13,21 +13,18 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from serve_app.batch.run.client import ServiceClient
 from serve_app.batch.run.input import InputLine, read, scan
+from serve_app.batch.run.job import Job, RunSummary
 from serve_app.batch.run.journal import SYNC_S, Journal
 from serve_app.batch.run.model_queue import ModelQueue
 from serve_app.batch.run.output import OutputLine, answered, refused
 from serve_app.batch.run.pace import Pace
-from serve_app.batch.run.requests import ROUTES, BadLine, custom_id, names, parse
-from serve_app.batch.run.sender import PacedSender, Stopped
+from serve_app.batch.run.requests import BadLine, custom_id, names, parse
+from serve_app.batch.run.sender import PacedSender, RunStopped
 
-PRIORITY = 10
-"""vLLM's, of a batch's requests: a smaller one goes first, and requests without one have 0."""
 LOOK_S = 1.0
 """Seconds. How often a queue that may not send looks again whether it may."""
 BYTES_AT_ONCE = 2**18
@@ -39,58 +36,6 @@ MOST_BEHIND = 4_000_000
 T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to work through, and where the answers go."""
-
-    inputs: tuple[Path, ...]
-    """`.jsonl` or `.jsonl.gz`, read one after the other."""
-    output: Path
-    errors: Path
-    """Takes what could not be answered, with the reason."""
-    priority: int = PRIORITY
-    """Given to requests that have none; 0 sends none."""
-    models: frozenset[str] | None = None
-    """Names that are served; None leaves it to the service to refuse others."""
-    routes: tuple[str, ...] = ROUTES
-    """What a line's `url` may be."""
-
-
-@dataclass
-class RunSummary:
-    """Where a run stands, and in the end what it did."""
-
-    total: int = 0
-    """Lines of the input."""
-    before: int = 0
-    """Answered by earlier runs."""
-    before_failed: int = 0
-    """Of those, in the error file."""
-    succeeded: int = 0
-    """Answered by this run."""
-    failed: int = 0
-    """Written to the error file by this run."""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
-    """Failed lines by kind."""
-    open: int = 0
-    """Sequences open now."""
-    retries: int = 0
-    seconds: float = 0.0
-    """Wall time so far."""
-
-    @property
-    def done(self) -> int:
-        """Lines answered, by all runs."""
-        return self.before + self.succeeded + self.failed
-
-    @classmethod
-    def of(cls, journal: Journal) -> RunSummary:
-        """Of a run that begins."""
-        return cls(total=journal.total, before=journal.succeeded + journal.failed, before_failed=journal.failed)
 
 
 async def run(
@@ -105,8 +50,8 @@ async def run(
     `pace` makes one for a model, or for all of them together; `journal` is the one of the job's files, where it is open
     already.
 
-    Raises InputError, NoRoomToScan and JournalError where nothing could be started, DiskFull and Stopped where it had
-    to stop; cancel it to stop it. What was answered is kept in each case.
+    Raises InputError, NoRoomToScan and JournalError where nothing could be started, DiskFull and RunStopped where it
+    had to stop; cancel it to stop it. What was answered is kept in each case.
     """
     if journal is None:
         scanned = await asyncio.to_thread(scan, job.inputs)
@@ -182,9 +127,10 @@ class _Runner:
             await _in_thread(self._journal.sync)
 
     async def _read(self) -> None:
-        """Go through the input once, as long as there is a model that could have a line.
+        """Go through the input once, no faster than the models together can have its lines.
 
-        A line that its model can have is sent; one that comes before it joins its own model's backlog.
+        A line whose model has room is sent. Otherwise it joins its model's backlog where another model has room, and
+        the reader waits where none has.
         """
         for line in read(self._job.inputs):
             await self._let_others_run(line)
@@ -192,9 +138,10 @@ class _Runner:
             queue.unread -= 1
             if self._journal.done(line.index):
                 continue
-            if not queue.takes_next:
+            if not (sendable := queue.takes_next):
                 await self._until(self._may_read, functools.partial(self._may_go_on, queue))
-            if queue.takes_next:
+                sendable = queue.takes_next
+            if sendable:
                 self._start(line, queue)
             elif queue.stopped is None:
                 queue.backlog.append(line)
@@ -289,7 +236,7 @@ class _Runner:
     async def _one(self, line: InputLine, queue: ModelQueue) -> None:
         try:
             written = await self._answer(line, queue)
-        except Stopped as reason:
+        except RunStopped as reason:
             queue.stopped = reason
             return
         finally:
@@ -297,13 +244,13 @@ class _Runner:
         self._write(line, written)
 
     async def _answer(self, line: InputLine, queue: ModelQueue) -> OutputLine:
-        """What to write of a line, whatever it does. Raises Stopped."""
+        """What to write of a line, whatever it does. Raises RunStopped."""
         id = self._journal.id(line.index)
         try:
             request = parse(line.data, self._job.models, self._job.priority, self._job.routes)
             response = await queue.sender.ask(request.url, bytes(request.body))
             return answered(id, request.custom_id, response, line)
-        except Stopped:
+        except RunStopped:
             raise
         except BadLine as bad:
             return refused(id, bad.custom_id, bad.code, str(bad), line)

@@ -26,7 +26,7 @@ RETRIED = (FULL, NOT_READY, *TRANSIENT)
 """HTTP statuses after which a request is sent again."""
 
 
-class Stopped(Exception):
+class RunStopped(Exception):
     """The run cannot go on now; the text says why. Another run of the job goes on where this one stopped."""
 
 
@@ -65,7 +65,7 @@ class PacedSender:
         """Send a request until there is an outcome to keep: a success, a refusal for good, or the last of TRIES
         failures.
 
-        Raises Stopped where no request can be answered: the API key is refused, or nothing came back for PATIENCE_S.
+        Raises RunStopped where no request can be answered: the API key is refused, or nothing came back for PATIENCE_S.
 
         A service that is full, or cannot be reached, costs no try: it has not begun with the request.
         """
@@ -77,7 +77,7 @@ class PacedSender:
                 self._failing_since = None
                 self._pace.served(time.monotonic(), self.open + size, size)
                 if outcome.status in FORBIDDEN:
-                    raise Stopped(f"the service refuses the API key ({outcome.status}): give another with --api-key")
+                    raise RunStopped(f"the service refuses the API key ({outcome.status}): give another with --api-key")
                 return outcome
             pause_s = self._failed(outcome)
             tries += outcome.sent if isinstance(outcome, NoResponse) else outcome.status != FULL
@@ -90,13 +90,13 @@ class PacedSender:
     def _failed(self, outcome: ServiceResponse | NoResponse) -> float:
         """Tell the pace of a failure that may pass; for how many seconds the service asks to be left alone.
 
-        Raises Stopped when nothing but failures came for PATIENCE_S.
+        Raises RunStopped when nothing but failures came for PATIENCE_S.
         """
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
         if now - self._failing_since > PATIENCE_S:
-            raise Stopped(f"for {PATIENCE_S:g} s the service has answered no request: {_told(outcome)}")
+            raise RunStopped(f"for {PATIENCE_S:g} s the service has answered no request: {_told(outcome)}")
         if isinstance(outcome, ServiceResponse) and outcome.status in TRANSIENT:
             return 0.0
         pause_s = outcome.retry_after_s or 0.0 if isinstance(outcome, ServiceResponse) else 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +78,11 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLM]:
 @pytest.fixture
 def engines(llm: LLM) -> Engines:
     return llm._engines  # type: ignore[return-value]
+
+
+def test_importing_the_package_is_light() -> None:
+    check = "import sys, serve_app; sys.exit(any(m in sys.modules for m in ('ray', 'aiohttp', 'pydantic', 'vllm')))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -35,6 +35,24 @@ def of_vllm(**changed: Any) -> SimpleNamespace:
     return SimpleNamespace(**(usual | REFUSED | {"_all_stop_token_ids": {2}, "output_kind": 2} | changed))
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"temperature": 0, "max_tokens": 8, "stop": None},
+        SamplingParams(temperature=0, max_tokens=8),
+        SimpleNamespace(temperature=0, max_tokens=8, stop=[], output_kind=2),
+    ],
+)
+def test_sampling_is_a_dict_ours_or_vllms(params: object) -> None:
+    for chat in (True, False):
+        assert fields(params, chat) == {"temperature": 0, "max_tokens": 8}
+
+
+def test_a_misspelt_parameter_is_told() -> None:
+    with pytest.raises(TypeError, match="did you mean `temperature`"):
+        fields({"temprature": 0}, True)
+
+
 def test_every_field_of_vllms_is_carried_or_refused_or_without_effect() -> None:
     assert len(OF_VLLM) > 30
     assert set(NAMES) | REFUSED.keys() | WITHOUT_EFFECT == OF_VLLM

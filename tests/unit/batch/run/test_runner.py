@@ -17,11 +17,12 @@ from serve_app.batch.run import model_queue, runner
 from serve_app.batch.run.client import ServiceResponse
 from serve_app.batch.run.input import InputLine
 from serve_app.batch.run.input import read as read_input
+from serve_app.batch.run.job import Job, RunSummary
 from serve_app.batch.run.journal import Journal, JournalError
 from serve_app.batch.run.pace import Pace, ServiceLoad
 from serve_app.batch.run.pooled import PoolClient
-from serve_app.batch.run.runner import Job, RunSummary, run
-from serve_app.batch.run.sender import Stopped
+from serve_app.batch.run.runner import run
+from serve_app.batch.run.sender import RunStopped
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing.pool import Published
 from tests.support.batches import lines
@@ -74,7 +75,7 @@ async def test_a_model_that_stops_is_told_of_when_the_others_are_done(
 ) -> None:
     two_models(job.inputs[0], first="forbidden")
     engine.go.set()
-    with pytest.raises(Stopped, match="API key"):
+    with pytest.raises(RunStopped, match="API key"):
         await run(job, client())
     assert answered(job) == {"b": 20} and len(job.errors.read_text().splitlines()) == 2
 

@@ -8,7 +8,7 @@ import pytest
 from serve_app.batch.run import sender as sender_module
 from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.batch.run.pace import Pace, ServiceLoad
-from serve_app.batch.run.sender import TRIES, PacedSender, Stopped
+from serve_app.batch.run.sender import TRIES, PacedSender, RunStopped
 
 OK = ServiceResponse(200, b"{}")
 
@@ -68,13 +68,13 @@ async def test_a_service_that_is_full_or_away_costs_no_line(busy: ServiceRespons
 
 
 async def test_a_wrong_key_stops_everything() -> None:
-    with pytest.raises(Stopped, match="API key"):
+    with pytest.raises(RunStopped, match="API key"):
         await ask(ServiceResponse(401, b""))
 
 
 async def test_a_service_that_never_answers_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "PATIENCE_S", 0.02)
-    with pytest.raises(Stopped, match="no request: full"):
+    with pytest.raises(RunStopped, match="no request: full"):
         await ask(*[NoResponse("full", sent=False)] * 1000)
 
 
