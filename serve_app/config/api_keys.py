@@ -47,7 +47,7 @@ class Keys:
         return any(matches)
 
 
-def sealed(entry: str) -> str:
+def loggable(entry: str) -> str:
     """The entry as it may be logged: a key by its digest, anything else as it is. Raises ValueError for a wrong one."""
     if entry.startswith(DIGEST):
         digest = entry.removeprefix(DIGEST).lower()
@@ -62,13 +62,13 @@ def sealed(entry: str) -> str:
     return WrittenOut(digest_of(entry))
 
 
-ApiKey = Annotated[str, AfterValidator(sealed)]
-"""An entry of `ingress.api_keys`, sealed."""
+ApiKey = Annotated[str, AfterValidator(loggable)]
+"""An entry of `ingress.api_keys`, as it may be logged."""
 
 
 def digests(entry: str) -> list[str]:
     """The digests of an entry's keys, read from where it says. Raises ValueError where there are none."""
-    entry = sealed(entry)
+    entry = loggable(entry)
     if entry.startswith(VARIABLE):
         name = entry.removeprefix(VARIABLE)
         return _all(os.environ.get(name, "").split(","), f"the environment variable {name} is empty or not set")
@@ -97,4 +97,4 @@ def _all(found: Iterable[str], none: str) -> list[str]:
     keys = [key.strip() for key in found if key.strip()]
     if not keys:
         raise ValueError(none)
-    return [sealed(key) if key.startswith(DIGEST) else digest_of(key) for key in keys]
+    return [loggable(key) if key.startswith(DIGEST) else digest_of(key) for key in keys]

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""Keys of mappings and indices of lists, from the top of a configuration to one of its parts."""
 
 SECRET = "api_keys"
 """Values beneath this key are not repeated in a message."""
-FOREIGN_KEYS = "foreign_keys"
+SEVERAL_KEYS = "several_keys"
 """Type of the error that blames several keys of one mapping: its context has `{place: what is wrong}`."""
 
 
@@ -23,7 +24,7 @@ FOREIGN_KEYS = "foreign_keys"
 class Problem:
     """One thing to mend."""
 
-    path: Path
+    path: KeyPath
     """Keys and indices from the top of the file."""
     text: str
     line: int | None = None
@@ -55,7 +56,7 @@ def _placed(problem: Problem, where: str, otherwise: str) -> str:
     return f"{otherwise if problem.line is None else f'{where}:{problem.line}: '}{problem}"
 
 
-def spell(path: Path) -> str:
+def spell(path: KeyPath) -> str:
     """`("models", 1, "gpus")` as `models[1].gpus`."""
     text = ""
     for part in path:
@@ -76,7 +77,7 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)), None)
 
 
-def explain(error: ValidationError, model: type[BaseModel], at: Path = ()) -> list[Problem]:
+def explain(error: ValidationError, model: type[BaseModel], at: KeyPath = ()) -> list[Problem]:
     """pydantic's errors of `model`, which lies at `at`, as problems."""
     problems = []
     details = error.errors(include_url=False)
@@ -85,7 +86,7 @@ def explain(error: ValidationError, model: type[BaseModel], at: Path = ()) -> li
         if detail["type"] == "too_short" and any(_beneath(other["loc"], detail["loc"]) for other in details):
             continue
         path = (*at, *detail["loc"])
-        if detail["type"] == FOREIGN_KEYS:
+        if detail["type"] == SEVERAL_KEYS:
             problems += [Problem((*path, *place), text) for place, text in detail["ctx"]["keys"].items()]
         elif detail["type"] == "extra_forbidden":
             section = _section(model, detail["loc"][:-1])
@@ -95,7 +96,7 @@ def explain(error: ValidationError, model: type[BaseModel], at: Path = ()) -> li
     return problems
 
 
-def _beneath(path: Path, top: Path) -> bool:
+def _beneath(path: KeyPath, top: KeyPath) -> bool:
     return len(path) > len(top) and path[: len(top)] == top
 
 
@@ -114,7 +115,7 @@ def _plain(detail: ErrorDetails) -> str:
     return f"{text}, not {given!r}"
 
 
-def _section(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+def _section(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     """The part of `model` that lies at `path`."""
     found: type[BaseModel] | None = model
     for part in path:

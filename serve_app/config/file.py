@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 
 from serve_app.config import serve_keys
-from serve_app.config.errors import ConfigError, Path, Problem, spell
+from serve_app.config.errors import ConfigError, KeyPath, Problem, spell
 from serve_app.config.schema import ServiceConfig
 from serve_app.config.yaml_document import YamlDocument, descend, documents
 
 IMPORT_PATH = "serve_app.app:build"
 MANIFEST_KIND = "RayService"
-IN_MANIFEST: Path = ("spec", "serveConfigV2")
+IN_MANIFEST: KeyPath = ("spec", "serveConfigV2")
 """Where a manifest holds Ray Serve's configuration, as a string of YAML."""
 
 
@@ -27,7 +27,7 @@ class Application:
     name: str
     route_prefix: str
     config: ServiceConfig
-    at: Path
+    at: KeyPath
     """Where it lies in the file."""
 
 
@@ -42,7 +42,7 @@ class Positions:
     above_inner: int = 0
     """Lines of the file before the string's first."""
 
-    def line(self, path: Path) -> int | None:
+    def line(self, path: KeyPath) -> int | None:
         """The line of the deepest part of `path` that stands in the file; None for the file as a whole."""
         if not path or self.outer is None:
             return None
@@ -100,7 +100,7 @@ class _NotYaml(Exception):
         self.problem = problem
 
 
-def _serve_config(text: str, problems: list[Problem]) -> tuple[Path, Any, Positions]:
+def _serve_config(text: str, problems: list[Problem]) -> tuple[KeyPath, Any, Positions]:
     """Where Ray Serve's configuration lies in a file, the top or a manifest's string, what it is, and its lines."""
     found = _parsed(text, (), problems)
     manifest = next(
@@ -127,7 +127,7 @@ def _serve_config(text: str, problems: list[Problem]) -> tuple[Path, Any, Positi
 
 
 def _parsed(
-    text: str, at: Path, problems: list[Problem], above: int | None = 0, otherwise: int | None = None
+    text: str, at: KeyPath, problems: list[Problem], above: int | None = 0, otherwise: int | None = None
 ) -> list[YamlDocument]:
     """The documents of a YAML text; keys written twice are problems. Raises _NotYaml.
 
@@ -139,8 +139,8 @@ def _parsed(
         for document in documents(text):
             found.append(document)
             for path, line in document.twice:
-                here = otherwise if above is None else above + line
-                problems.append(Problem((*at, *path), "is written twice", here))
+                in_file = otherwise if above is None else above + line
+                problems.append(Problem((*at, *path), "is written twice", in_file))
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error)
@@ -154,7 +154,7 @@ def _parsed(
     return found
 
 
-def _applications(data: dict[str, Any], at: Path, problems: list[Problem]) -> list[Application]:
+def _applications(data: dict[str, Any], at: KeyPath, problems: list[Problem]) -> list[Application]:
     """This service's applications; what is wrong with them and around them goes to `problems`."""
     problems += serve_keys.problems(data, at)
     listed = data.get("applications")
@@ -165,28 +165,28 @@ def _applications(data: dict[str, Any], at: Path, problems: list[Problem]) -> li
     found: list[Application] = []
     ours: int | None = None
     for index, entry in enumerate(listed):
-        here = (*at, index)
+        place = (*at, index)
         if not isinstance(entry, dict) or entry.get("import_path") != IMPORT_PATH:
             continue
         if ours is not None:
             text = f"is this service again: {spell((*at, ours))} can hold all models"
-            problems.append(Problem((*here, "import_path"), text))
+            problems.append(Problem((*place, "import_path"), text))
             continue
         ours = index
         prefix = entry.get("route_prefix", "/")
         if prefix != "/":
             problems.append(
-                Problem((*here, "route_prefix"), f"should be /, where OpenAI's routes begin, not {prefix!r}")
+                Problem((*place, "route_prefix"), f"should be /, where OpenAI's routes begin, not {prefix!r}")
             )
         args = entry.get("args")
         try:
-            config = ServiceConfig.parse({} if args is None else args, (*here, "args"))
+            config = ServiceConfig.parse({} if args is None else args, (*place, "args"))
         except ConfigError as error:
             problems += error.problems
         else:
-            config, wrong = serve_keys.overridden(entry, config, here)
+            config, wrong = serve_keys.overridden(entry, config, place)
             problems += wrong
-            found.append(Application(str(entry.get("name", "default")), str(prefix), config, here))
+            found.append(Application(str(entry.get("name", "default")), str(prefix), config, place))
     if ours is None:
         problems.append(Problem(at, f"none has `import_path: {IMPORT_PATH}`"))
     return found

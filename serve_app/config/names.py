@@ -28,7 +28,7 @@ def model_name(name: str) -> str:
 
 
 def model_id(name: str) -> str:
-    """The same for an id, after which Ray Serve names actors and files."""
+    """The id as it is; ValueError for one after which Ray Serve could not name actors and files, or metrics carry."""
     if not model_name(name).isascii():
         raise ValueError("should be of ASCII characters; an alias may have others")
     return name

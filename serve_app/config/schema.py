@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from serve_app.config import catalog, vllm_args
 from serve_app.config.api_keys import ApiKey
-from serve_app.config.errors import FOREIGN_KEYS, ConfigError, Path, explain, spell
+from serve_app.config.errors import SEVERAL_KEYS, ConfigError, KeyPath, explain, spell
 from serve_app.config.names import Id, Name, distinct
 from serve_app.config.origin import Origin
 from serve_app.config.sections import (
@@ -100,7 +100,7 @@ class ModelConfig(Section):
     def _vllm_knows_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         if wrong := vllm_args.problems(arguments):
             text = "; ".join(f"{spell(path)} {what}" for path, what in wrong.items())
-            raise PydanticCustomError(FOREIGN_KEYS, "{text}", {"text": text, "keys": wrong})
+            raise PydanticCustomError(SEVERAL_KEYS, "{text}", {"text": text, "keys": wrong})
         return arguments
 
     @field_validator("gpus")
@@ -252,7 +252,7 @@ class ServiceConfig(Section):
         return max(model.drain_timeout_s for model in self.models)
 
     @classmethod
-    def parse(cls, args: Any, at: Path = (), where: str = "the configuration") -> ServiceConfig:
+    def parse(cls, args: Any, at: KeyPath = (), where: str = "the configuration") -> ServiceConfig:
         """The service that `args` describe; ConfigError otherwise. They lie at `at` in `where`."""
         return cls.model_validate(args, context={"at": at, "where": where})
 

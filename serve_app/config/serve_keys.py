@@ -8,7 +8,7 @@ from typing import Any
 
 from serve_app.config import declared, known_keys, names
 from serve_app.config.declared import shown
-from serve_app.config.errors import Path, Problem, nearest
+from serve_app.config.errors import KeyPath, Problem, nearest
 from serve_app.config.schema import ServiceConfig
 
 HIGHEST_PORT = 65_535
@@ -25,7 +25,7 @@ SET_BY_MODEL = {"num_gpus": "gpus", "num_cpus": "cpus"}
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 
 
-def problems(data: dict[str, Any], at: Path) -> list[Problem]:
+def problems(data: dict[str, Any], at: KeyPath) -> list[Problem]:
     """What is wrong around the applications' `args`: keys, values, ports, names given twice."""
     known = known_keys.serve_fields("ServeDeploySchema")
     present = {key: value for key, value in data.items() if value is not None}
@@ -36,7 +36,7 @@ def problems(data: dict[str, Any], at: Path) -> list[Problem]:
     return [Problem((*at, *path), text) for path, text in (*told.items(), *own)]
 
 
-def _listening(data: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _listening(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     taken: dict[int, str] = {}
     for section in ("http_options", "grpc_options"):
         options = data.get(section)
@@ -58,26 +58,26 @@ def _listening(data: dict[str, Any]) -> Iterator[tuple[Path, str]]:
                 yield (section, key), f"should be at least 0, not {value}"
 
 
-def _applications(data: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _applications(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     listed = data.get("applications")
     seen: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(listed if isinstance(listed, list) else []):
         if not isinstance(entry, dict):
             continue
-        here = ("applications", index)
+        place = ("applications", index)
         for key, default in (("name", "default"), ("route_prefix", "/")):
             value = entry.get(key, default)
             if value is not None and (key, str(value)) in seen:
-                yield (*here, key), f"{shown(value)} is that of applications[{seen[key, str(value)]}] too"
+                yield (*place, key), f"{shown(value)} is that of applications[{seen[key, str(value)]}] too"
             seen.setdefault((key, str(value)), index)
         name = entry.get("name", "default")
         if isinstance(name, str) and not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-            yield (*here, "name"), f"should be of letters, digits, `_`, `.` and `-`, not {shown(name)}"
+            yield (*place, "name"), f"should be of letters, digits, `_`, `.` and `-`, not {shown(name)}"
         elif isinstance(name, str) and len(name) > LONGEST_NAME:
-            yield (*here, "name"), f"has {len(name)} characters: {LONGEST_NAME} at most"
+            yield (*place, "name"), f"has {len(name)} characters: {LONGEST_NAME} at most"
 
 
-def overridden(entry: dict[str, Any], config: ServiceConfig, at: Path) -> tuple[ServiceConfig, list[Problem]]:
+def overridden(entry: dict[str, Any], config: ServiceConfig, at: KeyPath) -> tuple[ServiceConfig, list[Problem]]:
     """The service with what the application's `deployments` change of it, and what is wrong with them."""
     models = {names.deployment(model.id): model for model in config.models}
     known = [*models, names.INGRESS, *([names.BATCH] if config.batch else [])]
@@ -88,39 +88,41 @@ def overridden(entry: dict[str, Any], config: ServiceConfig, at: Path) -> tuple[
     for index, one in enumerate(listed if isinstance(listed, list) else []):
         if not isinstance(one, dict):
             continue
-        here, name = (*at, "deployments", index), one.get("name")
+        place, name = (*at, "deployments", index), one.get("name")
         if name not in known:
             near = nearest(str(name), known)
             hint = f"did you mean `{near}`?" if near else f"there are {declared.listed(known)}"
-            found.append(Problem((*here, "name"), f"no deployment is called {shown(name)}; {hint}"))
+            found.append(Problem((*place, "name"), f"no deployment is called {shown(name)}; {hint}"))
             continue
         if name in seen:
-            found.append(Problem((*here, "name"), f"{name} is overridden twice"))
+            found.append(Problem((*place, "name"), f"{name} is overridden twice"))
         seen.add(name)
         count = one.get("num_replicas")
         if isinstance(count, int):
             replicas[name] = count
-        found += _override(one, here, models[name].autoscaling is not None if name in models else False)
+        found += _override(one, place, models[name].autoscaling is not None if name in models else False)
         if name == names.BATCH and count not in (None, 1):
-            found.append(Problem((*here, "num_replicas"), "should be 1: one process works through all batches"))
+            found.append(Problem((*place, "num_replicas"), "should be 1: one process works through all batches"))
     return (config, found) if found else (_with_replicas(config, replicas), [])
 
 
-def _override(one: dict[str, Any], here: Path, scaled: bool) -> Iterator[Problem]:
+def _override(one: dict[str, Any], place: KeyPath, scaled: bool) -> Iterator[Problem]:
     count = one.get("num_replicas")
     if count is not None and scaled:
-        yield Problem((*here, "num_replicas"), "fixes the number that the model's `autoscaling` would choose: keep one")
+        yield Problem(
+            (*place, "num_replicas"), "fixes the number that the model's `autoscaling` would choose: keep one"
+        )
     elif count == 0:
-        yield Problem((*here, "num_replicas"), "should be at least 1; `autoscaling: {min_replicas: 0}` may go to none")
+        yield Problem((*place, "num_replicas"), "should be at least 1; `autoscaling: {min_replicas: 0}` may go to none")
     elif count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
-        yield Problem((*here, "num_replicas"), f"should be a whole number, not {shown(count)}; or use `autoscaling`")
+        yield Problem((*place, "num_replicas"), f"should be a whole number, not {shown(count)}; or use `autoscaling`")
     for key, instead in SET_HERE.items():
         if one.get(key) is not None:
-            yield Problem((*here, key), f"is set by the service: use {instead}")
+            yield Problem((*place, key), f"is set by the service: use {instead}")
     options = one.get("ray_actor_options")
     for key, instead in SET_BY_MODEL.items():
         if isinstance(options, dict) and options.get(key) is not None:
-            yield Problem((*here, "ray_actor_options", key), f"is set by the service: use `{instead}` in `args`")
+            yield Problem((*place, "ray_actor_options", key), f"is set by the service: use `{instead}` in `args`")
 
 
 def _with_replicas(config: ServiceConfig, replicas: dict[str, int]) -> ServiceConfig:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from serve_app.config.errors import Path
+from serve_app.config.errors import KeyPath
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MERGE = "<<"
@@ -26,10 +26,10 @@ class YamlDocument:
     data: Any
     root: yaml.Node
     """Its pairs of mappings hold those that `<<` takes in, before the mapping's own."""
-    twice: tuple[tuple[Path, int], ...]
+    twice: tuple[tuple[KeyPath, int], ...]
     """Keys that stand in one mapping once more, and the lines on which they do; YAML keeps the last of each."""
 
-    def line(self, path: Path) -> int:
+    def line(self, path: KeyPath) -> int:
         """The line of the deepest part of `path` that is there; the first line of the text is 1."""
         node, mark = self.root, self.root.start_mark
         for part in path:
@@ -68,7 +68,7 @@ def child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | Non
     return None
 
 
-def descend(node: yaml.Node, path: Path) -> yaml.Node:
+def descend(node: yaml.Node, path: KeyPath) -> yaml.Node:
     """The node of the value at `path` below a node; raises KeyError where there is none."""
     for part in path:
         found = child(node, part)
@@ -78,7 +78,7 @@ def descend(node: yaml.Node, path: Path) -> yaml.Node:
     return node
 
 
-def _twice(node: yaml.Node, path: Path, above: set[int]) -> Iterator[tuple[Path, int]]:
+def _twice(node: yaml.Node, path: KeyPath, above: set[int]) -> Iterator[tuple[KeyPath, int]]:
     """`above` holds the nodes on the way here: one that holds itself, by an alias, is not followed for ever."""
     if id(node) in above:
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from serve_app.config.api_keys import sealed
+from serve_app.config.api_keys import loggable
 from serve_app.config.errors import ConfigError
 from serve_app.config.file import IMPORT_PATH, load
 from serve_app.config.schema import ServiceConfig
@@ -117,7 +117,7 @@ def _seal_keys(data: dict[str, Any]) -> bool:
         if application.get("import_path") == IMPORT_PATH:
             ingress = (application.get("args") or {}).get("ingress") or {}
             entries = ingress.get("api_keys") or []
-            ingress["api_keys"] = [str(sealed(entry)) for entry in entries]
+            ingress["api_keys"] = [str(loggable(entry)) for entry in entries]
             found = found or ingress["api_keys"] != entries
     return found
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from serve_app.config import api_keys
-from serve_app.config.errors import ConfigError, Path, Problem
+from serve_app.config.errors import ConfigError, KeyPath, Problem
 from serve_app.config.file import Application, ConfigFile
 from serve_app.config.schema import ModelConfig
 from serve_app.config.vllm_args import PACKAGE, locate
@@ -82,7 +82,7 @@ def _directory(name: str) -> str | None:
     return None if os.access(folder, os.W_OK | os.X_OK) else f"nothing can be written to {folder}"
 
 
-def _keys(application: Application, at: Path, starting: bool) -> Iterator[Problem]:
+def _keys(application: Application, at: KeyPath, starting: bool) -> Iterator[Problem]:
     for index, entry in enumerate(application.config.ingress.api_keys):
         if starting or key_exists(entry):
             try:

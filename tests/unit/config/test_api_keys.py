@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.config.api_keys import Keys, WrittenOut, digest_of, sealed
+from serve_app.config.api_keys import Keys, WrittenOut, digest_of, loggable
 
 HEX = hashlib.sha256(b"sk-1").hexdigest()
 
@@ -19,9 +19,9 @@ def test_a_key_is_known_by_its_digest() -> None:
 
 
 def test_a_key_written_out_becomes_its_digest_once() -> None:
-    entry = sealed("sk-1")
-    assert entry == f"sha256:{HEX}" == sealed(entry) == sealed(f"sha256:{HEX.upper()}")
-    assert isinstance(sealed(entry), WrittenOut) and not isinstance(sealed(f"sha256:{HEX}"), WrittenOut)
+    entry = loggable("sk-1")
+    assert entry == f"sha256:{HEX}" == loggable(entry) == loggable(f"sha256:{HEX.upper()}")
+    assert isinstance(loggable(entry), WrittenOut) and not isinstance(loggable(f"sha256:{HEX}"), WrittenOut)
 
 
 def test_a_file_holds_a_key_or_a_digest_a_line(tmp_path: Path) -> None:
