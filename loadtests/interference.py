@@ -22,6 +22,7 @@ from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import Running
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SETUPS, refuse_source
+from loadtests.loadgen.sse import Stream
 from loadtests.results import tables
 from loadtests.results.percentiles import percentile
 from serve_app.launching.environment import free_ports
@@ -78,15 +79,14 @@ def _chat(url: str, setup: PeerSetup, requests: int, pause_s: float) -> list[flo
 def _first_token(url: str, body: dict[str, Any]) -> float:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), headers)
+    stream = Stream()
     began = time.monotonic()
-    first = 0.0
     with urllib.request.urlopen(request, timeout=60) as answer:
         for line in answer:
-            if not first and line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
-                first = time.monotonic() - began
-    if not first:
+            stream.line(line, time.monotonic())
+    if stream.first_s is None:
         sys.exit(f"an answer of {url} has no token: there is no time to its first")
-    return first
+    return stream.first_s - began
 
 
 def _batch(url: str, setup: PeerSetup, folder: Path) -> list[str]:

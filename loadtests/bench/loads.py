@@ -1,11 +1,16 @@
-"""What is asked of every contender: the loads of a comparison, as arguments of `vllm bench serve`."""
+"""What is asked of every contender: the loads of a comparison, as arguments of `vllm bench serve`.
+
+A new kind of load is a function here that returns a BenchLoad, and an entry in the `loads` of a suite.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 LEAST_REQUESTS = 16
+"""Of any load, so that percentiles mean something."""
 GREEDY = ("--temperature", "0", "--min-p", "0", "--repetition-penalty", "1")
+"""Sampling that every server does alike: the likeliest token."""
 RECOMMENDED = ("--temperature", "0.3", "--min-p", "0.15", "--repetition-penalty", "1.05")
 """LiquidAI's sampling for LFM2 text models; vLLM builds the penalty's tensors anew in every step."""
 
@@ -47,13 +52,15 @@ def chat(
 
 
 def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15) -> BenchLoad:
-    """The same, arriving at a rate, with lengths +-50 %."""
+    """Random prompts and answers that arrive at a rate, a second; mean lengths in tokens, each drawn from +-50 % of
+    it."""
     like = chat(per_s, prompt, output, rounds=seconds, spread=0.5)
     return replace(like, name=f"open loop {prompt}/{output}, {per_s}/s", open_loop=True)
 
 
 def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: int, rounds: int = 5) -> BenchLoad:
-    """Prompts that begin, in `groups` groups, with the same `prefix` tokens."""
+    """Prompts of `groups` groups; all of a group begin with one text of `prefix` tokens, and go on with `suffix` random
+    ones. Lengths in tokens."""
     lengths = {"prefix-len": prefix, "suffix-len": suffix, "num-prefixes": groups, "output-len": output}
     options = [word for key, value in lengths.items() for word in (f"--prefix-repetition-{key}", str(value))]
     name = f"{groups} prefixes of {prefix} x{streams}"
@@ -61,7 +68,7 @@ def shared_prefix(streams: int, groups: int, prefix: int, suffix: int, output: i
 
 
 def image(streams: int, side: int, prompt: int, output: int) -> BenchLoad:
-    """Chats with one square image of `side` pixels each."""
+    """Chats with one square image of `side` pixels each; lengths of text in tokens."""
     dataset = (
         *("--dataset-name", "random-mm", "--random-input-len", str(prompt), "--random-output-len", str(output)),
         *("--random-mm-base-items-per-request", "1", "--random-mm-num-mm-items-range-ratio", "0"),

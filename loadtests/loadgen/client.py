@@ -26,7 +26,7 @@ FULL = frozenset({"overloaded", "queue_full", "model_not_ready"})
 
 
 class LoadClient:
-    """Sends requests to one service, and tells `sink` of each what became of it and the waits between its texts, s."""
+    """Sends requests to one service. `sink` is given the record of each, and the waits between its texts, s."""
 
     def __init__(self, url: str, api_key: str, timeout_s: float, sink: Callable[[Record, list[float]], None]) -> None:
         self._sink = sink

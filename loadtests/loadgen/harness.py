@@ -1,4 +1,8 @@
-"""Ties a test's parts to Locust's events, in each of its processes: alone, as the master, or as a worker."""
+"""Connects a load test to Locust's events, in each of its processes: alone, as the master, or as a worker.
+
+Without workers or in a worker, a test's start opens a Session, which the users send with. The master gives each worker
+its share of the test before, and adds up what they report.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from loadtests.results.record import Record
 SHARE = "llm-share"
 """The message that gives a worker its share of a test."""
 TELL_S = 5.0
-"""How often a test without a web UI says how far it is."""
+"""How often a test without a web UI logs how far it is, s."""
 REPORT = "llm"
 """Where a worker's report to its master holds its ProcessReport."""
 NOTHING_OK = 1
@@ -41,7 +45,7 @@ def install(events: Events) -> None:
 
 
 class Harness:
-    """One process of Locust."""
+    """What one process of Locust does at each event of a test."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -66,7 +70,7 @@ class Harness:
                 web.check_first(environment.web_ui, environment, _check)
 
     def _judge(self, **_: Any) -> None:
-        """A test that showed nothing does not end as if it had shown that all is well."""
+        """Set the exit status of a test in which nothing was answered: Locust's own would say that all is well."""
         total = self._counted.total()
         if self._options and not total.ok:
             self._environment.process_exit_code = NOTHING_OK if total.requests else NOTHING_SENT

@@ -1,4 +1,8 @@
-"""How long prompts and answers are, in tokens."""
+"""How long prompts and answers are, in tokens.
+
+A new distribution is a class here with the method of Lengths, a function that makes it, and the function's name in
+KINDS: `--lengths` takes `name:key=value,...` then, with the function's parameters as keys.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,12 @@ class Lengths(Protocol):
     """A source of (prompt tokens, output tokens)."""
 
     def draw(self, rng: Random, index: int) -> tuple[int, int]:
-        """Of the index-th request."""
+        """(prompt tokens, output tokens) of the index-th request of the whole test."""
 
 
 @dataclass(frozen=True)
 class FixedLengths:
-    """Every request alike."""
+    """The lengths given, for every request."""
 
     prompt: int
     output: int
@@ -57,9 +61,10 @@ class LognormalLengths:
 
 @dataclass(frozen=True)
 class TracedLengths:
-    """Those of a trace, in its order and over again."""
+    """Lengths of a trace's requests, in its order, and from its start again when they are used up."""
 
     pairs: tuple[tuple[int, int], ...]
+    """(prompt tokens, output tokens) of each request."""
 
     def draw(self, rng: Random, index: int) -> tuple[int, int]:
         return self.pairs[index % len(self.pairs)]
@@ -85,7 +90,7 @@ def lognormal(
 
 
 def traced(file: str, most: float = math.inf) -> Lengths:
-    """Those of a trace file, cut to `most` tokens."""
+    """Lengths of a trace file's requests, cut to `most` tokens each."""
     if most < 1:
         raise ValueError("most must be above 0")
     return TracedLengths(

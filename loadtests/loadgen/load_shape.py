@@ -1,4 +1,4 @@
-"""How many users there are at each moment, and when a test ends."""
+"""Locust's load shape: how many users there are at each moment, and when a test ends."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ STOP_TIMEOUT_S = 60
 EPOCH_SIGN = "the test's time 0 is "
 """Begins the log line that says when, in seconds since the epoch."""
 NAMES = {"num_users": "users"}
-"""Options by what Locust calls their values, where that is not their name."""
+"""The option's name, by what Locust calls its value, where the two differ."""
 OWN_FIELDS = {"messages": "scenarios write the messages", "stream": "answers are streamed but with --no-stream"}
 """Fields of a request that --extra-body cannot set, and what does."""
 API_KEY_VARIABLE = "LOCUST_API_KEY"
@@ -31,7 +31,7 @@ API_KEY_VARIABLE = "LOCUST_API_KEY"
 
 @dataclass(frozen=True)
 class Options:
-    """What a test was asked to do."""
+    """What a test was asked to do: the Locust file's options, read and checked."""
 
     traffic: Traffic | None
     """Open loop: when requests are sent, whatever becomes of those before."""

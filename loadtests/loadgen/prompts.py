@@ -16,7 +16,7 @@ MATERIAL_CHARACTERS = 400_000
 
 
 class Prose:
-    """Random English words."""
+    """Writes prompts of random English words."""
 
     def __init__(self, seed: int, characters_per_token: float) -> None:
         rng = Random(seed)

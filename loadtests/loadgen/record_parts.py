@@ -1,4 +1,5 @@
-"""The file of records: each worker process writes a part of its own beside it, the master makes them one."""
+"""The file of records where there are several processes: each worker writes a part of its own beside it, and the master
+joins the parts."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def gather(path: Path, keep_parts: bool = False) -> None:
 
 
 def gather_at_exit(path: Path) -> None:
-    """Of this process, after its workers have gone."""
+    """Join the parts of this file when this process ends, after its workers have gone."""
     _gathering[os.getpid()] = path
 
 

@@ -1,4 +1,8 @@
-"""What users ask: each scenario makes its requests, and learns of their answers where it goes on from them."""
+"""What users ask: each scenario makes requests, and is told of their answers where its next request needs them.
+
+A new scenario is a class here with the method of Scenario, and its name in SCENARIOS: `--scenario` of the Locust file
+and of the tuner takes it then. One whose answers are never streamed is named in UNSTREAMED as well.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ class ScenarioRequest:
 
 @dataclass(frozen=True)
 class ScenarioSettings:
-    """What all scenarios are made from."""
+    """What all scenarios are made from: options of the Locust file."""
 
     model: str
     lengths: Lengths
@@ -53,14 +57,14 @@ class ScenarioSettings:
 
 
 class Scenario(Protocol):
-    """A kind of user."""
+    """A kind of user; one object makes the requests of all such users in a process."""
 
     def next(self, rng: Random, index: int) -> ScenarioRequest:
         """The next request; `index` is the request's number in the whole test."""
 
 
 class ChatScenario:
-    """Questions that have nothing in common."""
+    """Single questions with random texts, which no prefix cache has seen."""
 
     def __init__(self, settings: ScenarioSettings) -> None:
         self._settings = settings
@@ -149,7 +153,7 @@ SCENARIOS: dict[str, Callable[[ScenarioSettings], Scenario]] = {
 
 
 class ScenarioMix:
-    """Scenarios by weight."""
+    """Requests of several scenarios, each request of one that is drawn by weight."""
 
     def __init__(self, weights: dict[str, float], settings: ScenarioSettings) -> None:
         self._scenarios = {name: SCENARIOS[name](settings) for name in weights}

@@ -1,4 +1,4 @@
-"""One process's part in a test that runs: what it sends, and what it keeps of it."""
+"""One process's part in a test that runs: the requests it sends, and the records it writes of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ProcessShare:
 
 
 class Session:
-    """What the users of this process share while a test runs."""
+    """What the users of this process share while a test runs: the service, the scenarios, the file of records."""
 
     def __init__(
         self,
@@ -53,7 +53,8 @@ class Session:
         sink: Callable[[Record, list[float]], None],
         watched: Callable[[float], None],
     ) -> None:
-        """`worker` is the process's name where there are several; `watched` is told the CPU cores it keeps busy."""
+        """`sink` is given each request's record and the waits between its texts, s. `worker` is the process's name
+        where there are several; `watched` is told the CPU cores it keeps busy."""
         self.options = options
         self._share = share
         self._sink, self._watched = sink, watched

@@ -1,4 +1,8 @@
-"""How many requests a second are asked for over time, and when each comes."""
+"""How many requests a second are asked for over time, and when each comes.
+
+A new load shape is a function here that returns a Traffic, and its name in SHAPES: `--traffic` and `--shape` of the
+Locust file, the tuner and the simulator take `name:key=value,...` then, with the function's parameters as keys.
+"""
 
 from __future__ import annotations
 
@@ -108,12 +112,12 @@ class Traffic:
 
 
 def steady(rate: float, duration: float = 60) -> Traffic:
-    """The same rate all the time."""
+    """One rate, requests/s, all the time; `duration` in s."""
     return Traffic(((0.0, rate), (duration, rate)))
 
 
 def steps(from_: float, to: float, steps: float, duration: float) -> Traffic:
-    """From one rate to another in equal steps of equal length."""
+    """From one rate to another, requests/s, in `steps` equal steps of equal length; `duration` of all in s."""
     count = int(steps)
     if count < 2 or count != steps:
         raise ValueError(f"steps must be a whole number above 1; got {steps:g}")
@@ -122,12 +126,12 @@ def steps(from_: float, to: float, steps: float, duration: float) -> Traffic:
 
 
 def ramp(from_: float, to: float, duration: float) -> Traffic:
-    """Straight from one rate to another."""
+    """Straight from one rate to another, requests/s; `duration` in s."""
     return Traffic(((0.0, from_), (duration, to)))
 
 
 def spike(base: float, peak: float, at: float, for_: float, duration: float) -> Traffic:
-    """A base rate, and at a time, at once and for a while, another."""
+    """A base rate, and from `at` on for `for_` seconds a peak rate, without a ramp; rates in requests/s, times in s."""
     if at + for_ > duration:
         raise ValueError(f"the spike ends at {at + for_:g} s, after the traffic's end at {duration:g} s")
     return _levels([(at, base), (for_, peak), (duration - at - for_, base)])
@@ -140,7 +144,7 @@ def day(base: float, peak: float, duration: float = 86400) -> Traffic:
 
 
 def bursts(peak: float, on: float, off: float, duration: float, base: float = 0) -> Traffic:
-    """`off` seconds of the base rate, `on` seconds of the peak, and again."""
+    """`off` seconds of the base rate and `on` seconds of the peak, in turn; rates in requests/s."""
     if on <= 0 or off <= 0:
         raise ValueError("on and off must be longer than 0 s")
     _bounded(2 * duration / (on + off))

@@ -14,7 +14,7 @@ from loadtests.loadgen.session import Session
 
 
 class SessionUser(User):
-    """A user of this process's session."""
+    """A user whose requests the process's session makes and sends."""
 
     abstract = True
     session: ClassVar[Session]
@@ -22,9 +22,9 @@ class SessionUser(User):
 
 
 class ClosedLoopUser(SessionUser):
-    """Asks, waits for the whole answer, thinks, and asks again.
+    """Sends a request, waits for its whole answer, pauses, and sends the next.
 
-    It thinks in its task: Locust kills a user in its own pause, and may hit it as it begins the next request.
+    It pauses in its task: Locust kills a user in its own pause, and may hit it as it begins the next request.
     """
 
     def on_start(self) -> None:
@@ -46,7 +46,7 @@ class ClosedLoopUser(SessionUser):
 
 
 class OpenLoopUser(SessionUser):
-    """The schedule of an open loop; there is one in each process.
+    """Sends requests when they are due, whatever becomes of those before; each process has one such user.
 
     The pause between requests is Locust's own, so that the user can be stopped in it.
     """

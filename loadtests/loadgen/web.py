@@ -16,7 +16,7 @@ from loadtests.loadgen.locust_stats import COLUMNS
 
 KEY = "llm"
 FORM_NAMES = {"user_count": "num_users"}
-"""Fields of the start page by what Locust calls their values, where that is another name."""
+"""What Locust calls the value of a field of its start page, where that is not the field's name."""
 NUMBERS = {"num_users": int, "spawn_rate": float, "host": str}
 """Options that have no value yet, which would tell their type."""
 

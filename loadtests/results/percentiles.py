@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 PERCENTILES = (50, 90, 95, 99)
-"""Those that a summary of requests holds."""
+"""The percentiles that a summary of requests holds."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

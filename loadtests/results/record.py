@@ -43,7 +43,7 @@ class Record:
 
     @property
     def late_s(self) -> float:
-        """How much later than due it was sent: the client's fault, but its user's time."""
+        """How much later than due it was sent, s: the client's delay, which the scheduled times count in."""
         return self.sent_s - self.scheduled_s
 
     @property
@@ -61,7 +61,7 @@ class Record:
         return self.sent_s + self.latency_s
 
     def to_line(self) -> bytes:
-        """As a line of JSON."""
+        """A line of JSON, its end included."""
         return _ENCODER.encode(self) + b"\n"
 
 
@@ -70,13 +70,16 @@ _DECODER = msgspec.json.Decoder(Record)
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """As JSON lines."""
+    """Write records as JSON lines; folders that are missing are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.writelines(record.to_line() for record in records)
 
 
 def read(path: Path) -> list[Record]:
-    """From JSON lines, in order of schedule; a last line that was cut off is left out. Raises ValueError for others."""
+    """Records of a file of JSON lines, in order of schedule. A last line that was cut off is left out.
+
+    Raises OSError, and ValueError for any other line that is no record.
+    """
     *lines, _ = path.read_bytes().split(b"\n")
     return sorted(map(_DECODER.decode, filter(None, lines)), key=lambda record: record.scheduled_s)

@@ -59,12 +59,12 @@ class ConfiguredModel:
 
     @property
     def setup(self) -> PeerSetup:
-        """For the check that it answers."""
+        """What the check that the service answers needs of the model."""
         return PeerSetup(model=self.model.id, source="", gpu=gpu_share(self.model) > 0)
 
     @property
     def as_written(self) -> dict[str, Any]:
-        """The model's entry."""
+        """The model's entry in the file, without any default filled in."""
         return dict(self.args["models"][self.entry])
 
     def entry_with(self, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""This project, as its users start it."""
+"""This project as a contender, started as its users start it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Peer:
 
 
 class DidNotServe(Exception):
-    """It did not start, or answered wrongly; says what its log said last."""
+    """A contender did not start, or answered wrongly; says what its log said last."""
 
 
 class Running:

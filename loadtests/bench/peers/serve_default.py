@@ -23,6 +23,7 @@ from serve_app.launching.environment import environment
 from serve_app.planning.resolve import gpu_share, resolve
 
 DEPLOYMENT = "Engine"
+"""The Serve deployment's name, which is in the titles of its replicas' processes."""
 
 
 class PlainReplica:
@@ -36,7 +37,7 @@ class PlainReplica:
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The first model, alone."""
+    """The Serve application of a configuration's first model; `args` are as in the file."""
     service = resolve(ServiceConfig.parse(args)).config
     model = service.models[0]
     bounds = model.autoscaling or Autoscaling(max_replicas=model.replicas or 1)

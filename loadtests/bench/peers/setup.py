@@ -1,4 +1,4 @@
-"""What all contenders are given alike: the model, its engine arguments, the machine's kind."""
+"""What every contender of a suite is given: the model, its engine arguments, the kind of machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PeerSetup:
-    """One model on one kind of machine."""
+    """One model on one kind of machine, as every contender gets it."""
 
     model: str
     """The name it is served under."""
