@@ -24,12 +24,12 @@ from serve_app.routing.discovery import listened_to
 from serve_app.routing.engines import Engines
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits
+from serve_app.routing.pool import QueueLimits
 from serve_app.routing.upstream import Upstream
 
 CAPACITY = 256
 """Uploads and other changes at the same time."""
-LIMITS = Limits(max_waiting=1_000_000, wait_timeout_s=10.0, start_timeout_s=600.0)
+LIMITS = QueueLimits(max_waiting=1_000_000, wait_timeout_s=10.0, start_timeout_s=600.0)
 """A batch's requests are bounded by its pace, and wait for a model that is starting longer than a person would."""
 CONNECT_TIMEOUT_S = 2.0
 KEEP_ALIVE_S = 30.0

@@ -37,7 +37,7 @@ _ANTHROPIC_TYPES = {
 503: it waits for Retry-After and tries again. Proxies and monitors know 503."""
 
 
-class OpenAI:
+class OpenAIErrors:
     """Chat, completions, embeddings, files, batches, and whatever is this service's own."""
 
     def error(self, status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class OpenAI:
         return b"data: " + to_json(self.error(status, message, param, code)) + b"\n\n"
 
 
-class Responses(OpenAI):
+class ResponsesErrors(OpenAIErrors):
     """/v1/responses, whose streams have named events."""
 
     def event(self, status: int, message: str, param: str | None, code: str | None) -> bytes:
@@ -60,7 +60,7 @@ class Responses(OpenAI):
         return b"event: error\ndata: " + to_json(told) + b"\n\n"
 
 
-class Anthropic:
+class AnthropicErrors:
     """/v1/messages and below."""
 
     def error(self, status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class Anthropic:
         return b"event: error\ndata: " + to_json(self.error(status, message, param, code)) + b"\n\n"
 
 
-_OPENAI, _RESPONSES, _ANTHROPIC = OpenAI(), Responses(), Anthropic()
+_OPENAI, _RESPONSES, _ANTHROPIC = OpenAIErrors(), ResponsesErrors(), AnthropicErrors()
 
 
-def dialect(path: str) -> OpenAI | Anthropic:
+def dialect(path: str) -> OpenAIErrors | AnthropicErrors:
     """The one spoken on a request's path."""
     if path.startswith("/v1/messages") and path[12:13] in ("", "/"):
         return _ANTHROPIC

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from serve_app.http.errors import ApiError
 
 
-def answering(routes: Sequence[Route]) -> Starlette:
+def starlette_app(routes: Sequence[Route]) -> Starlette:
     """Answers these routes, and everything else with an error."""
     app = Starlette(
         routes=routes, exception_handlers={HTTPException: _http_error, ApiError: _api_error, Exception: _unexpected}

@@ -15,14 +15,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from yarl import URL
 
-from serve_app.config.names import BATCH_POOL
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import TOKEN_HEADER
 from serve_app.routing.forward import DROPPED_RESPONSE_HEADERS
 from serve_app.routing.pool import ReplicaPool
 
-POOL = BATCH_POOL
-"""The name of the batch deployment's pool; no model may have it."""
 PATHS = ("/v1/files", "/v1/files/{rest:path}", "/v1/batches", "/v1/batches/{rest:path}")
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 KEPT_REQUEST_HEADERS = ("content-type", "accept", "range", "x-request-id")
@@ -48,7 +45,7 @@ class BatchApi:
         if self._pool is None:
             message = "the Batch API is off: set `batch: {directory: PATH}` in the service's configuration"
             raise ApiError(404, message, code="batch_api_off")
-        body = _Bounded(request, self._max_bytes)
+        body = _BoundedUpload(request, self._max_bytes)
         replica = await self._pool.acquire()
         try:
             headers = {name: request.headers[name] for name in KEPT_REQUEST_HEADERS if name in request.headers}
@@ -75,7 +72,7 @@ class BatchApi:
         return response
 
 
-class _Bounded:
+class _BoundedUpload:
     """A request's body as it comes, as long as it is not too large."""
 
     def __init__(self, request: Request, most: int) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import cast
 
 from starlette.types import Message, Receive, Scope
 
 from serve_app.http.errors import ApiError
+from serve_app.routing.body import RequestBody
 from serve_app.routing.head import ClientGone, header
 
 PATIENCE_S = 15.0
@@ -18,7 +20,7 @@ SMALL_SHARE = 0.25
 """Of the memory for bodies, what those of up to SMALL_BYTES have to themselves."""
 
 
-class Patient:
+class TimedReceive:
     """ASGI's `receive`, which gives up on a body that does not come: raises ApiError 408.
 
     Only the time spent waiting for the client counts, not what its reader takes between two calls. Once the body is
@@ -49,45 +51,23 @@ class Patient:
         return message
 
 
-class Body:
-    """A request's body, in memory until it is released."""
-
-    def __init__(self, data: bytes = b"", among: Bodies | None = None) -> None:
-        self.data = data
-        self._among = among
-        self._held = 0
-
-    def hold(self, size: int) -> None:
-        """Count `size` bytes more; raises ApiError 503 where there is no room for them."""
-        if self._among is not None:
-            self._among.take(size, self._held + size <= SMALL_BYTES)
-            self._held += size
-
-    def release(self) -> None:
-        """Nobody needs it any more."""
-        self.data = b""
-        if self._among is not None:
-            self._among.held -= self._held
-            self._held = 0
-
-
-class Bodies:
-    """Reads the bodies of a process's requests."""
+class BodyReader:
+    """Reads the bodies of a process's requests, and counts what they hold together until each is released."""
 
     def __init__(self, max_body_bytes: int, max_buffered_bytes: int) -> None:
         self._most_each = max_body_bytes
         self._most = max_buffered_bytes
         self.held = 0
-        """Bytes of all that are not released."""
+        """Bytes of all bodies that have been read, at least in part, and are not released."""
 
-    async def read(self, scope: Scope, receive: Receive) -> Body:
+    async def read(self, scope: Scope, receive: Receive) -> RequestBody:
         """The whole body, to be released. Raises ApiError 413 as soon as it is known to be too large, 408 when it does
         not come, 503 when the process holds too much already; ClientGone."""
         length = header(scope["headers"], b"content-length")
         if length.isdecimal() and (len(length) > len(str(self._most_each)) or int(length) > self._most_each):
             raise self._too_large()
-        body = Body(among=self)
         data: bytes | bytearray = b""
+        held = 0
         try:
             while True:
                 message = await receive()
@@ -96,7 +76,8 @@ class Bodies:
                 chunk = message.get("body", b"")
                 if len(data) + len(chunk) > self._most_each:
                     raise self._too_large()
-                body.hold(len(chunk))
+                self._take(len(chunk), held + len(chunk) <= SMALL_BYTES)
+                held += len(chunk)
                 if not data:
                     data = chunk
                 else:
@@ -104,13 +85,13 @@ class Bodies:
                     data = data if isinstance(data, bytearray) else bytearray(data)
                     data += chunk
                 if not message.get("more_body", False):
-                    body.data = cast(bytes, data)  # Nobody changes it.
-                    return body
+                    # Nobody changes it.
+                    return RequestBody(cast(bytes, data), partial(self._give_back, held))
         except BaseException:
-            body.release()
+            self._give_back(held)
             raise
 
-    def take(self, size: int, small: bool) -> None:
+    def _take(self, size: int, small: bool) -> None:
         """Count `size` bytes; raises ApiError 503 where there is no room for them."""
         if self.held + size > self._most * (1.0 if small else 1 - SMALL_SHARE):
             message = (
@@ -118,6 +99,9 @@ class Bodies:
             )
             raise ApiError(503, message, code="bodies_full", retry_after_s=2)
         self.held += size
+
+    def _give_back(self, size: int) -> None:
+        self.held -= size
 
     def _too_large(self) -> ApiError:
         limit = self._most_each / 2**20

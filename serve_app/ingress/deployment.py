@@ -17,15 +17,15 @@ from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
-from serve_app.ingress.batches import POOL, BatchApi
-from serve_app.ingress.body import Bodies
+from serve_app.ingress.authentication import Authentication
+from serve_app.ingress.batches import BatchApi
+from serve_app.ingress.body import BodyReader
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.guard import Guard
 from serve_app.ingress.models import Models
+from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
-from serve_app.ingress.siblings import Siblings
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.planning.open_files import raise_to_hard_limit
@@ -33,7 +33,7 @@ from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.engines import Engines, listen
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 
 KEEP_ALIVE_S = 30
@@ -58,19 +58,19 @@ class IngressReplica:
         bound_queues()
         refuse_unreadable()
         raise_to_hard_limit()
-        limits = Limits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
+        limits = QueueLimits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
         self._engines = Engines(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
         if batch is not None:
-            self._batches = ReplicaPool(POOL, limits, affinity=False)
+            self._batches = ReplicaPool(names.BATCH_POOL, limits, affinity=False)
             self._batch_handle = listen(batch, self._batches)
         context = serve.get_replica_context()
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
         self._metrics = Metrics()
-        self._siblings = Siblings(
+        self._processes = IngressProcesses(
             (context.app_name, context.replica_tag), self._metrics.registry, self._session, _wanted
         )
-        await self._siblings.start(ray.util.get_node_ip_address())
+        await self._processes.start(ray.util.get_node_ip_address())
         self._reporting = asyncio.create_task(held.report("ingress", self._engines.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -81,24 +81,24 @@ class IngressReplica:
         app = IngressApp(
             catalogue,
             Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
-            Guard(settings.api_keys),
+            Authentication(settings.api_keys),
             metrics,
             [
                 Models(catalogue),
-                Status(catalogue, metrics, session, self._batches, self._siblings),
+                Status(catalogue, metrics, session, self._batches, self._processes),
                 Scaling(catalogue, serve.get_replica_context().app_name),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 Docs(catalogue, session, batches=self._batches is not None, keys=bool(settings.api_keys)),
                 Unoffered(),
             ],
-            Bodies(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
+            BodyReader(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
         )
         return for_origins(app, self._config.ingress.cors)
 
     async def __del__(self) -> None:
         """Serve awaits this when the process leaves."""
-        if (siblings := getattr(self, "_siblings", None)) is not None:
-            await siblings.stop()
+        if (processes := getattr(self, "_processes", None)) is not None:
+            await processes.stop()
 
 
 def _wanted() -> int:

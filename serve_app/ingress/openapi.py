@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from serve_app.http.dialects import Anthropic, dialect
+from serve_app.http.dialects import AnthropicErrors, dialect
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.ingress.own_routes import ANYTHING, BATCH_PATHS, MAYBE_TEXT, PATHS, TEXT, Json, constant, record
 
@@ -92,7 +92,7 @@ def _model_operation(path: str, described: Mapping[str, Any], names: list[str]) 
 
 def _with_errors(path: str, operation: Mapping[str, Any], keys: bool) -> Json:
     """With the numbers among its answers spelled out, and those that every route may give."""
-    schema = "AnthropicErrorAnswer" if isinstance(dialect(path), Anthropic) else "ErrorAnswer"
+    schema = "AnthropicErrorAnswer" if isinstance(dialect(path), AnthropicErrors) else "ErrorAnswer"
     wanted = dict(operation["responses"])
     wanted |= {str(status): status for status in EVERYWHERE if str(status) not in wanted}
     if keys and operation.get("security") != []:

@@ -12,11 +12,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.http.pages import answering
+from serve_app.http.pages import starlette_app
+from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
-from serve_app.ingress.body import Bodies, Patient
+from serve_app.ingress.body import BodyReader, TimedReceive
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.guard import Guard
 from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
@@ -27,7 +27,7 @@ from serve_app.routing.catalogue import Catalogue
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import ClientGone, read_head
 from serve_app.routing.headers import for_replica
-from serve_app.routing.metrics import Metrics, Observation
+from serve_app.routing.metrics import Metrics, ObservedRequest
 
 OPEN_ROUTES = frozenset({"/health", "/ready", "/ping"})
 """Answered without an API key: probes have none."""
@@ -42,31 +42,31 @@ class IngressApp:
         self,
         catalogue: Catalogue,
         forwarder: Forwarder,
-        guard: Guard,
+        authentication: Authentication,
         metrics: Metrics,
         pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
-        bodies: Bodies,
+        bodies: BodyReader,
     ) -> None:
         self._catalogue = catalogue
         self._forward = forwarder
-        self._guard = guard
+        self._authentication = authentication
         self._metrics = metrics
         self._bodies = bodies
         self._routes = [route for page in pages for route in page.routes()]
         self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
-        self._pages = answering(self._routes)
+        self._pages = starlette_app(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
-        receive = Patient(receive)
+        receive = TimedReceive(receive)
         path = scope["path"]
         plain = path.rstrip("/")
         try:
             # A browser's preflight has no key; without `ingress.cors` it is a method that no route has.
             if plain not in OPEN_ROUTES and scope["method"] != "OPTIONS":
-                self._guard.check(scope)
+                self._authentication.check(scope)
             if scope["method"] == "POST" and path in MODEL_ROUTES:
                 await self._to_model(scope, receive, send)
             elif plain != path and self._is_route({**scope, "path": plain}):
@@ -102,7 +102,7 @@ class IngressApp:
             key = affinity_key(scope, head) if pool.affine else None
             scope = {**scope, "headers": for_replica(scope["headers"], head)}
             del head  # It looks into the body.
-            with Observation(self._metrics, pool.model, scope["path"]) as seen:
+            with ObservedRequest(self._metrics, pool.model, scope["path"]) as seen:
                 try:
                     await self._forward(scope, receive, tracked, body, pool, seen, key, size)
                 except ApiError as error:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from serve_app.ingress.exposition import merge, own
-from serve_app.ingress.siblings import Siblings
+from serve_app.ingress.processes import IngressProcesses
 from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
@@ -30,13 +30,13 @@ class Status:
         metrics: Metrics,
         session: aiohttp.ClientSession,
         batches: ReplicaPool | None = None,
-        siblings: Siblings | None = None,
+        processes: IngressProcesses | None = None,
     ) -> None:
-        """`siblings` are the ingress's other processes, where there may be any."""
+        """`processes` are the ingress's other processes, where there may be any."""
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
-        self._siblings = siblings
+        self._processes = processes
         self._batches = batches
         metrics.registry.register(Picks({one.config.id: one.pool.placed for one in catalogue.models}))
         for one in catalogue.models:
@@ -80,7 +80,7 @@ class Status:
         replicas = [replica for one in self._catalogue.models for replica in one.pool.replicas]
         replicas += self._batches.replicas if self._batches else ()
         scraping = asyncio.gather(*(self._scrape(replica) for replica in replicas))
-        ours = await self._siblings.text() if self._siblings else own(self._metrics.registry)
+        ours = await self._processes.text() if self._processes else own(self._metrics.registry)
         return PlainTextResponse(ours + merge(await scraping), media_type="text/plain; version=0.0.4")
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:

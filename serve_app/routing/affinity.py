@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Scope
 
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.routing.head import Head, Turn, header
+from serve_app.routing.head import ChatMessage, RequestHead, header
 from serve_app.routing.pool import Key
 
 SPAN = 1024
@@ -30,7 +30,7 @@ _UNNAMED = (b"", b"null", b'""')
 _HASHES = struct.Struct("<QQ")
 
 
-def affinity_key(scope: Scope, head: Head) -> Key | None:
+def affinity_key(scope: Scope, head: RequestHead) -> Key | None:
     """Where the request belongs and where it goes if that is crowded; None if it shares too little with any other.
 
     A client that names its session, with `prompt_cache_key`, `session_id` or the header, belongs with it. One that
@@ -53,7 +53,7 @@ def affinity_key(scope: Scope, head: Head) -> Key | None:
     return _hashes(start)[0], _hashes(turn)[1]
 
 
-def _session(scope: Scope, head: Head) -> bytes:
+def _session(scope: Scope, head: RequestHead) -> bytes:
     for given in (head.prompt_cache_key, head.session_id):
         named = bytes(memoryview(given)[:SPAN])
         if named not in _UNNAMED:
@@ -61,7 +61,7 @@ def _session(scope: Scope, head: Head) -> bytes:
     return header(scope["headers"], SESSION_HEADER)[:SPAN].encode()
 
 
-def _start(head: Head, turns: list[Turn]) -> Iterator[memoryview]:
+def _start(head: RequestHead, turns: list[ChatMessage]) -> Iterator[memoryview]:
     """The first SPAN bytes of the prompt as JSON, less if it is shorter."""
     left = SPAN
     for part in _parts(head, turns):
@@ -72,7 +72,7 @@ def _start(head: Head, turns: list[Turn]) -> Iterator[memoryview]:
             return
 
 
-def _parts(head: Head, turns: list[Turn]) -> Iterator[msgspec.Raw]:
+def _parts(head: RequestHead, turns: list[ChatMessage]) -> Iterator[msgspec.Raw]:
     """What the prompt is made of, in the order in which LFM2's chat template renders it."""
     told = bool(turns) and turns[0].role in ("system", "developer")
     yield from (head.system, head.instructions)
@@ -84,7 +84,7 @@ def _parts(head: Head, turns: list[Turn]) -> Iterator[msgspec.Raw]:
     yield from (head.prompt, head.input)
 
 
-def _first_turn(head: Head, turns: list[Turn]) -> tuple[bytes, bool]:
+def _first_turn(head: RequestHead, turns: list[ChatMessage]) -> tuple[bytes, bool]:
     """The beginning of what the user said first, which all of a conversation has in common; whether it has an image."""
     said = next((turn.content for turn in turns if turn.role == "user"), None)
     whole = memoryview(said or head.prompt or head.input)

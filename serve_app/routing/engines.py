@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.config.schema import ModelConfig
 from serve_app.routing import registry
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 
 
 def listen(handle: DeploymentHandle, pool: ReplicaPool) -> DeploymentHandle:
@@ -22,7 +22,9 @@ def listen(handle: DeploymentHandle, pool: ReplicaPool) -> DeploymentHandle:
 class Engines:
     """Every model's pool."""
 
-    def __init__(self, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: Limits) -> None:
+    def __init__(
+        self, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: QueueLimits
+    ) -> None:
         self.catalogue = Catalogue(
             Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in models
         )

@@ -11,12 +11,12 @@ import asyncio
 from starlette.types import Receive, Scope, Send
 
 from serve_app.http.errors import ApiError
-from serve_app.ingress.body import Body
 from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
+from serve_app.routing.body import RequestBody
 from serve_app.routing.head import ClientGone, header
-from serve_app.routing.metrics import Observation
+from serve_app.routing.metrics import ObservedRequest
 from serve_app.routing.pool import Key, Replica, ReplicaPool
-from serve_app.routing.retry import BrokenOff, Refused, carry
+from serve_app.routing.retry import BrokenOff, Refused, with_retries
 from serve_app.routing.upstream import Upstream, UpstreamError
 
 DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
@@ -34,9 +34,9 @@ class Forwarder:
         scope: Scope,
         receive: Receive,
         send: Send,
-        body: Body,
+        body: RequestBody,
         pool: ReplicaPool,
-        seen: Observation,
+        seen: ObservedRequest,
         key: Key | None = None,
         sequences: int = 1,
     ) -> None:
@@ -62,9 +62,9 @@ class Forwarder:
         self,
         scope: Scope,
         send: Send,
-        body: Body,
+        body: RequestBody,
         pool: ReplicaPool,
-        seen: Observation,
+        seen: ObservedRequest,
         key: Key | None,
         sequences: int,
     ) -> None:
@@ -77,12 +77,12 @@ class Forwarder:
                 raise Refused(DIED if broken.connected else DEAD) from broken
 
         try:
-            await carry(pool, attempt, key, seen.retried, sequences)
+            await with_retries(pool, attempt, key, seen.retried, sequences)
         except BrokenOff as broken:
             await _break_off(scope["path"], send, seen, str(broken))
 
     async def _once(
-        self, scope: Scope, send: Send, body: Body, replica: Replica, seen: Observation, sequences: int
+        self, scope: Scope, send: Send, body: RequestBody, replica: Replica, seen: ObservedRequest, sequences: int
     ) -> None:
         headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
         if sequences > 1:
@@ -108,7 +108,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _break_off(path: str, send: Send, seen: Observation, reason: str) -> None:
+async def _break_off(path: str, send: Send, seen: ObservedRequest, reason: str) -> None:
     """End an answer that cannot be completed so that the client sees it is not complete.
 
     An event stream ends with its route's error event and without [DONE]; anything else by breaking the connection.

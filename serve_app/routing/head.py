@@ -26,7 +26,7 @@ MOST_ID_CHARACTERS = 256
 _ABSENT = msgspec.Raw()
 
 
-class Turn(msgspec.Struct):
+class ChatMessage(msgspec.Struct):
     """One message of a conversation."""
 
     role: str = ""
@@ -34,12 +34,12 @@ class Turn(msgspec.Struct):
 
 
 _Turns: Any = msgspec.defstruct(
-    "_Turns", [(f"turn_{number}", Turn | None, None) for number in range(MOST_TURNS)], array_like=True
+    "_Turns", [(f"turn_{number}", ChatMessage | None, None) for number in range(MOST_TURNS)], array_like=True
 )
 """The first elements of an array. The others are read past, so that a million of them cost no memory."""
 
 
-class Head(msgspec.Struct):
+class RequestHead(msgspec.Struct):
     """What the ingress reads of a body; what is raw is a view of it, and of any type."""
 
     model: str | None = None
@@ -55,12 +55,12 @@ class Head(msgspec.Struct):
     priority: msgspec.Raw = _ABSENT
 
     @property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[ChatMessage]:
         """The conversation's first messages; none where they are not a list of objects with a role."""
         return [turn for turn in msgspec.structs.astuple(self.messages) if turn] if self.messages else []
 
 
-class _Unturned(Head):
+class _Unturned(RequestHead):
     messages: None = msgspec.field(default=None, name="")
 
 
@@ -68,7 +68,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-_decoder = msgspec.json.Decoder(Head)
+_decoder = msgspec.json.Decoder(RequestHead)
 _unturned = msgspec.json.Decoder(_Unturned)
 
 
@@ -80,7 +80,7 @@ def header(headers: Headers, name: bytes) -> str:
     return ""
 
 
-def read_head(scope: Scope, body: bytes) -> Head:
+def read_head(scope: Scope, body: bytes) -> RequestHead:
     """What routing needs; raises ApiError 400 for what is not a JSON object or has a model that is not text.
 
     Another content type than JSON's is the engine's to refuse; 415 here if it names no model either.
@@ -102,7 +102,7 @@ def id_too_long(where: str) -> ApiError:
     return ApiError(400, message, where, "invalid_value")
 
 
-def _read(body: bytes) -> Head:
+def _read(body: bytes) -> RequestHead:
     if not body:
         raise ApiError(400, "the request has no body: send a JSON object", code="invalid_json")
     try:
@@ -122,7 +122,7 @@ def _read(body: bytes) -> Head:
         raise ApiError(400, "the request body is nested too deeply", code="invalid_json") from None
 
 
-def _decode(body: bytes) -> Head:
+def _decode(body: bytes) -> RequestHead:
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:

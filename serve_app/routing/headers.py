@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serve_app.replica.protocol import BATCH_HEADER
-from serve_app.routing.head import MOST_ID_CHARACTERS, Head, Headers, header, id_too_long
+from serve_app.routing.head import MOST_ID_CHARACTERS, Headers, RequestHead, header, id_too_long
 
 REQUEST_ID = b"x-request-id"
 PRIORITY = b"x-vllm-priority"
@@ -23,7 +23,7 @@ KEPT = frozenset(
 client's to send, nor is X-Data-Parallel-Rank."""
 
 
-def for_replica(headers: Headers, head: Head) -> list[tuple[bytes, bytes]]:
+def for_replica(headers: Headers, head: RequestHead) -> list[tuple[bytes, bytes]]:
     """The headers a request goes to a replica with. Raises ApiError 400 for an id that is too long.
 
     A body's `request_id` comes before the header, which HAProxy gives to every request. One that lowers its own

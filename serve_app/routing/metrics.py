@@ -69,7 +69,7 @@ class Picks(Collector):
         yield family
 
 
-class Observation:
+class ObservedRequest:
     """One request's passage through the ingress; a context manager."""
 
     def __init__(self, metrics: Metrics, model: str, route: str) -> None:
@@ -81,7 +81,7 @@ class Observation:
         self._began = time.perf_counter()
         self.event_stream = False
 
-    def __enter__(self) -> Observation:
+    def __enter__(self) -> ObservedRequest:
         self._metrics.in_flight.labels(self._model).inc()
         return self
 

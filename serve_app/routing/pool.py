@@ -15,7 +15,7 @@ from typing import Literal
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.routing.picker import first_uncrowded, least_loaded_of_two
-from serve_app.routing.random_set import Bag
+from serve_app.routing.random_set import RandomSet
 from serve_app.routing.ring import Ring
 
 EJECTED_FIRST_S = 2.0
@@ -46,7 +46,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class QueueLimits:
     """How long and how many sequences wait for a replica in this process."""
 
     max_waiting: int
@@ -121,7 +121,7 @@ class ReplicaPool:
     def __init__(
         self,
         model: str,
-        limits: Limits,
+        limits: QueueLimits,
         rng: random.Random | None = None,
         affinity: bool = True,
         clock: Callable[[], float] | None = None,
@@ -134,7 +134,7 @@ class ReplicaPool:
         self._rng = rng or random.Random()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
-        self._room: Bag[Replica] = Bag()
+        self._room: RandomSet[Replica] = RandomSet()
         """Those that have room for a sequence."""
         self._ring = Ring()
         self.placed: dict[Placed, int] = {"home": 0, "second": 0, "spilled": 0, "none": 0}
@@ -172,7 +172,7 @@ class ReplicaPool:
         if self._affinity:
             self._ring.update(replicas)
         now = self._clock()
-        self._room = Bag(replica for replica in self._candidates if replica.accepts(now))
+        self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
         self._serve_waiters()
 
     async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None, sequences: int = 1) -> Replica:

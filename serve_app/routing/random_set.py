@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 T = TypeVar("T", bound=Hashable)
 
 
-class Bag(Sequence[T]):
+class RandomSet(Sequence[T]):
     """Each item once, in no order; adding, removing, asking and drawing by number cost the same at any size."""
 
     def __init__(self, items: Iterable[T] = ()) -> None:

@@ -25,7 +25,7 @@ class BrokenOff(Exception):
     """The replica failed within its answer: nobody else can complete it."""
 
 
-async def carry(
+async def with_retries(
     pool: ReplicaPool,
     attempt: Callable[[Replica], Awaitable[None]],
     key: Key | None = None,

@@ -36,9 +36,9 @@ class Upstream:
         """`keep_alive_s` must be below the servers' own, or a request meets a connection that is just being closed."""
         self._connect_timeout_s = connect_timeout_s
         self._keep_alive_s = keep_alive_s
-        self._idle: dict[str, list[Answer]] = {}
+        self._idle: dict[str, list[Connection]] = {}
 
-    async def request(self, method: str, url: str, path: str, headers: Headers, body: bytes) -> Answer:
+    async def request(self, method: str, url: str, path: str, headers: Headers, body: bytes) -> Connection:
         """Send a request to the server at `url` and wait for the head of its answer; `close` it afterwards.
 
         Raises UpstreamError.
@@ -51,11 +51,11 @@ class Upstream:
             raise
         return answer
 
-    def keep(self, answer: Answer) -> None:
+    def keep(self, answer: Connection) -> None:
         """Take back a connection whose exchange is complete."""
         self._idle.setdefault(answer.url, []).append(answer)
 
-    def forget(self, answer: Answer) -> None:
+    def forget(self, answer: Connection) -> None:
         """The connection was lost."""
         kept = self._idle.get(answer.url)
         if kept and answer in kept:
@@ -63,7 +63,7 @@ class Upstream:
             if not kept:
                 del self._idle[answer.url]
 
-    def _kept(self, url: str) -> Answer | None:
+    def _kept(self, url: str) -> Connection | None:
         """The connection used last, so that the others grow old and go."""
         kept = self._idle.get(url)
         if not kept:
@@ -76,13 +76,13 @@ class Upstream:
             one.abort()
         return None
 
-    async def _connect(self, url: str) -> Answer:
+    async def _connect(self, url: str) -> Connection:
         parts = urlsplit(url)
         assert parts.hostname and parts.port
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, answer = await loop.create_connection(lambda: Answer(self, url), parts.hostname, parts.port)
+                _, answer = await loop.create_connection(lambda: Connection(self, url), parts.hostname, parts.port)
         except TimeoutError:
             raise UpstreamError(f"no connection within {self._connect_timeout_s:g} s", connected=False) from None
         except OSError as error:
@@ -90,7 +90,7 @@ class Upstream:
         return answer
 
 
-class Answer(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection, and the answer that is coming in on it."""
 
     def __init__(self, upstream: Upstream, url: str) -> None:

@@ -24,8 +24,8 @@ from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
-from serve_app.routing.pool import Limits, Replica, ReplicaPool
-from serve_app.routing.retry import BrokenOff, carry
+from serve_app.routing.pool import QueueLimits, Replica, ReplicaPool
+from serve_app.routing.retry import BrokenOff, with_retries
 
 OnProgress = Callable[[float], object]
 """Called every REPORT_PERIOD_S with the share of the traffic that has passed, 0 to 1."""
@@ -113,7 +113,7 @@ class _Simulator:
         self._pools = [
             ReplicaPool(
                 scenario.model.id,
-                Limits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s),
+                QueueLimits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s),
                 Random(f"{scenario.seed} pool {i}"),
                 affinity=False,
                 clock=self._loop.time,
@@ -183,7 +183,7 @@ class _Simulator:
         try:
             if prompt + output > self._context:
                 raise ApiError(400, "longer than the context", code="context_length_exceeded")
-            await carry(pool, attempt)
+            await with_retries(pool, attempt)
         except ApiError as error:
             outcome, detail = ("refused" if error.status in (429, 503) else "failed"), f"{error.status} {error.code}"
         except BrokenOff as error:

@@ -19,7 +19,7 @@ from serve_app.batch.api.files import Files
 from serve_app.batch.api.store import DATABASE, Store
 from serve_app.config import schema
 from serve_app.http.errors import ApiError
-from serve_app.http.pages import answering
+from serve_app.http.pages import starlette_app
 
 RETRY_S = 5
 TAKEN_AGAIN_S = 1.0
@@ -33,7 +33,7 @@ def routes_over(
     store: Store, changed: Callable[[], None], max_file_bytes: int, more: Sequence[Route] = ()
 ) -> Starlette:
     """/v1/files and /v1/batches over a store, and `more`. `changed` is called when there is something to work on."""
-    app = answering([*Files(store, max_file_bytes).routes(), *Batches(store, changed).routes(), *more])
+    app = starlette_app([*Files(store, max_file_bytes).routes(), *Batches(store, changed).routes(), *more])
     app.add_exception_handler(StoreFull, _refused)
     app.add_exception_handler(DirectoryUnusable, _refused)
     return app
@@ -51,7 +51,7 @@ class BatchApplication:
         """What answers requests while the directory can be used."""
         self._settings = settings
         self._work = work
-        self._without = answering([])
+        self._without = starlette_app([])
         self._why_not = "the batch deployment is starting"
         self._store: Store | None = None
         self._pause_s = 0.0

@@ -87,10 +87,10 @@ class LocalEngines:
         from serve_app.routing.engines import Engines
         from serve_app.routing.forward import Forwarder
         from serve_app.routing.metrics import Metrics
-        from serve_app.routing.pool import Limits
+        from serve_app.routing.pool import QueueLimits
         from serve_app.routing.upstream import Upstream
 
-        limits = Limits(max_waiting=1_000_000, wait_timeout_s=WAIT_S, start_timeout_s=WAIT_S)
+        limits = QueueLimits(max_waiting=1_000_000, wait_timeout_s=WAIT_S, start_timeout_s=WAIT_S)
         self._engines = Engines(self.config.models, self._handles, limits)
         forwarder = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
         return PoolClient(self._engines.catalogue, forwarder, Metrics())

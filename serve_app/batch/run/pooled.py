@@ -12,14 +12,14 @@ from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.batch.run.pace import ServiceLoad
 from serve_app.batch.run.sender import RETRIED
 from serve_app.http.errors import ApiError
-from serve_app.ingress.body import Body
 from serve_app.replica.protocol import BATCH_HEADER
 from serve_app.routing import sequences
 from serve_app.routing.affinity import affinity_key
+from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import read_head
-from serve_app.routing.metrics import Metrics, Observation
+from serve_app.routing.metrics import Metrics, ObservedRequest
 from serve_app.routing.pool import ReplicaPool
 
 HEADERS = [(b"content-type", b"application/json"), (BATCH_HEADER, b"1")]
@@ -66,8 +66,8 @@ class PoolClient:
             self._open[pool.model] += size
             self.requests += 1
             try:
-                with Observation(self._metrics, pool.model, url) as seen:
-                    await self._forward(scope, _never, answer.send, Body(body), pool, seen, key, size)
+                with ObservedRequest(self._metrics, pool.model, url) as seen:
+                    await self._forward(scope, _never, answer.send, RequestBody(body), pool, seen, key, size)
             finally:
                 self._open[pool.model] -= size
                 self.requests -= 1

@@ -18,7 +18,7 @@ from serve_app.engine.simulation import answer, events, render, requests
 from serve_app.engine.simulation.batch import QueueFull
 from serve_app.engine.simulation.driver import Driver, Generation
 from serve_app.http.errors import ApiError
-from serve_app.http.pages import answering
+from serve_app.http.pages import starlette_app
 
 
 def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) -> Starlette:
@@ -28,7 +28,7 @@ def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) 
     def post(path: str, endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> Route:
         return Route(path, routes.unless_refusing(endpoint), methods=["POST"])
 
-    return answering(
+    return starlette_app(
         [
             post("/v1/chat/completions", routes.generate("chat", render.Chat)),
             post("/v1/chat/completions/batch", routes.generate("chat batch", render.Chat)),

@@ -20,12 +20,12 @@ from serve_app.batch.api.objects import Batch, File
 from serve_app.batch.api.store import Store
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.config.schema import ModelConfig
-from serve_app.http.pages import answering
+from serve_app.http.pages import starlette_app
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 
@@ -76,12 +76,12 @@ def engine() -> Engine:
 @pytest.fixture
 async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
     """Makes clients of the engine, which is the one replica of the models `m` and `n`."""
-    app = answering([Route("/v1/completions", engine.complete, methods=["POST"])])
+    app = starlette_app([Route("/v1/completions", engine.complete, methods=["POST"])])
     server = ReplicaServer(app, token="t", capacity=64, failure=lambda: None)
     url = await server.start("127.0.0.1")
     served = []
     for model in ("m", "n"):
-        pool = ReplicaPool(model, Limits(1000, 5, 5))
+        pool = ReplicaPool(model, QueueLimits(1000, 5, 5))
         pool.update([published(model, model=model, url=url, capacity=64, max_running=64)])
         served.append(Served(ModelConfig.model_validate({"id": model, "engine": "simulated"}), pool))
     catalogue = Catalogue(served)

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from serve_app.config.names import BATCH_POOL
 from serve_app.http.errors import ApiError
-from serve_app.http.pages import answering
-from serve_app.ingress.batches import FORM_BYTES, POOL, BatchApi
+from serve_app.http.pages import starlette_app
+from serve_app.ingress.batches import FORM_BYTES, BatchApi
 from serve_app.replica.protocol import TOKEN_HEADER
 from serve_app.replica.server import ReplicaServer
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from tests.support.replicas import published
 
 MOST = 2**20
@@ -47,7 +48,7 @@ async def named(request: Request) -> Response:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ReplicaPool]:
-    app = answering(
+    app = starlette_app(
         [
             Route("/v1/files", digest, methods=["GET", "POST"]),
             Route("/v1/files/{id}/content", content),
@@ -56,15 +57,15 @@ async def pool() -> AsyncIterator[ReplicaPool]:
         ]
     )
     server = ReplicaServer(app, token="t", capacity=8, failure=lambda: None)
-    pool = ReplicaPool(POOL, Limits(10, 0.1, 0.1), affinity=False)
-    pool.update([published(model=POOL, url=await server.start("127.0.0.1"))])
+    pool = ReplicaPool(BATCH_POOL, QueueLimits(10, 0.1, 0.1), affinity=False)
+    pool.update([published(model=BATCH_POOL, url=await server.start("127.0.0.1"))])
     yield pool
     await server.stop()
 
 
 async def client(pool: ReplicaPool | None) -> AsyncIterator[httpx.AsyncClient]:
     async with aiohttp.ClientSession() as session:
-        transport = httpx.ASGITransport(answering(BatchApi(pool, session, MOST).routes()))
+        transport = httpx.ASGITransport(starlette_app(BatchApi(pool, session, MOST).routes()))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield http
 
@@ -95,7 +96,7 @@ async def test_bodies_go_through_as_they_are(http: httpx.AsyncClient) -> None:
 async def test_no_path_leads_to_the_replicas_own_pages(pool: ReplicaPool, climb: str) -> None:
     """Over real HTTP: what a client library makes of a path differs from what a client may send."""
     async with aiohttp.ClientSession() as session:
-        app = answering(BatchApi(pool, session, MOST).routes())
+        app = starlette_app(BatchApi(pool, session, MOST).routes())
         server = ReplicaServer(app, token="c", capacity=8, failure=lambda: None)
         host, port = (await server.start("127.0.0.1")).removeprefix("http://").split(":")
         for path in (f"/v1/files/{climb * 2}metrics", f"/v1/files/x/{climb * 3}metrics", f"/v1/batches/{climb}metrics"):
@@ -128,7 +129,7 @@ async def test_what_is_too_large_is_413_with_and_without_a_length(http: httpx.As
 
 
 async def test_a_deployment_that_is_gone_is_503(http: httpx.AsyncClient, pool: ReplicaPool) -> None:
-    gone = published(model=POOL)
+    gone = published(model=BATCH_POOL)
     pool.update([gone])
     for replicas in ([gone], []):
         pool.update(replicas)

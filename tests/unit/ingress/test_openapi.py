@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
+from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
-from serve_app.ingress.body import Bodies
+from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.guard import Guard
 from serve_app.ingress.models import Models
 from serve_app.ingress.openapi import document
 from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
@@ -29,7 +29,7 @@ from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 from tests.support.schema import check, operations
@@ -114,14 +114,19 @@ class Ingress:
     async def _main(self) -> None:
         config = ModelConfig.model_validate({"id": "m", "engine": "simulated"})
         engine = ReplicaServer(_describing(SimulatedEngine(config).app), token="t", capacity=8, failure=lambda: None)
-        pool = ReplicaPool("m", Limits(8, 5, 5))
+        pool = ReplicaPool("m", QueueLimits(8, 5, 5))
         url = await engine.start("127.0.0.1")
         pool.update([published("a", url=url, created=1700000000, versions={"simulated": "1"})])
         catalogue = Catalogue([Served(config, pool)])
         async with aiohttp.ClientSession() as session:
             pages = [Models(catalogue), Status(catalogue, metrics := Metrics(), session), Docs(catalogue, session)]
             app = IngressApp(
-                catalogue, Forwarder(Upstream(2, 30)), Guard([]), metrics, [*pages, Unoffered()], Bodies(2**20, 2**24)
+                catalogue,
+                Forwarder(Upstream(2, 30)),
+                Authentication([]),
+                metrics,
+                [*pages, Unoffered()],
+                BodyReader(2**20, 2**24),
             )
             server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
             serving = asyncio.create_task(server.serve())

@@ -11,9 +11,9 @@ import pytest
 
 from serve_app.config.schema import ModelConfig
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.ingress.body import Bodies
+from serve_app.ingress.authentication import Authentication
+from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
-from serve_app.ingress.guard import Guard
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
@@ -21,7 +21,7 @@ from serve_app.ingress.unoffered import Unoffered
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 
@@ -30,7 +30,7 @@ JSON = {"content-type": "application/json"}
 
 
 def served(name: str, *replicas: str, **entry: object) -> Served:
-    pool = ReplicaPool(name, Limits(1, 0.05, 0.05))
+    pool = ReplicaPool(name, QueueLimits(1, 0.05, 0.05))
     said = {"model": name, "created": 1700000000, "versions": {"vllm": "0.32.0"}}
     pool.update([published(replica, **said) for replica in replicas])
     return Served(ModelConfig.model_validate({"id": name, **entry}), pool)
@@ -46,7 +46,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Docs(catalogue, session),
             Unoffered(),
         ]
-        app = IngressApp(catalogue, Forwarder(Upstream(2, 30)), Guard(["key"]), metrics, pages, Bodies(2**22, 2**24))
+        app = IngressApp(
+            catalogue, Forwarder(Upstream(2, 30)), Authentication(["key"]), metrics, pages, BodyReader(2**22, 2**24)
+        )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client

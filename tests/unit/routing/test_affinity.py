@@ -163,8 +163,8 @@ def test_megabytes_are_not_copied(body: dict[str, Any]) -> None:
 
 def test_another_process_finds_the_same_key() -> None:
     code = (
-        "from serve_app.routing.affinity import affinity_key; from serve_app.routing.head import Head;"
-        f"print(affinity_key({{'path': {CHAT!r}, 'headers': [(b'x-session-id', b'a')]}}, Head()))"
+        "from serve_app.routing.affinity import affinity_key; from serve_app.routing.head import RequestHead;"
+        f"print(affinity_key({{'path': {CHAT!r}, 'headers': [(b'x-session-id', b'a')]}}, RequestHead()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == str(key(session="a"))

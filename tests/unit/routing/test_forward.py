@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from serve_app.http.errors import ApiError
-from serve_app.ingress.body import Body
+from serve_app.routing.body import RequestBody
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import ClientGone
-from serve_app.routing.metrics import Metrics, Observation
-from serve_app.routing.pool import Limits, Published, ReplicaPool
+from serve_app.routing.metrics import Metrics, ObservedRequest
+from serve_app.routing.pool import Published, QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 
@@ -66,7 +66,7 @@ async def forward() -> AsyncIterator[Callable]:
     async def run(
         *published: Published, leaves: asyncio.Event | None = None, sequences: int = 1
     ) -> tuple[list[dict], ReplicaPool]:
-        pool = ReplicaPool("m", Limits(8, 1, 0.2))
+        pool = ReplicaPool("m", QueueLimits(8, 1, 0.2))
         pool.update(published)
         sent: list[dict] = []
 
@@ -82,8 +82,8 @@ async def forward() -> AsyncIterator[Callable]:
             "path": "/v1/completions",
             "headers": [(b"accept", b"*/*")],
         }
-        with Observation(Metrics(), "m", "/v1/completions") as seen:
-            await forwarder(scope, receive, send, Body(b"{}"), pool, seen, sequences=sequences)
+        with ObservedRequest(Metrics(), "m", "/v1/completions") as seen:
+            await forwarder(scope, receive, send, RequestBody(b"{}"), pool, seen, sequences=sequences)
         assert all(replica.in_flight == 0 for replica in pool.replicas)
         return sent, pool
 
@@ -155,15 +155,15 @@ async def test_a_stream_broken_inside_an_event_still_ends_with_one_of_its_own(
 
 
 async def test_a_client_that_cannot_be_written_to_is_not_held_against_the_replica(replicas: Replicas) -> None:
-    pool = ReplicaPool("m", Limits(8, 1, 0.2))
+    pool = ReplicaPool("m", QueueLimits(8, 1, 0.2))
     pool.update([await replicas.add("a", OK)])
 
     async def broken_pipe(message: dict) -> None:
         raise BrokenPipeError
 
     scope = {"method": "POST", "path": "/v1/completions", "headers": []}
-    with Observation(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
-        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, Body(b"{}"), pool, seen)
+    with ObservedRequest(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
+        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, RequestBody(b"{}"), pool, seen)
     assert [replica.breaks for replica in pool.replicas] == [0] and replicas.seen == ["a"]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from serve_app.replica.protocol import ReplicaLoad
-from serve_app.routing.pool import Key, Limits, Published, Replica, ReplicaPool
+from serve_app.routing.pool import Key, Published, QueueLimits, Replica, ReplicaPool
 from tests.support import replicas
 
 NAMES = [f"replica-{number}" for number in range(8)]
@@ -21,7 +21,7 @@ def published(name: str, capacity: int = 256, **load: object) -> Published:
 
 
 def pool_of(*names: str, affinity: bool = True, capacity: int = 256) -> ReplicaPool:
-    pool = ReplicaPool("m", Limits(8, 5, 5), random.Random(1), affinity=affinity)
+    pool = ReplicaPool("m", QueueLimits(8, 5, 5), random.Random(1), affinity=affinity)
     pool.update(published(name, capacity) for name in names)
     return pool
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from serve_app.routing.random_set import Bag
+from serve_app.routing.random_set import RandomSet
 
 
 def test_it_holds_what_a_set_would_and_numbers_it() -> None:
     rng = random.Random(1)
-    bag, held = Bag([3, 3, 4]), {3, 4}
+    bag, held = RandomSet([3, 3, 4]), {3, 4}
     for _ in range(2000):
         item = rng.randrange(20)
         if rng.random() < 0.5:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from serve_app.routing import registry
-from serve_app.routing.pool import Limits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from tests.support.replicas import replica_info
 
 INFO = replica_info(url="http://a").to_dict()
@@ -21,7 +21,7 @@ def empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_announcement_from_another_thread_reaches_the_pool() -> None:
-    pool = ReplicaPool("m", Limits(1, 1, 1))
+    pool = ReplicaPool("m", QueueLimits(1, 1, 1))
     registry.register(pool)
     thread = threading.Thread(target=registry.publish, args=("m", [("a", INFO, {"in_flight": 2})]))
     thread.start()
@@ -32,13 +32,13 @@ async def test_an_announcement_from_another_thread_reaches_the_pool() -> None:
 
 async def test_an_announcement_before_the_pool_is_kept() -> None:
     registry.publish("m", [("a", INFO, {})])
-    pool = ReplicaPool("m", Limits(1, 1, 1))
+    pool = ReplicaPool("m", QueueLimits(1, 1, 1))
     registry.register(pool)
     assert len(pool.replicas) == 1
 
 
 async def test_a_replica_without_metadata_is_left_out() -> None:
-    pool = ReplicaPool("m", Limits(1, 1, 1))
+    pool = ReplicaPool("m", QueueLimits(1, 1, 1))
     registry.register(pool)
     registry.publish("m", [("a", {}, {})])
     await asyncio.sleep(0)

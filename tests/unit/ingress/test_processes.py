@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.autoscaling import blackboard
-from serve_app.ingress import siblings
-from serve_app.ingress.siblings import Siblings
-from serve_app.routing.metrics import Metrics, Observation
+from serve_app.ingress import processes
+from serve_app.ingress.processes import IngressProcesses
+from serve_app.routing.metrics import Metrics, ObservedRequest
 
 
 @pytest.fixture
@@ -31,16 +31,16 @@ class Process:
 
     def __init__(self, name: str, session: aiohttp.ClientSession, wanted: int = 2) -> None:
         self.metrics = Metrics()
-        self.siblings = Siblings(("app", name), self.metrics.registry, session, lambda: wanted)
+        self.processes = IngressProcesses(("app", name), self.metrics.registry, session, lambda: wanted)
 
     def answered(self, count: int) -> None:
         for _ in range(count):
-            with Observation(self.metrics, "m", "/v1/completions") as seen:
+            with ObservedRequest(self.metrics, "m", "/v1/completions") as seen:
                 seen.started(200, "")
 
     async def samples(self, name: str) -> dict[str, float]:
         """Of one metric, by ingress process."""
-        families = text_string_to_metric_families(await self.siblings.text())
+        families = text_string_to_metric_families(await self.processes.text())
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return {one.labels.get("ingress", ""): one.value for one in samples}
 
@@ -55,11 +55,11 @@ async def start(store: dict[str, Any]) -> AsyncIterator[Start]:
 
         async def process(name: str, wanted: int = 2) -> Process:
             running.append(Process(name, session, wanted))
-            await running[-1].siblings.start("127.0.0.1")
+            await running[-1].processes.start("127.0.0.1")
             return running[-1]
 
         yield process
-        await asyncio.gather(*(one.siblings.stop() for one in running))
+        await asyncio.gather(*(one.processes.stop() for one in running))
 
 
 REQUESTS, UP = "serve_app_requests_total", "serve_app_ingress_up"
@@ -85,7 +85,7 @@ async def test_a_process_alone_has_no_label(start: Start) -> None:
 
 async def test_one_that_left_is_gone(start: Start, store: dict[str, Any]) -> None:
     first, second = await start("a"), await start("b")
-    await second.siblings.stop()
+    await second.processes.stop()
     assert await first.samples(UP) == {"a": 1}
     assert list(store) == ["ingress/app/a"]
 
@@ -99,7 +99,7 @@ async def test_one_that_cannot_be_reached_is_told_and_given_up_in_the_end(
     store["ingress/app/lost"] = lost
     assert await first.samples(UP) == {"a": 1, "lost": 0}
     assert await first.samples(REQUESTS) == {"a": 1}
-    monkeypatch.setattr(siblings, "GIVEN_UP_S", -1.0)
+    monkeypatch.setattr(processes, "GIVEN_UP_S", -1.0)
     assert await first.samples(UP) == {"a": 1}
     assert "ingress/app/lost" not in store
 

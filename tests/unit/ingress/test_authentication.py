@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serve_app.http.errors import ApiError
-from serve_app.ingress.guard import Guard
+from serve_app.ingress.authentication import Authentication
 
 
 def scope(**headers: str) -> dict:
@@ -13,21 +13,21 @@ def scope(**headers: str) -> dict:
 
 
 def test_open_without_keys() -> None:
-    Guard([]).check(scope())
+    Authentication([]).check(scope())
 
 
 def test_a_key_opens_as_bearer_or_x_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", "two, three")
-    guard = Guard(["one", "env:KEYS"])
-    guard.check(scope(authorization="Bearer one"))
-    guard.check(scope(authorization="bearer three"))
-    guard.check(scope(x_api_key="two"))
+    authentication = Authentication(["one", "env:KEYS"])
+    authentication.check(scope(authorization="Bearer one"))
+    authentication.check(scope(authorization="bearer three"))
+    authentication.check(scope(x_api_key="two"))
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer no"}, {"authorization": "one"}, {"x_api_key": ""}])
 def test_anything_else_is_401(headers: dict[str, str]) -> None:
     with pytest.raises(ApiError) as refused:
-        Guard(["one"]).check(scope(**headers))
+        Authentication(["one"]).check(scope(**headers))
     assert refused.value.status == 401
 
 
@@ -37,4 +37,4 @@ def test_an_empty_variable_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch,
     if empty is not None:
         monkeypatch.setenv("KEYS", empty)
     with pytest.raises(ValueError, match=r"ingress\.api_keys: the environment variable KEYS is empty"):
-        Guard(["one", "env:KEYS"])
+        Authentication(["one", "env:KEYS"])

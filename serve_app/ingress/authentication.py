@@ -11,7 +11,7 @@ from serve_app.http.errors import ApiError
 from serve_app.routing.head import header
 
 
-class Guard:
+class Authentication:
     """Lets a request in if it presents one of the configured keys, or if none is configured.
 
     Raises ValueError for an entry of `ingress.api_keys` that yields no key.

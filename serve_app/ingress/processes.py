@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from serve_app.autoscaling import blackboard
-from serve_app.http.pages import answering
+from serve_app.http.pages import starlette_app
 from serve_app.ingress.exposition import merge, own
 from serve_app.replica.ask import ask
 from serve_app.replica.protocol import ReplicaInfo
@@ -44,7 +44,7 @@ Pages = dict[str, str | None]
 logger = logging.getLogger("ray.serve")
 
 
-class Siblings:
+class IngressProcesses:
     """This process of the ingress among the others of its application."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Siblings:
         self._session = session
         token = secrets.token_urlsafe(32)
         self._server = ReplicaServer(
-            answering([Route("/metrics", self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
+            starlette_app([Route("/metrics", self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
         )
         self._info = ReplicaInfo(
             model=PREFIX,
