@@ -19,7 +19,7 @@ from pathlib import Path
 from loadtests.arguments import whole
 from loadtests.bench.loads import BenchLoad
 from loadtests.bench.peers import prefix_cache
-from loadtests.bench.peers.peer import DidNotServe, Running
+from loadtests.bench.peers.peer import DidNotServe, RunningPeer
 from loadtests.bench.suites import SUITES, Suite, refuse_source
 from loadtests.bench.vllm_bench import BenchFailed, measure, rust_client
 from loadtests.results.about import about
@@ -62,7 +62,7 @@ def _one(suite: Suite, short: str, loads: list[BenchLoad], round: int, results: 
         peer = suite.contenders[short](suite.setup, free_ports(1)[0], Path(folder))
         began = time.monotonic()
         try:
-            with Running(peer, suite.setup, Path(folder)) as running:
+            with RunningPeer(peer, suite.setup, Path(folder)) as running:
                 _say(f"{peer.name}: ready after {time.monotonic() - began:.0f} s")
                 for load in loads:
                     measured = _measured(running, suite, load, round)
@@ -81,7 +81,7 @@ def _one(suite: Suite, short: str, loads: list[BenchLoad], round: int, results: 
     return peer.name
 
 
-def _measured(running: Running, suite: Suite, load: BenchLoad, round: int) -> Measurement:
+def _measured(running: RunningPeer, suite: Suite, load: BenchLoad, round: int) -> Measurement:
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)

@@ -19,7 +19,7 @@ from typing import Any
 
 from loadtests.arguments import above_zero, whole
 from loadtests.bench.peers.ours import ours
-from loadtests.bench.peers.peer import Running
+from loadtests.bench.peers.peer import RunningPeer
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SETUPS, refuse_source
 from loadtests.loadgen.sse import Stream
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="makes-way-") as name:
         folder = Path(name)
         peer = ours(setup, free_ports(1)[0], folder, replicas=args.replicas, ingresses=1)
-        with Running(peer, setup, folder):
+        with RunningPeer(peer, setup, folder):
             _chat(peer.url, setup, args.requests // 4, args.pause_s)
             alone = _chat(peer.url, setup, args.requests, args.pause_s)
             batch = subprocess.Popen(_batch(peer.url, setup, folder), stdout=subprocess.DEVNULL)

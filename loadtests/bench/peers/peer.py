@@ -43,7 +43,7 @@ class DidNotServe(Exception):
     """A contender did not start, or answered wrongly; says what its log said last."""
 
 
-class Running:
+class RunningPeer:
     """One contender, running."""
 
     def __init__(self, peer: Peer, setup: PeerSetup, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Running:
         self.ready_s = 0.0
         """From its start until it was ready."""
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> RunningPeer:
         mark = {LAUNCH_ID: self._family.launch_id}
         environment = {**os.environ, **self._setup.environment, **self.peer.environment, **mark}
         with self.log.open("wb") as log:

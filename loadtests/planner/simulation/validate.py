@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from loadtests.bench.peers.configured import ConfiguredModel, configured
-from loadtests.bench.peers.peer import Running
+from loadtests.bench.peers.peer import RunningPeer
 from loadtests.loadgen import traffic
 from loadtests.loadgen.lengths import TracedLengths
 from loadtests.planner.simulation import calibrate, scalers
@@ -90,7 +90,7 @@ def run_for_real(
     source = ConfiguredModel.find(config, entry["id"])
     peer = configured("real", source, entry, free_ports(1)[0], folder)
     asked = RequestSpec(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
-    with Running(peer, source.setup, folder) as running:
+    with RunningPeer(peer, source.setup, folder) as running:
         title = f"ray::ServeReplica:lfm2:{entry['id']}"
         records, samples = ServiceUnderTest(running, asked, folder).replay(load, folder / "records.jsonl", title)
     return source, records, samples

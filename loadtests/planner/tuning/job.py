@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.bench.peers.configured import ConfiguredModel
-from loadtests.bench.peers.peer import Peer, Running
+from loadtests.bench.peers.peer import Peer, RunningPeer
 from loadtests.loadgen.traffic import Traffic
 from loadtests.planner.tuning import packing
 from loadtests.planner.tuning.measure import RequestSpec, ServiceUnderTest
@@ -101,7 +101,7 @@ class TuningJob:
             folder = Path(name)
             starting = make(free_ports(1)[0], folder)
             with self.progress.during(f"starting: {starting.name}", START_S):
-                running = stack.enter_context(Running(starting, self.source.setup, folder))
+                running = stack.enter_context(RunningPeer(starting, self.source.setup, folder))
             yield ServiceUnderTest(running, self.requests, folder)
 
     def _room(self, per_gpu: int) -> int:

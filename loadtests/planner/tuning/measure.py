@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
-from loadtests.bench.peers.peer import Running
+from loadtests.bench.peers.peer import RunningPeer
 from loadtests.loadgen import locust_run
 from loadtests.loadgen.options import EPOCH_SIGN
 from loadtests.planner.tuning.step import Step
@@ -47,7 +47,7 @@ class RequestSpec:
 class ServiceUnderTest:
     """A running service, and the loads put on it."""
 
-    def __init__(self, running: Running, requests: RequestSpec, folder: Path) -> None:
+    def __init__(self, running: RunningPeer, requests: RequestSpec, folder: Path) -> None:
         self.running = running
         self._url = running.peer.url
         self._requests = requests

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from loadtests.bench.peers.peer import Running
+from loadtests.bench.peers.peer import RunningPeer
 from loadtests.results.replicas import ReplicaCounts
 
 PERIOD_S = 0.5
@@ -44,7 +44,7 @@ class Watch:
                 self.samples.append(sample)
 
 
-def look(running: Running, model: str, title: str, at_s: float) -> ReplicaCounts | None:
+def look(running: RunningPeer, model: str, title: str, at_s: float) -> ReplicaCounts | None:
     """A model's replicas now, `at_s` after the start: from the service's own page, and from the processes whose titles
     begin with `title`. Where the service tells no target, as Ray Serve's own application, the processes are it."""
     occupied = running.processes(title)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.peers.ours import ours
-from loadtests.bench.peers.peer import DidNotServe, Peer, Running
+from loadtests.bench.peers.peer import DidNotServe, Peer, RunningPeer
 from loadtests.bench.peers.serve_default import build
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SUITES
@@ -45,7 +45,7 @@ def peer(tokens: int = 8, text: str = "Hello world", server: str = SERVER) -> Pe
 
 
 def test_runs_and_leaves_nothing(tmp_path: Path) -> None:
-    with Running(peer(), SETUP, tmp_path) as running:
+    with RunningPeer(peer(), SETUP, tmp_path) as running:
         assert running.cpu_seconds() > 0
         [pid] = running._family.members()
     with pytest.raises(ProcessLookupError):
@@ -62,7 +62,7 @@ def test_runs_and_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_one_that_serves_wrongly_is_not_measured(tmp_path: Path, contender: Peer, complaint: str) -> None:
-    with pytest.raises(DidNotServe, match=complaint), Running(contender, SETUP, tmp_path):
+    with pytest.raises(DidNotServe, match=complaint), RunningPeer(contender, SETUP, tmp_path):
         pass
 
 

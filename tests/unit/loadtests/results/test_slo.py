@@ -1,18 +1,14 @@
-"""The SLO of one request and of all, records, and their summary."""
+"""The SLO of one request and of all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from loadtests.arguments import BadSpec
-from loadtests.results import record
-from loadtests.results.percentiles import percentile
 from loadtests.results.record import Record
 from loadtests.results.slo import Slo
-from loadtests.results.summary import Summary
 
 GOOD = Record(10.0, 10.0, 0.2, 1.2, prompt_tokens=100, output_tokens=51, outcome="ok", scenario="chat")
 REFUSED = replace(GOOD, ttft_s=None, output_tokens=0, outcome="refused", detail="429 overloaded")
@@ -54,12 +50,6 @@ def test_a_percentile_bears_as_many_misses_as_it_says(miss: Record, bad: int, ho
     assert SLO.holds([miss] * bad + [GOOD] * (100 - bad)) is holds
 
 
-def test_percentiles_are_of_the_nearest_rank() -> None:
-    values = [float(i) for i in range(100, 0, -1)]
-    assert [percentile(values, p) for p in (0, 50, 95, 99.5, 100)] == [1, 50, 95, 100, 100]
-    assert percentile([], 95) == 0
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -79,38 +69,3 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
 def test_a_slo_that_cannot_be_read_says_why(text: str, said: str) -> None:
     with pytest.raises(BadSpec, match=said):
         Slo.parse(text)
-
-
-def test_a_request_counts_from_when_it_was_due() -> None:
-    late = replace(GOOD, scheduled_s=9.0)
-    assert (late.late_s, late.scheduled_ttft_s, late.scheduled_latency_s) == (1.0, 1.2, 2.2)
-    assert late.tpot_s == pytest.approx(0.02)
-
-
-def test_records_come_back_from_their_file(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "records.jsonl"
-    record.write(file, [FAILED, replace(GOOD, scheduled_s=3.0)])
-    with file.open("a") as more:
-        more.write('{"scheduled_s": 4.0, "sent_')
-    assert record.read(file) == [replace(GOOD, scheduled_s=3.0), FAILED]
-
-
-def test_a_summary_adds_up() -> None:
-    records = [replace(GOOD, scheduled_s=float(i), sent_s=float(i)) for i in range(10)]
-    records += [replace(REFUSED, scheduled_s=2.0), replace(FAILED, scheduled_s=3.0), replace(FAILED, scheduled_s=4.0)]
-    records.append(replace(GOOD, scheduled_s=9.0, sent_s=9.0, ttft_s=0.8, latency_s=1.8))
-    summary = Summary.of(records, SLO)
-    assert (summary.requests, summary.ok, summary.refused, summary.failed) == (14, 11, 1, 2)
-    assert summary.errors == {"cut off": 2, "429 overloaded": 1}
-    assert summary.seconds == pytest.approx(11.2)
-    assert summary.tokens_per_s == pytest.approx(11 * 51 / 11.2)
-    assert summary.goodput_per_s == pytest.approx(10 / 11.2)
-    assert summary.share_within_slo == pytest.approx(10 / 14)
-    assert not summary.slo_holds
-    assert (summary.ttft_s[50], summary.ttft_s[99]) == (0.2, 0.8)
-
-
-def test_a_summary_of_nothing_is_zeros() -> None:
-    summary = Summary.of([], SLO)
-    assert (summary.requests, summary.tokens_per_s, summary.goodput_per_s, summary.share_within_slo) == (0, 0, 0, 1)
-    assert not summary.slo_holds
