@@ -21,18 +21,13 @@ from serve_app.config.schema import ServiceConfig
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.discovery import listened_to
-from serve_app.routing.engines import Engines
-from serve_app.routing.forward import Forwarder
-from serve_app.routing.metrics import Metrics
 from serve_app.routing.pool import QueueLimits
-from serve_app.routing.upstream import Upstream
+from serve_app.routing.router import Router
 
 CAPACITY = 256
 """Uploads and other changes at the same time."""
 LIMITS = QueueLimits(max_waiting=1_000_000, wait_timeout_s=10.0, start_timeout_s=600.0)
 """A batch's requests are bounded by its pace, and wait for a model that is starting longer than a person would."""
-CONNECT_TIMEOUT_S = 2.0
-KEEP_ALIVE_S = 30.0
 DRAIN_S = 20.0
 """For uploads under way when the replica leaves."""
 
@@ -45,9 +40,7 @@ class BatchReplica(HttpReplica):
     ) -> None:
         assert config.batch is not None
         self._settings = config.batch
-        self._engines = Engines(config.models, engines, LIMITS)
-        self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
-        self._metrics = Metrics()
+        self._router = Router.of_deployments(config.models, engines, LIMITS)
         self._application = BatchApplication(self._settings, self._work)
         await self.listen(self._application, model=names.BATCH_POOL, capacity=CAPACITY, max_running=CAPACITY)
         await self._application.open()
@@ -73,10 +66,10 @@ class BatchReplica(HttpReplica):
     def _held(self, worker: Worker) -> dict[str, int]:
         """What the autoscaling policy is told: requests that wait for a replica, and those that would come with one."""
         backlog = worker.backlog()
-        return {model: waiting + backlog.get(model, 0) for model, waiting in self._engines.waiting().items()}
+        return {model: waiting + backlog.get(model, 0) for model, waiting in self._router.waiting().items()}
 
     def _client(self) -> PoolClient:
-        return PoolClient(self._engines.catalogue, self._forward, self._metrics)
+        return PoolClient(self._router)
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica leaves: what is open is dropped, and sent again by the next one."""

@@ -30,18 +30,15 @@ from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
-from serve_app.routing.engines import Engines, listen
-from serve_app.routing.forward import Forwarder
-from serve_app.routing.metrics import Metrics
+from serve_app.routing import registry
 from serve_app.routing.pool import QueueLimits, ReplicaPool
-from serve_app.routing.upstream import Upstream
+from serve_app.routing.router import Router
 
 KEEP_ALIVE_S = 30
 SLOW_PROXY = (
     "requests come through Ray Serve's Python proxy, which cannot carry many streams: "
     "start the cluster with RAY_SERVE_ENABLE_HA_PROXY=1"
 )
-CONNECT_TIMEOUT_S = 2.0
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,30 +56,27 @@ class IngressReplica:
         refuse_unreadable()
         raise_to_hard_limit()
         limits = QueueLimits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
-        self._engines = Engines(config.models, engines, limits)
+        self._router = Router.of_deployments(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
         if batch is not None:
             self._batches = ReplicaPool(names.BATCH_POOL, limits, affinity=False)
-            self._batch_handle = listen(batch, self._batches)
+            self._batch_handle = registry.listen(batch, self._batches)
         context = serve.get_replica_context()
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
-        self._metrics = Metrics()
         self._processes = IngressProcesses(
-            (context.app_name, context.replica_tag), self._metrics.registry, self._session, _wanted
+            (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
-        self._reporting = asyncio.create_task(held.report("ingress", self._engines.waiting))
+        self._reporting = asyncio.create_task(held.report("ingress", self._router.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
-        session, metrics, catalogue = self._session, self._metrics, self._engines.catalogue
+        session, metrics, catalogue = self._session, self._router.metrics, self._router.catalogue
         settings = self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
         app = IngressApp(
-            catalogue,
-            Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)),
+            self._router,
             Authentication(settings.api_keys),
-            metrics,
             [
                 Models(catalogue),
                 Status(catalogue, metrics, session, self._batches, self._processes),

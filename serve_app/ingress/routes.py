@@ -21,13 +21,8 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.routing import sequences
-from serve_app.routing.affinity import affinity_key
-from serve_app.routing.catalogue import Catalogue
-from serve_app.routing.forward import Forwarder
-from serve_app.routing.head import ClientGone, read_head
-from serve_app.routing.headers import for_replica
-from serve_app.routing.metrics import Metrics, ObservedRequest
+from serve_app.routing.head import ClientGone
+from serve_app.routing.router import Router
 
 OPEN_ROUTES = frozenset({"/health", "/ready", "/ping"})
 """Answered without an API key: probes have none."""
@@ -40,17 +35,13 @@ class IngressApp:
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        forwarder: Forwarder,
+        router: Router,
         authentication: Authentication,
-        metrics: Metrics,
         pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
         bodies: BodyReader,
     ) -> None:
-        self._catalogue = catalogue
-        self._forward = forwarder
+        self._router = router
         self._authentication = authentication
-        self._metrics = metrics
         self._bodies = bodies
         self._routes = [route for page in pages for route in page.routes()]
         self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
@@ -96,18 +87,7 @@ class IngressApp:
         except ClientGone:
             return
         try:
-            head = read_head(scope, body.data)
-            served = self._catalogue.served(head.model)
-            pool, size = served.pool, sequences.bounded(body.data, served.config.most_sequences, scope["path"])
-            key = affinity_key(scope, head) if pool.affine else None
-            scope = {**scope, "headers": for_replica(scope["headers"], head)}
-            del head  # It looks into the body.
-            with ObservedRequest(self._metrics, pool.model, scope["path"]) as seen:
-                try:
-                    await self._forward(scope, receive, tracked, body, pool, seen, key, size)
-                except ApiError as error:
-                    seen.failed(error.status)
-                    raise
+            await self._router.answer(self._router.route(scope, body), tracked, receive)
         except ClientGone:
             return
         except (ApiError, ConnectionError):

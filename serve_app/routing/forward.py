@@ -32,7 +32,7 @@ class Forwarder:
     async def __call__(
         self,
         scope: Scope,
-        receive: Receive,
+        receive: Receive | None,
         send: Send,
         body: RequestBody,
         pool: ReplicaPool,
@@ -43,8 +43,12 @@ class Forwarder:
         """Answer the request, of so many sequences; raises ApiError while nothing has been sent, ClientGone when nobody
         listens.
 
-        The scope's headers go to the replica as they are: see `headers.for_replica`.
+        `receive` tells when the client has gone; None if it never goes. The scope's headers go to the replica as they
+        are: see `headers.for_replica`.
         """
+        if receive is None:
+            await self._with_retries(scope, send, body, pool, seen, key, sequences)
+            return
         work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key, sequences))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:

@@ -40,10 +40,12 @@ _Turns: Any = msgspec.defstruct(
 
 
 class RequestHead(msgspec.Struct):
-    """What the ingress reads of a body; what is raw is a view of it, and of any type."""
+    """What routing reads of a body; what is raw is a view of it, and of any type."""
 
     model: str | None = None
-    messages: _Turns | None = None
+    n: msgspec.Raw = _ABSENT
+    messages: Any = None
+    """Raw where it is anything but a list of objects: a list of conversations, or what the engine will refuse."""
     prompt: msgspec.Raw = _ABSENT
     input: msgspec.Raw = _ABSENT
     system: msgspec.Raw = _ABSENT
@@ -57,19 +59,25 @@ class RequestHead(msgspec.Struct):
     @property
     def turns(self) -> list[ChatMessage]:
         """The conversation's first messages; none where they are not a list of objects with a role."""
-        return [turn for turn in msgspec.structs.astuple(self.messages) if turn] if self.messages else []
+        if not self.messages or isinstance(self.messages, msgspec.Raw):
+            return []
+        return [turn for turn in msgspec.structs.astuple(self.messages) if turn]
 
 
-class _Unturned(RequestHead):
-    messages: None = msgspec.field(default=None, name="")
+class _TurnedHead(RequestHead):
+    messages: _Turns | None = None
+
+
+class _RawHead(RequestHead):
+    messages: msgspec.Raw = _ABSENT
 
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-_decoder = msgspec.json.Decoder(RequestHead)
-_unturned = msgspec.json.Decoder(_Unturned)
+_decoder = msgspec.json.Decoder(_TurnedHead)
+_raw_decoder = msgspec.json.Decoder(_RawHead)
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -106,12 +114,7 @@ def _read(body: bytes) -> RequestHead:
     if not body:
         raise ApiError(400, "the request has no body: send a JSON object", code="invalid_json")
     try:
-        try:
-            return _decode(body)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            return _decode(json_bytes.plain(body))
+        return read_fields(body)
     except msgspec.ValidationError as error:
         if "$.model" in str(error):
             raise ApiError(400, f"model is not text: {error}", "model", "invalid_value") from None
@@ -122,13 +125,23 @@ def _read(body: bytes) -> RequestHead:
         raise ApiError(400, "the request body is nested too deeply", code="invalid_json") from None
 
 
+def read_fields(body: bytes) -> RequestHead:
+    """The fields of a body in one pass over it, without judging them. Raises one of json_bytes.UNREADABLE."""
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return _decode(json_bytes.plain(body))
+
+
 def _decode(body: bytes) -> RequestHead:
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
         if "$.messages" not in str(error):
             raise
-    return _unturned.decode(body)
+    return _raw_decoder.decode(body)
 
 
 def _check_type(scope: Scope) -> None:

@@ -23,18 +23,19 @@ KEPT = frozenset(
 client's to send, nor is X-Data-Parallel-Rank."""
 
 
-def for_replica(headers: Headers, head: RequestHead) -> list[tuple[bytes, bytes]]:
+def for_replica(headers: Headers, head: RequestHead, *, batch: bool = False) -> list[tuple[bytes, bytes]]:
     """The headers a request goes to a replica with. Raises ApiError 400 for an id that is too long.
 
     A body's `request_id` comes before the header, which HAProxy gives to every request. One that lowers its own
-    priority, in the body or with vLLM's header, is marked as batch work: nobody has to make way for it.
+    priority, in the body or with vLLM's header, is marked as batch work, as is one of a `batch`: nobody has to make way
+    for it.
     """
     kept = [one for one in headers if one[0] in KEPT]
     if len(header(kept, REQUEST_ID)) > MOST_ID_CHARACTERS:
         raise id_too_long("X-Request-Id")
     if len(memoryview(head.request_id)):
         kept = [one for one in kept if one[0] != REQUEST_ID]
-    if _is_low(bytes(memoryview(head.priority)[:32])) or _is_low(header(kept, PRIORITY)):
+    if batch or _is_low(bytes(memoryview(head.priority)[:32])) or _is_low(header(kept, PRIORITY)):
         kept.append((BATCH_HEADER, b"1"))
     return kept
 

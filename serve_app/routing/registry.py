@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ray.serve.handle import DeploymentHandle
+
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.routing.pool import Published, ReplicaPool
 
@@ -13,6 +15,13 @@ Announcement = list[tuple[str, dict[str, Any], dict[str, Any]]]
 
 _pools: dict[str, tuple[ReplicaPool, asyncio.AbstractEventLoop]] = {}
 _early: dict[str, Announcement] = {}
+
+
+def listen(handle: DeploymentHandle, pool: ReplicaPool) -> DeploymentHandle:
+    """Let Serve tell the pool of a deployment's replicas, as long as the handle returned is kept."""
+    register(pool)
+    # `options` starts the handle's router, whose long poll tells this process of the replicas.
+    return handle.options(method_name="check_health")
 
 
 def register(pool: ReplicaPool) -> None:

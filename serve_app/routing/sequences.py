@@ -15,6 +15,7 @@ import msgspec
 
 from serve_app.http import json_bytes
 from serve_app.http.errors import ApiError
+from serve_app.routing.head import RequestHead, read_fields
 
 _ABSENT = msgspec.Raw()
 _COUNTED = 2**12
@@ -32,56 +33,55 @@ LISTS = {
 """Fields of a route that are as many sequences as they have elements, of any type."""
 
 
-class _Body(msgspec.Struct):
-    """What is read of a body."""
-
-    n: msgspec.Raw = _ABSENT
-    prompt: msgspec.Raw = _ABSENT
-    input: msgspec.Raw = _ABSENT
-    messages: msgspec.Raw = _ABSENT
-
-
-_decoder = msgspec.json.Decoder(_Body)
 _lists: dict[str, msgspec.json.Decoder[Any]] = {
     path: msgspec.json.Decoder(msgspec.defstruct("_Lists", [(name, msgspec.Raw, _ABSENT) for name in names]))
     for path, names in LISTS.items()
 }
 
 
-def count(body: bytes, least: int = 0, path: str = "") -> int:
-    """Sequences of the request with this body. Prompts beyond 4,096, and beyond `least`, are not counted.
-
-    `prompt` and `input` are one prompt as a text, as token ids and as the turns of a conversation, and several as a
-    list of texts or of lists of ids; `messages` is several where it is a list of conversations.
-    """
-    most = max(least, _COUNTED)
-    if path in LISTS:
-        return max(_length(field, most) for field in msgspec.structs.astuple(_read(_lists[path], body)))
-    read = _read(_decoder, body)
-    return _answers(read.n) * max(_prompts(field, most) for field in (read.prompt, read.input, read.messages))
+def count(body: bytes, path: str = "") -> int:
+    """Sequences of the request with this body, 1 where it cannot be read. Prompts beyond 4,096 are not counted."""
+    try:
+        head = RequestHead() if path in LISTS else read_fields(body)
+    except json_bytes.UNREADABLE:
+        return 1
+    return _count(head, body, path, _COUNTED)
 
 
-def bounded(body: bytes, most: int, path: str = "") -> int:
-    """Sequences of the request with this body; raises ApiError 400 if they are more than `most`."""
-    found = count(body, most, path)
+def bounded(head: RequestHead, body: bytes, most: int, path: str = "") -> int:
+    """Sequences of the request with this head and body; raises ApiError 400 if they are more than `most`."""
+    found = _count(head, body, path, max(most, _COUNTED))
     if found <= most:
         return found
     message = (
         f"this request is {found} sequences, n for each prompt, and one may be {most} (max_sequences): ask for fewer "
         "answers, or send the prompts in several requests"
     )
-    raise ApiError(400, message, param=_param(body, most, path), code="too_many_sequences")
+    raise ApiError(400, message, param=_param(head, body, most, path), code="too_many_sequences")
 
 
-def _param(body: bytes, most: int, path: str) -> str:
+def _count(head: RequestHead, body: bytes, path: str, most: int) -> int:
+    """`prompt` and `input` are one prompt as a text, as token ids and as the turns of a conversation, and several as a
+    list of texts or of lists of ids; `messages` is several where it is a list of conversations."""
+    if path in LISTS:
+        return max(_length(field, most) for field in msgspec.structs.astuple(_read(_lists[path], body)))
+    return _answers(head.n) * max(_prompts(field, most) for field in (head.prompt, head.input, _conversations(head)))
+
+
+def _conversations(head: RequestHead) -> msgspec.Raw:
+    """The messages of a body where they may be several conversations."""
+    return head.messages if isinstance(head.messages, msgspec.Raw) else _ABSENT
+
+
+def _param(head: RequestHead, body: bytes, most: int, path: str) -> str:
     """The field that is to blame."""
     if path in LISTS:
         lists = _read(_lists[path], body)
         return max(LISTS[path], key=lambda name: _length(getattr(lists, name), most))
-    read = _read(_decoder, body)
-    if _answers(read.n) > 1:
+    if _answers(head.n) > 1:
         return "n"
-    return next(name for name in ("prompt", "input", "messages") if _prompts(getattr(read, name), most) > 1)
+    fields = {"prompt": head.prompt, "input": head.input, "messages": _conversations(head)}
+    return next(name for name, field in fields.items() if _prompts(field, most) > 1)
 
 
 def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:

@@ -24,8 +24,6 @@ from serve_app.planning.resolve import replica_bounds, resolve
 POLL_S = 0.2
 WAIT_S = 600.0
 """For a replica that is being replaced; a batch has the time."""
-CONNECT_TIMEOUT_S = 2.0
-KEEP_ALIVE_S = 30.0
 
 
 class DidNotStart(Exception):
@@ -84,16 +82,11 @@ class LocalEngines:
     def client(self) -> Any:
         """A `PoolClient` for the running event loop, which alone may use it."""
         from serve_app.batch.run.pooled import PoolClient
-        from serve_app.routing.engines import Engines
-        from serve_app.routing.forward import Forwarder
-        from serve_app.routing.metrics import Metrics
         from serve_app.routing.pool import QueueLimits
-        from serve_app.routing.upstream import Upstream
+        from serve_app.routing.router import Router
 
         limits = QueueLimits(max_waiting=1_000_000, wait_timeout_s=WAIT_S, start_timeout_s=WAIT_S)
-        self._engines = Engines(self.config.models, self._handles, limits)
-        forwarder = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
-        return PoolClient(self._engines.catalogue, forwarder, Metrics())
+        return PoolClient(Router.of_deployments(self.config.models, self._handles, limits))
 
     def pace(self, named: str | None = None, most: int = MOST) -> Pace:
         """One that fills a model's engines from the first moment; without a name the largest model's."""

@@ -1,8 +1,7 @@
-"""A batch's way to the engines inside the service: the ingress's own pools and forwarding, without its HTTP."""
+"""A batch's way to the engines inside the service: a Router in this process, without HTTP in between."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
@@ -12,26 +11,18 @@ from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.batch.run.pace import ServiceLoad
 from serve_app.batch.run.sender import RETRIED
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import BATCH_HEADER
-from serve_app.routing import sequences
-from serve_app.routing.affinity import affinity_key
 from serve_app.routing.body import RequestBody
-from serve_app.routing.catalogue import Catalogue
-from serve_app.routing.forward import Forwarder
-from serve_app.routing.head import read_head
-from serve_app.routing.metrics import Metrics, ObservedRequest
 from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.router import Router
 
-HEADERS = [(b"content-type", b"application/json"), (BATCH_HEADER, b"1")]
+HEADERS = [(b"content-type", b"application/json")]
 
 
 class PoolClient:
     """One batch's client."""
 
-    def __init__(self, catalogue: Catalogue, forwarder: Forwarder, metrics: Metrics) -> None:
-        self._catalogue = catalogue
-        self._forward = forwarder
-        self._metrics = metrics
+    def __init__(self, router: Router) -> None:
+        self._router = router
         self.requests = 0
         """Under way or waiting for a replica."""
         self._open: Counter[str] = Counter()
@@ -58,16 +49,13 @@ class PoolClient:
         scope = {"type": "http", "method": "POST", "path": url, "headers": HEADERS}
         answer = _Collected()
         try:
-            head = read_head(scope, body)
-            served = self._catalogue.served(head.model)
-            pool, size = served.pool, sequences.bounded(body, served.config.most_sequences)
-            key = affinity_key(scope, head) if pool.affine else None
+            request = self._router.route(scope, RequestBody(body), batch=True)
+            pool, size = request.pool, request.sequences
             self._pools[pool.model] = pool
             self._open[pool.model] += size
             self.requests += 1
             try:
-                with ObservedRequest(self._metrics, pool.model, url) as seen:
-                    await self._forward(scope, _never, answer.send, RequestBody(body), pool, seen, key, size)
+                await self._router.answer(request, answer.send)
             finally:
                 self._open[pool.model] -= size
                 self.requests -= 1
@@ -85,7 +73,7 @@ class PoolClient:
         where there is no such model."""
         everyone = [replica for pool in self._pools.values() for replica in pool.replicas]
         try:
-            own = self._catalogue.served(model).pool.replicas if model else everyone
+            own = self._router.catalogue.served(model).pool.replicas if model else everyone
         except ApiError:
             return None
         begun = {replica.id: replica.load.interactive_begun for replica in everyone}
@@ -110,8 +98,3 @@ class _Collected:
             self.status = message["status"]
         else:
             self.pieces.append(message["body"])
-
-
-async def _never() -> Message:
-    """A client that neither sends more nor goes away."""
-    return await asyncio.get_running_loop().create_future()

@@ -23,10 +23,8 @@ from serve_app.config.schema import ModelConfig
 from serve_app.http.pages import starlette_app
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.forward import Forwarder
-from serve_app.routing.metrics import Metrics
 from serve_app.routing.pool import QueueLimits, ReplicaPool
-from serve_app.routing.upstream import Upstream
+from serve_app.routing.router import Router
 from tests.support.replicas import published
 
 MOST_BYTES = 100_000
@@ -85,7 +83,7 @@ async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
         pool.update([published(model, model=model, url=url, capacity=64, max_running=64)])
         served.append(Served(ModelConfig.model_validate({"id": model, "engine": "simulated"}), pool))
     catalogue = Catalogue(served)
-    yield partial(PoolClient, catalogue, Forwarder(Upstream(2, 30)), Metrics())
+    yield partial(PoolClient, Router(catalogue))
     engine.go.set()
     await server.stop()
 

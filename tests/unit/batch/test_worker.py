@@ -171,7 +171,7 @@ async def test_a_batch_whose_engines_do_not_answer_says_so_and_holds_up_no_other
 ) -> None:
     """Nor when it has none to ask: the model is at zero replicas, or has lost its last."""
     engine.go.set()
-    pool: ReplicaPool = client()._catalogue.served("n").pool
+    pool: ReplicaPool = client()._router.catalogue.served("n").pool
     pool.update([])
     for number, model in enumerate("nm", 1):
         await add_file(store, lines([{"model": model, "prompt": "a"}] * 3, URL), f"file-{number}")
@@ -222,7 +222,7 @@ async def test_batches_that_are_stuck_for_long_take_turns(
     """With two places in all, four batches of a model without replicas, and one behind them."""
     monkeypatch.setattr(worker_module, "PUT_OFF_S", 0.3)
     engine.go.set()
-    client()._catalogue.served("n").pool.update([])
+    client()._router.catalogue.served("n").pool.update([])
     for number, model in enumerate("nnnnm", 1):
         await add_file(store, lines([{"model": model, "prompt": "a"}] * 3, URL), f"file-{number}")
         await add_batch(store, f"batch_{number}", input_file_id=f"file-{number}")

@@ -27,10 +27,9 @@ from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
 from serve_app.routing.pool import QueueLimits, ReplicaPool
-from serve_app.routing.upstream import Upstream
+from serve_app.routing.router import Router
 from tests.support.replicas import published
 from tests.support.schema import check, operations
 
@@ -121,10 +120,8 @@ class Ingress:
         async with aiohttp.ClientSession() as session:
             pages = [Models(catalogue), Status(catalogue, metrics := Metrics(), session), Docs(catalogue, session)]
             app = IngressApp(
-                catalogue,
-                Forwarder(Upstream(2, 30)),
+                Router(catalogue, metrics),
                 Authentication([]),
-                metrics,
                 [*pages, Unoffered()],
                 BodyReader(2**20, 2**24),
             )

@@ -19,10 +19,9 @@ from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.forward import Forwarder
 from serve_app.routing.metrics import Metrics
 from serve_app.routing.pool import QueueLimits, ReplicaPool
-from serve_app.routing.upstream import Upstream
+from serve_app.routing.router import Router
 from tests.support.replicas import published
 
 KEY = {"authorization": "Bearer key"}
@@ -46,9 +45,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Docs(catalogue, session),
             Unoffered(),
         ]
-        app = IngressApp(
-            catalogue, Forwarder(Upstream(2, 30)), Authentication(["key"]), metrics, pages, BodyReader(2**22, 2**24)
-        )
+        app = IngressApp(Router(catalogue, metrics), Authentication(["key"]), pages, BodyReader(2**22, 2**24))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client

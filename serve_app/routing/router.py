@@ -1,0 +1,94 @@
+"""The data plane of one process: reads a request, finds its model, and lets one of the model's replicas answer it.
+
+The ingress, the batch deployment and offline runs each have a `Router`, and differ only in what they pass to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ray.serve.handle import DeploymentHandle
+from starlette.types import Receive, Scope, Send
+
+from serve_app.config.schema import ModelConfig
+from serve_app.http.errors import ApiError
+from serve_app.routing import registry, sequences
+from serve_app.routing.affinity import affinity_key
+from serve_app.routing.body import RequestBody
+from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.forward import Forwarder
+from serve_app.routing.head import read_head
+from serve_app.routing.headers import for_replica
+from serve_app.routing.metrics import Metrics, ObservedRequest
+from serve_app.routing.pool import Key, QueueLimits, ReplicaPool
+from serve_app.routing.upstream import Upstream
+
+CONNECT_TIMEOUT_S = 2.0
+KEEP_ALIVE_S = 30.0
+"""How long a connection to a replica is kept for another request; below the replica server's own keep-alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedRequest:
+    """A request of which it is known who may answer it."""
+
+    scope: Scope
+    """Its method and path, and the headers that go to the replica."""
+    body: RequestBody
+    pool: ReplicaPool
+    """The replicas of its model."""
+    sequences: int
+    """How many sequences it is."""
+    key: Key | None
+    """What it shares with other requests; None if that makes no difference."""
+
+
+class Router:
+    """Routes requests to the replicas of the served models, over connections of its own."""
+
+    def __init__(self, catalogue: Catalogue, metrics: Metrics | None = None) -> None:
+        self.catalogue = catalogue
+        self.metrics = metrics or Metrics()
+        self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
+        self._handles: list[DeploymentHandle] = []
+
+    @classmethod
+    def of_deployments(
+        cls, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: QueueLimits
+    ) -> Router:
+        """A router whose pools Ray Serve keeps up to date; `handles` are the models' deployments by id."""
+        served = [Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in models]
+        router = cls(Catalogue(served))
+        router._handles = [registry.listen(handles[one.config.id], one.pool) for one in served]
+        return router
+
+    def route(self, scope: Scope, body: RequestBody, *, batch: bool = False) -> RoutedRequest:
+        """Read the request. Raises ApiError where it cannot be routed. `batch` marks it as batch work."""
+        head = read_head(scope, body.data)
+        served = self.catalogue.served(head.model)
+        pool, path = served.pool, scope["path"]
+        count = sequences.bounded(head, body.data, served.config.most_sequences, path)
+        key = affinity_key(scope, head) if pool.affine else None
+        headers = for_replica(scope["headers"], head, batch=batch)
+        return RoutedRequest({**scope, "headers": headers}, body, pool, count, key)
+
+    async def answer(self, request: RoutedRequest, send: Send, receive: Receive | None = None) -> None:
+        """Let a replica answer the request; `receive` tells when its client has gone, None if it never goes.
+
+        Raises ApiError while nothing has been sent, ConnectionError where the response cannot be completed,
+        ClientGone when nobody listens.
+        """
+        pool = request.pool
+        with ObservedRequest(self.metrics, pool.model, request.scope["path"]) as seen:
+            try:
+                await self._forward(
+                    request.scope, receive, send, request.body, pool, seen, request.key, request.sequences
+                )
+            except ApiError as error:
+                seen.failed(error.status)
+                raise
+
+    def waiting(self) -> dict[str, int]:
+        """Sequences this process holds for want of a replica, by id of the models that scale."""
+        return {one.config.id: one.pool.waiting for one in self.catalogue.models if one.config.autoscaling}
