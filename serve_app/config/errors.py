@@ -19,6 +19,11 @@ SECRET = "api_keys"
 SEVERAL_KEYS = "several_keys"
 """Type of the error that blames several keys of one mapping: its context has `{place: what is wrong}`."""
 
+REPLACED = {
+    "affinity": ("routing_policy", "`affinity: false` is `routing_policy: least_loaded`, and `true` is its default"),
+}
+"""Keys of earlier versions, each with the key that stands for it now and what to write."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -67,6 +72,8 @@ def spell(path: KeyPath) -> str:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key nobody reads."""
     known = sorted(known)
+    if (hint := REPLACED.get(key)) and hint[0] in known:
+        return f"is now `{hint[0]}`: {hint[1]}"
     if near := nearest(key, known):
         return f"unknown key; did you mean `{near}`?"
     return "unknown key" if len(known) > 30 else f"unknown key; known are {', '.join(known)}"

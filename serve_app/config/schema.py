@@ -83,8 +83,9 @@ class ModelConfig(Section):
     """Sequences one replica holds beyond `max_running` before it refuses."""
     max_sequences: AtLeastOne | None = None
     """Sequences one request may be, `n` for each of its prompts; half of `max_running` unless set."""
-    affinity: bool = True
-    """Send requests with a common prefix or session to the same replica, where load allows."""
+    routing_policy: Literal["prefix_affinity", "least_loaded"] = "prefix_affinity"
+    """Which replica gets a request: `prefix_affinity` sends those with a common prefix or session to the same one,
+    where load allows; `least_loaded` sends each to the less loaded of two."""
     drain_timeout_s: Positive = 600.0
     """How long a leaving replica may take to finish what it accepted."""
     simulated: Simulated | None = None

@@ -59,7 +59,7 @@ class IngressReplica:
         self._router = Router.of_deployments(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
         if batch is not None:
-            self._batches = ReplicaPool(names.BATCH_POOL, limits, affinity=False)
+            self._batches = ReplicaPool(names.BATCH_POOL, limits)
             self._batch_handle = registry.listen(batch, self._batches)
         context = serve.get_replica_context()
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))

@@ -18,7 +18,8 @@ from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics, Picks
-from serve_app.routing.pool import Replica, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.replica import Replica
 
 
 class Status:

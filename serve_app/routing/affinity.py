@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.routing.head import ChatMessage, RequestHead, header
-from serve_app.routing.pool import Key
+from serve_app.routing.picker import Key
 
 SPAN = 1024
 """Bytes of a prompt that say what it shares: about 256 tokens of English, as OpenAI's own routing takes

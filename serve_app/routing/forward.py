@@ -15,7 +15,9 @@ from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEA
 from serve_app.routing.body import RequestBody
 from serve_app.routing.head import ClientGone, header
 from serve_app.routing.metrics import ObservedRequest
-from serve_app.routing.pool import Key, Replica, ReplicaPool
+from serve_app.routing.picker import Key
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.replica import Replica
 from serve_app.routing.retry import BrokenOff, Refused, with_retries
 from serve_app.routing.upstream import Upstream, UpstreamError
 

@@ -1,55 +1,53 @@
-"""Choosing a replica: pure functions of what is known of each."""
+"""What a routing policy is: it picks the replica that answers a request, of those that have room.
+
+A policy is a class in a file of `serve_app.routing.pickers`, and a name in the table there.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
 
-T = TypeVar("T")
+from starlette.types import Scope
 
-CROWDED = 1.25
-"""How many times the load of the alternative a replica may have and still be preferred for what it has cached."""
+from serve_app.routing.head import RequestHead
+from serve_app.routing.random_set import RandomSet
+from serve_app.routing.replica import Replica
 
-
-def least_loaded_of_two(
-    candidates: Sequence[T], load: Callable[[T], float], usable: Callable[[T], bool], rng: random.Random
-) -> T | None:
-    """The less loaded of two random usable candidates; None if there is none.
-
-    Two random choices bring the longest queue from O(log n) to O(log log n) without looking at everyone
-    (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001). Only when neither of the two
-    is usable are all of them looked at.
-    """
-    if not candidates:
-        return None
-    pair = [candidate for candidate in _two(candidates, rng) if usable(candidate)]
-    if not pair:
-        pair = [candidate for candidate in candidates if usable(candidate)]
-    return min(pair, key=load, default=None)
+Key = tuple[int, int]
+"""What a request shares with others, as two 64-bit hashes: of where it belongs, and of where it goes when that is
+crowded."""
+Placed = Literal["home", "second", "spilled", "none"]
+"""Where a request with a key went: where it belongs, to its second place, to neither. "none" had no key."""
 
 
-def first_uncrowded(
-    preferred: Iterable[T], alternative: T, load: Callable[[T], float], usable: Callable[[T], bool], slack: float
-) -> T | None:
-    """The first usable of the preferred that is not much more loaded than the alternative; None if all are.
+class Picker(Protocol):
+    """One model's routing policy in one process; all calls come on its event loop."""
 
-    Consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016), with the bound set by what the
-    request would get otherwise in place of the mean: that is what it gives up, and needs no look at everyone.
-    `slack`, in units of load, is allowed on top, so that a nearly idle replica is not left for an idle one.
-    """
-    bound = CROWDED * load(alternative) + slack
-    for candidate in preferred:
-        if usable(candidate) and load(candidate) <= bound:
-            return candidate
-    return None
+    placed: dict[Placed, int]
+    """Requests handed out so far, by place."""
+
+    @property
+    def affine(self) -> bool:
+        """Whether it makes a difference which key a request has."""
+        ...
+
+    def key(self, scope: Scope, head: RequestHead) -> Key | None:
+        """What the request shares with others; None if that makes no difference to this policy."""
+        ...
+
+    def update(self, replicas: Mapping[str, Replica]) -> None:
+        """Take over the model's replicas by id, those without room among them. Comes with every announcement."""
+        ...
+
+    def pick(self, room: RandomSet[Replica], usable: Callable[[Replica], bool], key: Key | None) -> Replica | None:
+        """One of `room` that is `usable`, None if there is none.
+
+        `room` are the replicas that would take at least one more sequence.
+        """
+        ...
 
 
-def _two(candidates: Sequence[T], rng: random.Random) -> Sequence[T]:
-    """Two different ones, or the only one. `rng.sample` takes four times as long."""
-    count = len(candidates)
-    if count == 1:
-        return candidates
-    first = int(rng.random() * count)
-    second = int(rng.random() * (count - 1))
-    return candidates[first], candidates[second + (second >= first)]
+def no_requests_placed() -> dict[Placed, int]:
+    """The count of a picker that has handed out nothing."""
+    return {"home": 0, "second": 0, "spilled": 0, "none": 0}

@@ -6,17 +6,15 @@ Everything happens on the ingress's event loop, announcements included, so nothi
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
-from serve_app.routing.picker import first_uncrowded, least_loaded_of_two
+from serve_app.routing.picker import Key, Picker, Placed
+from serve_app.routing.pickers.least_loaded import LeastLoaded
 from serve_app.routing.random_set import RandomSet
-from serve_app.routing.ring import Ring
+from serve_app.routing.replica import Published, Replica
 
 EJECTED_FIRST_S = 2.0
 """How long a replica that broke a connection is left alone; doubles with each further break."""
@@ -25,24 +23,6 @@ TIMER_SLACK_S = 0.01
 """uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full."""
-PATIENCE = 1 / 64
-"""Sequences a replica may hold beyond the bound and still be preferred for its cache, as a share of `max_running`:
-4 of 256 hardly lengthen a decoding step. At least one, since the last report may count one that has ended."""
-
-Key = tuple[int, int]
-"""What a request shares with others, as two 64-bit hashes: of where it belongs, and of where it goes when that is
-crowded."""
-Placed = Literal["home", "second", "spilled", "none"]
-"""Where a request with a key went: where it belongs, to its second place, to neither. "none" had no key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """One replica as Ray Serve announced it."""
-
-    id: str
-    info: ReplicaInfo
-    load: ReplicaLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,50 +32,6 @@ class QueueLimits:
     max_waiting: int
     wait_timeout_s: float
     start_timeout_s: float
-
-
-class Replica:
-    """One replica with what this process adds to its own report."""
-
-    __slots__ = ("breaks", "elsewhere", "full_until", "id", "in_flight", "info", "load", "shunned_until")
-
-    def __init__(self, published: Published) -> None:
-        self.id = published.id
-        self.in_flight = 0
-        self.shunned_until = 0.0
-        self.full_until = 0.0
-        self.breaks = 0
-        self.update(published)
-
-    def update(self, published: Published) -> None:
-        self.info = published.info
-        self.load = published.load
-        self.elsewhere = max(0, published.load.demand - self.in_flight)
-
-    @property
-    def occupied(self) -> int:
-        """Sequences it holds: this process's own, and what it last reported beyond those."""
-        return self.in_flight + self.elsewhere
-
-    @property
-    def queues(self) -> bool:
-        """Whether one more sequence would wait for a place in its batch."""
-        return self.occupied >= self.info.max_running
-
-    @property
-    def free(self) -> int:
-        """Sequences it would still take; below 0 where a request of many waits, let in, for the others to end."""
-        return self.info.capacity - self.occupied
-
-    @property
-    def pressure(self) -> float:
-        return self.occupied / self.info.capacity
-
-    def serves(self, now: float) -> bool:
-        return now >= self.shunned_until and not self.load.draining
-
-    def accepts(self, now: float) -> bool:
-        return self.serves(now) and now >= self.full_until and self.free > 0
 
 
 @dataclass(eq=False, slots=True)
@@ -122,23 +58,19 @@ class ReplicaPool:
         self,
         model: str,
         limits: QueueLimits,
-        rng: random.Random | None = None,
-        affinity: bool = True,
+        picker: Picker | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Without `affinity` keys are ignored. `clock` is the event loop's, where that is not `time.monotonic`."""
+        """`picker` is the routing policy, the least loaded replica unless given. `clock` is the event loop's, where
+        that is not `time.monotonic`."""
         self.model = model
         self._limits = limits
-        self._affinity = affinity
         self._clock = clock or time.monotonic
-        self._rng = rng or random.Random()
+        self.picker = picker or LeastLoaded()
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
         self._room: RandomSet[Replica] = RandomSet()
         """Those that have room for a sequence."""
-        self._ring = Ring()
-        self.placed: dict[Placed, int] = {"home": 0, "second": 0, "spilled": 0, "none": 0}
-        """Requests handed out so far."""
         self._waiters: dict[_Waiter, None] = {}
         self._waiting = 0
 
@@ -152,9 +84,14 @@ class ReplicaPool:
         return self._waiting
 
     @property
+    def placed(self) -> Mapping[Placed, int]:
+        """Requests handed out so far."""
+        return self.picker.placed
+
+    @property
     def affine(self) -> bool:
         """Whether it makes a difference which key a request has."""
-        return self._affinity and len(self._candidates) > 1
+        return self.picker.affine
 
     def update(self, published: Iterable[Published]) -> None:
         """Take over the set Serve announces; what this process knows of a replica that stays is kept."""
@@ -169,8 +106,7 @@ class ReplicaPool:
             replicas[one.id] = replica
         self._replicas = replicas
         self._candidates = tuple(replicas.values())
-        if self._affinity:
-            self._ring.update(replicas)
+        self.picker.update(replicas)
         now = self._clock()
         self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
         self._serve_waiters()
@@ -221,22 +157,7 @@ class ReplicaPool:
         def usable(replica: Replica) -> bool:
             return replica.id not in avoid and replica.free >= room
 
-        other = least_loaded_of_two(self._room, lambda replica: replica.pressure, usable, self._rng)
-        if other is None:
-            return None
-        if key is None or not self.affine:
-            self.placed["none"] += 1
-            return other
-
-        # A cached prefix saves less than a wait for a place in the batch costs, where there is one elsewhere.
-        def fits(replica: Replica) -> bool:
-            return replica in self._room and usable(replica) and (other.queues or not replica.queues)
-
-        preferred = [self._replicas[self._ring.home(hash)] for hash in key]
-        slack = max(1.0, PATIENCE * other.info.max_running)
-        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack) or other
-        self.placed["home" if chosen is preferred[0] else "second" if chosen is preferred[1] else "spilled"] += 1
-        return chosen
+        return self.picker.pick(self._room, usable, key)
 
     def _serving(self) -> bool:
         now = self._clock()

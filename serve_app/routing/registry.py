@@ -8,7 +8,8 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
-from serve_app.routing.pool import Published, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.replica import Published
 
 Announcement = list[tuple[str, dict[str, Any], dict[str, Any]]]
 """A replica each: Serve's id, its metadata, its last load report (empty before the first)."""

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import DIED, FULL
-from serve_app.routing.pool import Key, Replica, ReplicaPool
+from serve_app.routing.picker import Key
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.replica import Replica
 
 _MOST_TRIES = 4
 _MOST_DEATHS = 2

@@ -14,14 +14,15 @@ from starlette.types import Receive, Scope, Send
 from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
 from serve_app.routing import registry, sequences
-from serve_app.routing.affinity import affinity_key
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import read_head
 from serve_app.routing.headers import for_replica
 from serve_app.routing.metrics import Metrics, ObservedRequest
-from serve_app.routing.pool import Key, QueueLimits, ReplicaPool
+from serve_app.routing.picker import Key
+from serve_app.routing.pickers import PICKERS
+from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.upstream import Upstream
 
 CONNECT_TIMEOUT_S = 2.0
@@ -58,7 +59,7 @@ class Router:
         cls, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: QueueLimits
     ) -> Router:
         """A router whose pools Ray Serve keeps up to date; `handles` are the models' deployments by id."""
-        served = [Served(model, ReplicaPool(model.id, limits, affinity=model.affinity)) for model in models]
+        served = [Served(model, ReplicaPool(model.id, limits, PICKERS[model.routing_policy]())) for model in models]
         router = cls(Catalogue(served))
         router._handles = [registry.listen(handles[one.config.id], one.pool) for one in served]
         return router
@@ -69,7 +70,7 @@ class Router:
         served = self.catalogue.served(head.model)
         pool, path = served.pool, scope["path"]
         count = sequences.bounded(head, body.data, served.config.most_sequences, path)
-        key = affinity_key(scope, head) if pool.affine else None
+        key = pool.picker.key(scope, head)
         headers = for_replica(scope["headers"], head, batch=batch)
         return RoutedRequest({**scope, "headers": headers}, body, pool, count, key)
 

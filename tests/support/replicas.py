@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
-from serve_app.routing.pool import Published
+from serve_app.routing.replica import Published
 
 INFO: dict[str, Any] = {
     "model": "m",

@@ -28,7 +28,7 @@ def ours(
 ) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
     args = service_args(setup, replicas, ingresses)
-    args["models"][0]["affinity"] = affinity
+    args["models"][0]["routing_policy"] = "prefix_affinity" if affinity else "least_loaded"
     also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
     config = serve_file.write(folder / f"ours-{replicas}.yaml", args, port=port)
     name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also])

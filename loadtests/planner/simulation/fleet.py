@@ -12,7 +12,8 @@ from loadtests.planner.simulation.replica import SimulatedReplica
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation.batch import Sequence as Batched
 from serve_app.replica.protocol import DEAD, ReplicaSignals
-from serve_app.routing.pool import Published, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.replica import Published
 from serve_app.routing.retry import Refused
 
 LEAVES_S = 2.0

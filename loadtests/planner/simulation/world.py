@@ -24,7 +24,9 @@ from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
-from serve_app.routing.pool import QueueLimits, Replica, ReplicaPool
+from serve_app.routing.pickers import PICKERS
+from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.replica import Replica
 from serve_app.routing.retry import BrokenOff, with_retries
 
 OnProgress = Callable[[float], object]
@@ -114,8 +116,7 @@ class _Simulator:
             ReplicaPool(
                 scenario.model.id,
                 QueueLimits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s),
-                Random(f"{scenario.seed} pool {i}"),
-                affinity=False,
+                PICKERS[scenario.model.routing_policy](Random(f"{scenario.seed} pool {i}")),
                 clock=self._loop.time,
             )
             for i in range(limits.replicas)

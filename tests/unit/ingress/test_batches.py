@@ -57,7 +57,7 @@ async def pool() -> AsyncIterator[ReplicaPool]:
         ]
     )
     server = ReplicaServer(app, token="t", capacity=8, failure=lambda: None)
-    pool = ReplicaPool(BATCH_POOL, QueueLimits(10, 0.1, 0.1), affinity=False)
+    pool = ReplicaPool(BATCH_POOL, QueueLimits(10, 0.1, 0.1))
     pool.update([published(model=BATCH_POOL, url=await server.start("127.0.0.1"))])
     yield pool
     await server.stop()

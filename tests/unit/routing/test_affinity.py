@@ -12,7 +12,7 @@ import pytest
 
 from serve_app.routing.affinity import affinity_key
 from serve_app.routing.head import read_head
-from serve_app.routing.pool import Key
+from serve_app.routing.picker import Key
 
 CHAT = "/v1/chat/completions"
 LONG = "You answer questions about the service. " * 40

@@ -12,7 +12,8 @@ from serve_app.routing.body import RequestBody
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import ClientGone
 from serve_app.routing.metrics import Metrics, ObservedRequest
-from serve_app.routing.pool import Published, QueueLimits, ReplicaPool
+from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.replica import Published
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 

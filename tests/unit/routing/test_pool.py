@@ -10,7 +10,9 @@ import pytest
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing import pool as pool_module
-from serve_app.routing.pool import Published, QueueLimits, ReplicaPool
+from serve_app.routing.pickers.prefix_affinity import PrefixAffinity
+from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.replica import Published
 from tests.support import replicas
 
 
@@ -19,7 +21,7 @@ def published(name: str, capacity: int = 4, **load: object) -> Published:
 
 
 def pool_of(*replicas: Published, max_waiting: int = 8, wait_s: float = 5.0, start_s: float = 5.0) -> ReplicaPool:
-    pool = ReplicaPool("m", QueueLimits(max_waiting, wait_s, start_s), random.Random(1))
+    pool = ReplicaPool("m", QueueLimits(max_waiting, wait_s, start_s), PrefixAffinity(random.Random(1)))
     pool.update(replicas)
     return pool
 
@@ -99,7 +101,7 @@ async def test_room_for_one_is_given_to_the_first_and_costs_the_same_however_man
             return super().random()
 
     full = [published(str(number), capacity=1, in_flight=1) for number in range(1000)]
-    pool = ReplicaPool("m", QueueLimits(1000, 5, 5), Counting())
+    pool = ReplicaPool("m", QueueLimits(1000, 5, 5), PrefixAffinity(Counting()))
     pool.update(full)
     waiting = [asyncio.create_task(pool.acquire(key=(number, number))) for number in range(1000)]
     await asyncio.sleep(0)

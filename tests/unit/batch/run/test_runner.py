@@ -24,7 +24,7 @@ from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.run.runner import run
 from serve_app.batch.run.sender import RunStopped
 from serve_app.replica.protocol import ReplicaLoad
-from serve_app.routing.pool import Published
+from serve_app.routing.replica import Published
 from tests.support.batches import lines
 from tests.unit.batch.conftest import Engine
 

@@ -9,7 +9,10 @@ from collections import Counter
 import pytest
 
 from serve_app.replica.protocol import ReplicaLoad
-from serve_app.routing.pool import Key, Published, QueueLimits, Replica, ReplicaPool
+from serve_app.routing.picker import Key
+from serve_app.routing.pickers import PICKERS
+from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.replica import Published, Replica
 from tests.support import replicas
 
 NAMES = [f"replica-{number}" for number in range(8)]
@@ -20,8 +23,8 @@ def published(name: str, capacity: int = 256, **load: object) -> Published:
     return replicas.published(name, ReplicaLoad(**load), url=f"http://{name}", capacity=capacity, max_running=capacity)
 
 
-def pool_of(*names: str, affinity: bool = True, capacity: int = 256) -> ReplicaPool:
-    pool = ReplicaPool("m", QueueLimits(8, 5, 5), random.Random(1), affinity=affinity)
+def pool_of(*names: str, policy: str = "prefix_affinity", capacity: int = 256) -> ReplicaPool:
+    pool = ReplicaPool("m", QueueLimits(8, 5, 5), PICKERS[policy](random.Random(1)))
     pool.update(published(name, capacity) for name in names)
     return pool
 
@@ -123,7 +126,7 @@ async def test_who_waits_keeps_its_key() -> None:
 
 
 async def test_keys_are_ignored_without_affinity_without_a_choice_and_where_there_is_none() -> None:
-    plain, alone, keyless = pool_of(*NAMES, affinity=False), pool_of("a"), pool_of(*NAMES)
+    plain, alone, keyless = pool_of(*NAMES, policy="least_loaded"), pool_of("a"), pool_of(*NAMES)
     assert len({(await once(plain)).id for _ in range(40)}) > 2 and not plain.affine
     assert (await once(alone)).id == "a" and not alone.affine
     assert len({(await once(keyless, None)).id for _ in range(40)}) > 2 and keyless.affine

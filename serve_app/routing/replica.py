@@ -1,0 +1,60 @@
+"""One replica as this process knows it: what Ray Serve announced, and what this process adds to that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One replica as Ray Serve announced it."""
+
+    id: str
+    info: ReplicaInfo
+    load: ReplicaLoad
+
+
+class Replica:
+    """One replica with what this process adds to its own report."""
+
+    __slots__ = ("breaks", "elsewhere", "full_until", "id", "in_flight", "info", "load", "shunned_until")
+
+    def __init__(self, published: Published) -> None:
+        self.id = published.id
+        self.in_flight = 0
+        self.shunned_until = 0.0
+        self.full_until = 0.0
+        self.breaks = 0
+        self.update(published)
+
+    def update(self, published: Published) -> None:
+        self.info = published.info
+        self.load = published.load
+        self.elsewhere = max(0, published.load.demand - self.in_flight)
+
+    @property
+    def occupied(self) -> int:
+        """Sequences it holds: this process's own, and what it last reported beyond those."""
+        return self.in_flight + self.elsewhere
+
+    @property
+    def queues(self) -> bool:
+        """Whether one more sequence would wait for a place in its batch."""
+        return self.occupied >= self.info.max_running
+
+    @property
+    def free(self) -> int:
+        """Sequences it would still take; below 0 where a request of many waits, let in, for the others to end."""
+        return self.info.capacity - self.occupied
+
+    @property
+    def pressure(self) -> float:
+        return self.occupied / self.info.capacity
+
+    def serves(self, now: float) -> bool:
+        return now >= self.shunned_until and not self.load.draining
+
+    def accepts(self, now: float) -> bool:
+        return self.serves(now) and now >= self.full_until and self.free > 0
