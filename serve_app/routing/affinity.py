@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Scope
 
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.routing.head import ChatMessage, RequestHead, header
+from serve_app.routing.head import RequestHead, RoutedMessage, header
 from serve_app.routing.picker import Key
 
 SPAN = 1024
@@ -61,7 +61,7 @@ def _session(scope: Scope, head: RequestHead) -> bytes:
     return header(scope["headers"], SESSION_HEADER)[:SPAN].encode()
 
 
-def _start(head: RequestHead, turns: list[ChatMessage]) -> Iterator[memoryview]:
+def _start(head: RequestHead, turns: list[RoutedMessage]) -> Iterator[memoryview]:
     """The first SPAN bytes of the prompt as JSON, less if it is shorter."""
     left = SPAN
     for part in _parts(head, turns):
@@ -72,7 +72,7 @@ def _start(head: RequestHead, turns: list[ChatMessage]) -> Iterator[memoryview]:
             return
 
 
-def _parts(head: RequestHead, turns: list[ChatMessage]) -> Iterator[msgspec.Raw]:
+def _parts(head: RequestHead, turns: list[RoutedMessage]) -> Iterator[msgspec.Raw]:
     """What the prompt is made of, in the order in which LFM2's chat template renders it."""
     told = bool(turns) and turns[0].role in ("system", "developer")
     yield from (head.system, head.instructions)
@@ -84,7 +84,7 @@ def _parts(head: RequestHead, turns: list[ChatMessage]) -> Iterator[msgspec.Raw]
     yield from (head.prompt, head.input)
 
 
-def _first_turn(head: RequestHead, turns: list[ChatMessage]) -> tuple[bytes, bool]:
+def _first_turn(head: RequestHead, turns: list[RoutedMessage]) -> tuple[bytes, bool]:
     """The beginning of what the user said first, which all of a conversation has in common; whether it has an image."""
     said = next((turn.content for turn in turns if turn.role == "user"), None)
     whole = memoryview(said or head.prompt or head.input)

@@ -26,7 +26,7 @@ MOST_ID_CHARACTERS = 256
 _ABSENT = msgspec.Raw()
 
 
-class ChatMessage(msgspec.Struct):
+class RoutedMessage(msgspec.Struct):
     """One message of a conversation."""
 
     role: str = ""
@@ -34,7 +34,7 @@ class ChatMessage(msgspec.Struct):
 
 
 _Turns: Any = msgspec.defstruct(
-    "_Turns", [(f"turn_{number}", ChatMessage | None, None) for number in range(MOST_TURNS)], array_like=True
+    "_Turns", [(f"turn_{number}", RoutedMessage | None, None) for number in range(MOST_TURNS)], array_like=True
 )
 """The first elements of an array. The others are read past, so that a million of them cost no memory."""
 
@@ -57,7 +57,7 @@ class RequestHead(msgspec.Struct):
     priority: msgspec.Raw = _ABSENT
 
     @property
-    def turns(self) -> list[ChatMessage]:
+    def turns(self) -> list[RoutedMessage]:
         """The conversation's first messages; none where they are not a list of objects with a role."""
         if not self.messages or isinstance(self.messages, msgspec.Raw):
             return []

@@ -36,61 +36,63 @@ class Upstream:
         """`keep_alive_s` must be below the servers' own, or a request meets a connection that is just being closed."""
         self._connect_timeout_s = connect_timeout_s
         self._keep_alive_s = keep_alive_s
-        self._idle: dict[str, list[Connection]] = {}
+        self._idle: dict[str, list[UpstreamConnection]] = {}
 
-    async def request(self, method: str, url: str, path: str, headers: Headers, body: bytes) -> Connection:
+    async def request(self, method: str, url: str, path: str, headers: Headers, body: bytes) -> UpstreamConnection:
         """Send a request to the server at `url` and wait for the head of its answer; `close` it afterwards.
 
         Raises UpstreamError.
         """
-        answer = self._kept(url) or await self._connect(url)
+        connection = self._kept(url) or await self._connect(url)
         try:
-            await answer.begin(method, path, headers, body)
+            await connection.begin(method, path, headers, body)
         except BaseException:
-            answer.close()
+            connection.close()
             raise
-        return answer
+        return connection
 
-    def keep(self, answer: Connection) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose exchange is complete."""
-        self._idle.setdefault(answer.url, []).append(answer)
+        self._idle.setdefault(connection.url, []).append(connection)
 
-    def forget(self, answer: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """The connection was lost."""
-        kept = self._idle.get(answer.url)
-        if kept and answer in kept:
-            kept.remove(answer)
+        kept = self._idle.get(connection.url)
+        if kept and connection in kept:
+            kept.remove(connection)
             if not kept:
-                del self._idle[answer.url]
+                del self._idle[connection.url]
 
-    def _kept(self, url: str) -> Connection | None:
+    def _kept(self, url: str) -> UpstreamConnection | None:
         """The connection used last, so that the others grow old and go."""
         kept = self._idle.get(url)
         if not kept:
             return None
-        answer = kept.pop()
+        connection = kept.pop()
         oldest = asyncio.get_running_loop().time() - self._keep_alive_s
-        if answer.idle_since >= oldest:
-            return answer
-        for one in (answer, *kept):
+        if connection.idle_since >= oldest:
+            return connection
+        for one in (connection, *kept):
             one.abort()
         return None
 
-    async def _connect(self, url: str) -> Connection:
+    async def _connect(self, url: str) -> UpstreamConnection:
         parts = urlsplit(url)
         assert parts.hostname and parts.port
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, answer = await loop.create_connection(lambda: Connection(self, url), parts.hostname, parts.port)
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self, url), parts.hostname, parts.port
+                )
         except TimeoutError:
             raise UpstreamError(f"no connection within {self._connect_timeout_s:g} s", connected=False) from None
         except OSError as error:
             raise UpstreamError(f"no connection: {error}", connected=False) from error
-        return answer
+        return connection
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One connection, and the answer that is coming in on it."""
 
     def __init__(self, upstream: Upstream, url: str) -> None:
