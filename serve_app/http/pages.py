@@ -14,7 +14,7 @@ from serve_app.http.errors import ApiError
 
 
 def starlette_app(routes: Sequence[Route]) -> Starlette:
-    """Answers these routes, and everything else with an error."""
+    """An application that answers these routes, and everything else with an error in the schema of its route."""
     app = Starlette(
         routes=routes, exception_handlers={HTTPException: _http_error, ApiError: _api_error, Exception: _unexpected}
     )

@@ -21,7 +21,8 @@ SPAN = 1024
 (platform.openai.com/docs/guides/prompt-caching). It is also the least that counts: what is shorter costs about one
 decoding step to compute again, and a digest of all of it would change with each turn of a conversation."""
 IMAGE_SPAN = 8 * SPAN
-"""The same of a message with an image: different files begin alike, with the headers of their format."""
+"""Bytes of a message with an image that say what it shares: different files begin alike, with the headers of their
+format."""
 SESSION_HEADER = b"x-session-id"
 
 _IMAGE_MARKS = (b'image_url"', b'"base64"')
@@ -95,6 +96,6 @@ def _first_turn(head: RequestHead, turns: list[RoutedMessage]) -> tuple[bytes, b
 
 
 def _hashes(data: bytes) -> tuple[int, int]:
-    """The same in every process, unlike Python's own."""
+    """Two 64-bit hashes of the bytes; every process finds these, unlike Python's own hash."""
     first, second = _HASHES.unpack(blake2b(data, digest_size=_HASHES.size).digest())
     return first, second

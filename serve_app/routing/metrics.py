@@ -1,4 +1,4 @@
-"""What this ingress process has seen, as Prometheus metrics."""
+"""What passes through a process's router, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 
 class Metrics:
-    """The metric families of one ingress process."""
+    """The metric families of one process's router."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -70,7 +70,7 @@ class Picks(Collector):
 
 
 class ObservedRequest:
-    """One request's passage through the ingress; a context manager."""
+    """Counts one request and times it, from its arrival to the end of its response; a context manager."""
 
     def __init__(self, metrics: Metrics, model: str, route: str) -> None:
         self._metrics = metrics
