@@ -1,4 +1,4 @@
-"""The Serve controller's side of the blackboard: a thread reads what is held and writes what the policies say.
+"""The Serve controller's side of the key-value store: a thread reads what is held and writes what the policies say.
 
 The controller's loop runs every policy and must never wait, so a policy takes what the thread last read and leaves
 what is to be written. Ray Serve builds policies anew with each deployment; what lasts longer is kept here.
@@ -11,7 +11,8 @@ import threading
 import time
 from typing import Any
 
-from serve_app.autoscaling import blackboard, held
+from serve_app.autoscaling import held
+from serve_app.compat import kv_store
 
 PERIOD_S = 0.5
 """How often counts are read and states written."""
@@ -63,13 +64,13 @@ class Exchange:
             time.sleep(PERIOD_S)
 
     def _exchange(self, outgoing: dict[str, Any]) -> None:
-        facts = blackboard.read_all(held.PREFIX)
+        facts = kv_store.read_all(held.PREFIX)
         with self._lock:
             expired = self._tally.update(time.monotonic(), facts)
         for key in expired:
-            blackboard.erase(key)
+            kv_store.erase(key)
         for key, fact in outgoing.items():
-            blackboard.write(key, fact)
+            kv_store.write(key, fact)
 
     def _complain(self, error: Exception) -> None:
         if time.monotonic() - self._complained_at > COMPLAIN_S:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from ray import serve
 
-from serve_app.autoscaling import blackboard
+from serve_app.compat import kv_store
 
 PREFIX = "held/"
 LOOK_S = 0.25
@@ -44,10 +44,10 @@ async def report(source: str, counts: Callable[[], Mapping[str, int]]) -> None:
         try:
             if held and (held != written or clock() - written_at >= REPEAT_S):
                 fact = {"app": app, "number": next(numbers), "held": held}
-                await asyncio.to_thread(blackboard.write, key, fact)
+                await asyncio.to_thread(kv_store.write, key, fact)
                 written, written_at = held, clock()
             elif written and not held:
-                await asyncio.to_thread(blackboard.erase, key)
+                await asyncio.to_thread(kv_store.erase, key)
                 written = {}
         except Exception as error:
             logger.warning("the autoscaling policy was not told of held requests: %r", error)

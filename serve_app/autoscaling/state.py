@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
-from serve_app.autoscaling import blackboard
 from serve_app.autoscaling.demand import Observation, Totals
 from serve_app.autoscaling.policy import Decision
+from serve_app.compat import kv_store
 
 CHANGES = 100
 """Kept for each model."""
@@ -56,8 +56,8 @@ def changed(key: str, change: Change) -> list[Change]:
 def read(app: str, model: str) -> dict[str, Any] | None:
     """The model's state and its changes, the latest first; None before its policy has said anything. Blocks briefly."""
     present, past = keys(app, model)
-    state = blackboard.read(present)
-    return None if state is None else state | {"changes": (blackboard.read(past) or [])[::-1]}
+    state = kv_store.read(present)
+    return None if state is None else state | {"changes": (kv_store.read(past) or [])[::-1]}
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

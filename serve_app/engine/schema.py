@@ -39,7 +39,7 @@ class OneSchema:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(scope["path"], send, self._failure)
+        answer = _ErrorsRewritten(scope["path"], send, self._failure)
         progress.set(Progress())
         try:
             await self._app(scope, receive, answer)
@@ -47,7 +47,7 @@ class OneSchema:
             await answer.raised(error)
 
 
-class _Answer:
+class _ErrorsRewritten:
     """What the application sends, on its way out."""
 
     def __init__(self, path: str, send: Send, failure: Callable[[], str | None]) -> None:

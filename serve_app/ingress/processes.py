@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from serve_app.autoscaling import blackboard
+from serve_app.compat import kv_store
 from serve_app.http.pages import starlette_app
 from serve_app.ingress.exposition import merge, own
 from serve_app.replica.ask import ask
@@ -91,7 +91,7 @@ class IngressProcesses:
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-            await self._store(blackboard.erase, self._key + self._id)
+            await self._store(kv_store.erase, self._key + self._id)
         await self._server.stop()
 
     async def text(self) -> str:
@@ -104,7 +104,7 @@ class IngressProcesses:
 
     async def pages(self) -> Pages:
         """Of every process, this one among them."""
-        written = await self._store(blackboard.read_all, self._key)
+        written = await self._store(kv_store.read_all, self._key)
         if written is not None:
             found = {key.removeprefix(self._key): ReplicaInfo.from_dict(fact) for key, fact in written.items()}
             self._known = {id: info for id, info in found.items() if id != self._id}
@@ -123,13 +123,13 @@ class IngressProcesses:
         for id, since in self._missed_since.items():
             if now - since > GIVEN_UP_S:
                 del pages[id]
-                await self._store(blackboard.erase, self._key + id)
+                await self._store(kv_store.erase, self._key + id)
 
     async def _page(self, request: Request) -> PlainTextResponse:
         return PlainTextResponse(own(self._registry))
 
     async def _announce(self) -> None:
-        await self._store(blackboard.write, self._key + self._id, self._info.to_dict())
+        await self._store(kv_store.write, self._key + self._id, self._info.to_dict())
 
     async def _announce_again(self) -> None:
         while True:

@@ -38,7 +38,7 @@ TOO_MANY_HEADERS = (
 )
 
 
-class Answer(NamedTuple):
+class HaproxyError(NamedTuple):
     """One of HAProxy's own."""
 
     status: int
@@ -48,18 +48,18 @@ class Answer(NamedTuple):
 
 
 ERRORS = (
-    Answer(400, "the request is not valid HTTP, or its body ended early", "bad_request"),
-    Answer(408, "the request did not arrive in time: send it whole", "request_timeout"),
-    Answer(413, "the request is too large", "body_too_large"),
-    Answer(500, f"the load balancer failed on this request; {AGAIN}", "load_balancer_failed"),
-    Answer(501, "the load balancer does not know this transfer encoding: use chunked or Content-Length"),
-    Answer(502, f"the ingress ended while it answered; {AGAIN}", "ingress_failed"),
-    Answer(503, f"no ingress process is ready; {AGAIN}", "ingress_not_ready", retry_after_s=1),
-    Answer(504, f"the ingress did not answer in time; {AGAIN}", "ingress_timeout"),
+    HaproxyError(400, "the request is not valid HTTP, or its body ended early", "bad_request"),
+    HaproxyError(408, "the request did not arrive in time: send it whole", "request_timeout"),
+    HaproxyError(413, "the request is too large", "body_too_large"),
+    HaproxyError(500, f"the load balancer failed on this request; {AGAIN}", "load_balancer_failed"),
+    HaproxyError(501, "the load balancer does not know this transfer encoding: use chunked or Content-Length"),
+    HaproxyError(502, f"the ingress ended while it answered; {AGAIN}", "ingress_failed"),
+    HaproxyError(503, f"no ingress process is ready; {AGAIN}", "ingress_not_ready", retry_after_s=1),
+    HaproxyError(504, f"the ingress did not answer in time; {AGAIN}", "ingress_timeout"),
 )
 """What HAProxy answers by itself."""
-NO_SUCH_PATH = Answer(404, "there is no such path here; /docs shows the API", "path_not_found")
-STARTING = Answer(503, "the service is starting; try again in a few seconds", "starting", retry_after_s=5)
+NO_SUCH_PATH = HaproxyError(404, "there is no such path here; /docs shows the API", "path_not_found")
+STARTING = HaproxyError(503, "the service is starting; try again in a few seconds", "starting", retry_after_s=5)
 
 _SERVES_OWN_HEADERS = (
     "x-request-timeout-seconds",
@@ -126,7 +126,7 @@ def _keeping(new: str) -> Callable[[re.Match[str]], str]:
 
 def _admission() -> Iterator[str]:
     """Rules for each request, before any other."""
-    too_many = Answer(431, TOO_MANY_HEADERS, "headers_too_large")
+    too_many = HaproxyError(431, TOO_MANY_HEADERS, "headers_too_large")
     for condition in (f"req.hdrs,length gt {MAX_HEADER_BYTES}", f"req.fhdr_cnt() gt {MAX_HEADERS}"):
         yield f"    {_answer(too_many)} if {{ {condition} }}"
     yield "    http-after-response set-header connection close if { status 408 }"
@@ -134,15 +134,15 @@ def _admission() -> Iterator[str]:
         yield f"    http-request del-header {name}"
 
 
-def _answer(error: Answer) -> str:
+def _answer(error: HaproxyError) -> str:
     return f"http-request return {_status(error)}"
 
 
-def _own_answer(error: Answer) -> str:
+def _own_answer(error: HaproxyError) -> str:
     return f"    http-error {_status(error)}"
 
 
-def _status(error: Answer) -> str:
+def _status(error: HaproxyError) -> str:
     body = to_json(dialect("").error(error.status, error.message, None, error.code))
     later = f" hdr Retry-After {error.retry_after_s}" if error.retry_after_s else ""
     return f"status {error.status} content-type application/json string {shlex.quote(body.decode())}{later}"

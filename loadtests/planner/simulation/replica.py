@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.meter import BUCKET_S, Meter
-from serve_app.engine.simulation.batch import Batch, Sequence
+from serve_app.engine.simulation.batch import Sequence, SimulatedBatch
 from serve_app.replica.protocol import (
     DRAINING,
     FULL,
@@ -44,7 +44,7 @@ class SimulatedReplica:
         """Sequences, of which each of its requests is one."""
         self.draining = False
         self._loop = asyncio.get_running_loop()
-        self._batch = Batch(timing, model.max_running, model.max_queued)
+        self._batch = SimulatedBatch(timing, model.max_running, model.max_queued)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._open: dict[asyncio.Future[None], Sequence] = {}

@@ -18,7 +18,7 @@ Check = Callable[[Generation], None]
 _SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
-class Answer:
+class StreamedAnswer:
     """An answer in the making: a client that leaves takes its sequences along."""
 
     def __init__(self, generation: Generation, answer: Callable[[Send], Awaitable[None]]) -> None:

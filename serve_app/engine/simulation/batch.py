@@ -46,7 +46,7 @@ class Sequence:
     first_token_at: float | None = None
     ended_at: float | None = None
     _unprefilled: int = 0
-    _batch: Batch | None = None
+    _batch: SimulatedBatch | None = None
     """While it is decoded: whose steps count its tokens, those after the first `_joined_at`."""
     _joined_at: int = 0
     _emitted: int = 0
@@ -73,7 +73,7 @@ class Sequence:
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class SimulatedBatch:
     """One replica's sequences."""
 
     timing: Simulated

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence as Ordered
 
 from serve_app.engine.meter import Meter
-from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
+from serve_app.engine.simulation.batch import QueueFull, Sequence, SimulatedBatch
 
 
 class Generation:
@@ -56,7 +56,7 @@ class Generation:
 class Driver:
     """Runs a batch on the monotonic clock; late timers catch up, so the offered rate does not drop."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: SimulatedBatch) -> None:
         self.batch = batch
         self.dead: str | None = None
         """Why it is dead."""

@@ -11,7 +11,7 @@ from serve_app.engine.bounds import Bounds
 from serve_app.engine.context import Context
 from serve_app.engine.meter import Meter
 from serve_app.engine.simulation import http
-from serve_app.engine.simulation.batch import Batch
+from serve_app.engine.simulation.batch import SimulatedBatch
 from serve_app.engine.simulation.driver import Driver
 from serve_app.engine.simulation.requests import LONGEST_TOKEN
 from serve_app.replica.protocol import ReplicaLoad
@@ -36,7 +36,7 @@ class SimulatedEngine:
         timing = model.simulated or Simulated()
         self.max_model_len = min(timing.max_model_len, timing.kv_tokens)
         self.versions = {"simulated": VERSION}
-        self._driver = Driver(Batch(timing, model.max_running, model.max_queued))
+        self._driver = Driver(SimulatedBatch(timing, model.max_running, model.max_queued))
         self.meter = self._driver.meter
         app = http.build(self._driver, model, self.max_model_len, VERSION)
         self.app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))

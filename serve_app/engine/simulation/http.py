@@ -83,7 +83,7 @@ class Routes:
             generation = self._submit(sizes, streamed=ask.stream or ask.doomed)
             check = self._doom if ask.doomed else answer.nothing
             respond = answer.stream if ask.stream else answer.whole
-            return answer.Answer(generation, lambda send: respond(generation, dialect(ask), send, check))
+            return answer.StreamedAnswer(generation, lambda send: respond(generation, dialect(ask), send, check))
 
         return endpoint
 
@@ -99,7 +99,9 @@ class Routes:
         generation = self._submit([(size, 0, 0) for size in sizes], streamed=False)
         vectors = [pack(render.embedding(one)) for one in texts]
         made = render.embeddings(name, vectors, sum(sizes))
-        return answer.Answer(generation, lambda send: answer.when_ended(generation, lambda: made, send, answer.nothing))
+        return answer.StreamedAnswer(
+            generation, lambda send: answer.when_ended(generation, lambda: made, send, answer.nothing)
+        )
 
     async def invocations(self, request: Request) -> ASGIApp:
         """SageMaker's one route for what the body is for."""

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_app.autoscaling import blackboard
+from serve_app.compat import kv_store
 from serve_app.ingress import processes
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.routing.metrics import Metrics, ObservedRequest
@@ -20,9 +20,9 @@ from serve_app.routing.metrics import Metrics, ObservedRequest
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The cluster's key-value store."""
     kept: dict[str, Any] = {}
-    monkeypatch.setattr(blackboard, "write", kept.__setitem__)
-    monkeypatch.setattr(blackboard, "erase", lambda key: kept.pop(key, None))
-    monkeypatch.setattr(blackboard, "read_all", lambda prefix: {k: v for k, v in kept.items() if k.startswith(prefix)})
+    monkeypatch.setattr(kv_store, "write", kept.__setitem__)
+    monkeypatch.setattr(kv_store, "erase", lambda key: kept.pop(key, None))
+    monkeypatch.setattr(kv_store, "read_all", lambda prefix: {k: v for k, v in kept.items() if k.startswith(prefix)})
     return kept
 
 
@@ -118,7 +118,7 @@ async def test_without_the_store_those_known_are_asked(start: Start, monkeypatch
     def down(prefix: str) -> Any:
         raise ConnectionError("the GCS is away")
 
-    monkeypatch.setattr(blackboard, "read_all", down)
+    monkeypatch.setattr(kv_store, "read_all", down)
     assert await first.samples(REQUESTS) == {"b": 1}
     assert await first.samples(UP) == {"a": 1, "b": 1}
 

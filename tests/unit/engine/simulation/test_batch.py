@@ -8,16 +8,16 @@ from collections import Counter
 import pytest
 
 from serve_app.config.schema import Simulated
-from serve_app.engine.simulation.batch import Batch, QueueFull, Sequence
+from serve_app.engine.simulation.batch import QueueFull, Sequence, SimulatedBatch
 
 INSTANT_PREFILL = 1e12
 
 
-def batch(max_running: int = 8, max_queued: int = 1000, **timing: float | None) -> Batch:
-    return Batch(Simulated(**{"prefill_tokens_per_s": INSTANT_PREFILL, **timing}), max_running, max_queued)
+def batch(max_running: int = 8, max_queued: int = 1000, **timing: float | None) -> SimulatedBatch:
+    return SimulatedBatch(Simulated(**{"prefill_tokens_per_s": INSTANT_PREFILL, **timing}), max_running, max_queued)
 
 
-def run(engine: Batch) -> list[Sequence]:
+def run(engine: SimulatedBatch) -> list[Sequence]:
     """Everything there is to do, as it comes; who ended, in order."""
     ended = []
     while (at := engine.next_at) is not None:
@@ -167,7 +167,7 @@ def test_a_late_step_yields_what_was_due_at_its_own_time() -> None:
     assert sequence.ended_at == pytest.approx(0.2)
 
 
-def follow(engine: Batch, leap: bool, seed: int) -> list[tuple[object, ...]]:
+def follow(engine: SimulatedBatch, leap: bool, seed: int) -> list[tuple[object, ...]]:
     """What becomes of the same random requests, some of them cancelled, when every step is walked or leapt over."""
     chance = random.Random(seed)
     sequences: list[Sequence] = []

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from serve_app.config.schema import Simulated
-from serve_app.engine.simulation.batch import Batch, Sequence
+from serve_app.engine.simulation.batch import Sequence, SimulatedBatch
 
 
-def batch(max_running: int = 8, max_queued: int = 100, **timing: Any) -> Batch:
+def batch(max_running: int = 8, max_queued: int = 100, **timing: Any) -> SimulatedBatch:
     defaults: dict[str, Any] = {"prefill_tokens_per_s": 1000, "step_base_ms": 10, "step_per_sequence_ms": 1}
-    return Batch(Simulated(**defaults | timing), max_running, max_queued)
+    return SimulatedBatch(Simulated(**defaults | timing), max_running, max_queued)
 
 
-def run(work: Batch) -> list[tuple[float, Sequence]]:
+def run(work: SimulatedBatch) -> list[tuple[float, Sequence]]:
     """Everything heard until the batch is idle, with the time of each."""
     heard: list[tuple[float, Sequence]] = []
     while (at := work.next_at) is not None:
