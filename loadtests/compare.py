@@ -1,4 +1,4 @@
-"""`python -m loadtests.compare SUITE`: this project and its peers side by side on this machine.
+"""`serve-app compare SUITE`: this project and its peers side by side on this machine.
 
 Each contender is started in turn, checked, warmed up, measured under every load and stopped; rounds repeat the whole,
 so that a slow drift of the machine meets everyone. Prints medians and their ratios to the suite's baseline, which is
@@ -112,7 +112,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.compare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="serve-app compare", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument("--contenders", help="some of them, by comma")

@@ -1,4 +1,4 @@
-"""`python -m loadtests.interference SUITE`: what a person's chat notices of a batch that runs on the same service.
+"""`serve-app interference SUITE`: what a person's chat notices of a batch that runs on the same service.
 
 One client chats, a streamed request after the other with a pause between, first alone, then while `serve_app.batch`
 works through a file that does not end before it. Prints the time to first token of both, and their ratio at p95.
@@ -114,7 +114,7 @@ def _figures(seconds: list[float]) -> dict[str, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.interference", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="serve-app interference", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SETUPS)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument("--replicas", type=whole(), default=1)

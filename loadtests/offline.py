@@ -1,4 +1,4 @@
-"""`python -m loadtests.offline SUITE`: a file of prompts through this project and through vLLM's own offline engine.
+"""`serve-app offline SUITE`: a file of prompts through this project and through vLLM's own offline engine.
 
 Each contender has a process of its own, the same prompts, engine arguments and output lengths, and the machine to
 itself. Start-up is not counted; prompts that warm the engine up are others than those that are timed.
@@ -164,7 +164,7 @@ def _table(results: dict[str, Figures]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.offline", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="serve-app offline", description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SETUPS)
     parser.add_argument("--source", default="", help="weights on a GPU: a path or repository (no weights: random ones)")
     parser.add_argument(

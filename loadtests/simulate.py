@@ -1,4 +1,4 @@
-"""`python -m loadtests.simulate`: a service's balancing and autoscaling under a traffic, in virtual time.
+"""`serve-app simulate`: a service's balancing and autoscaling under a traffic, in virtual time.
 
 The policy and the pool are the service's own; engines are the simulated ones, with a timing that is given or fitted to
 measurements. Prints a line for each policy; with `--question gpus` how many GPUs the traffic takes.

@@ -1,4 +1,4 @@
-"""`python -m loadtests.tune CONFIG --model M`: from an objective and a traffic to a configuration that is proven.
+"""`serve-app tune CONFIG --model M`: from an objective and a traffic to a configuration that is proven.
 
 Measures one replica on this machine until its knee is known, derives the numbers of the model's entry, writes
 CONFIG.tuned.yaml, proves it by replaying the traffic against the untuned defaults, and writes a report. What is
@@ -108,7 +108,7 @@ def _job(args: argparse.Namespace) -> TuningJob:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.tune", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="serve-app tune", description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("config", type=Path, help="a configuration, such as configs/demo.yaml")
     add("--model", required=True, help="the model to tune, by any of its names")

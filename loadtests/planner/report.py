@@ -1,6 +1,6 @@
 """The report of a tuning: one HTML file with everything in it, and the main plot as a PNG.
 
-`python -m loadtests.planner.report X.tuned.json` writes it anew from what was measured.
+`serve-app report X.tuned.json` writes it anew from what was measured.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ MARKS = {True: ("pass", "passed"), False: ("fail", "failed"), None: ("none", "")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when the report was written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtests.planner.report", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="serve-app report", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("state", type=Path, help="X.tuned.json, with its records beside it")
     try:
         written = write(State.read(parser.parse_args(argv).state))

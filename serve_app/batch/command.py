@@ -1,4 +1,4 @@
-"""`python -m serve_app.batch INPUT.jsonl --out OUTPUT.jsonl (--config C | --base-url U)`: work through a file."""
+"""`serve-app batch INPUT.jsonl --out OUTPUT.jsonl (--config C | --base-url U)`: work through a file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _with_engines(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve_app.batch",
+        prog="serve-app batch",
         description="Answer every request of a file. Run it again after whatever stopped it: it goes on from there.",
     )
     parser.add_argument("input", nargs="+", help="OpenAI batch files: .jsonl, .jsonl.gz, glob patterns")

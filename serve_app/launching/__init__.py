@@ -1,1 +1,1 @@
-"""`python -m serve_app up`: one service on this machine, from nothing to ready to gone."""
+"""`serve-app up`: one service on this machine, from nothing to ready to gone."""

@@ -1,4 +1,4 @@
-"""`python -m serve_app down [--port N] [--now]`: end a service that `up` started, whoever is left of it."""
+"""`serve-app down [--port N] [--now]`: end a service that `up` started, whoever is left of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING_FOUND = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when it has ended, 1 when there is none or something would not end, 2 when it is not clear which is meant."""
-    parser = argparse.ArgumentParser(prog="python -m serve_app down", description="End a service on this machine.")
+    parser = argparse.ArgumentParser(prog="serve-app down", description="End a service on this machine.")
     parser.add_argument("--port", type=int, help="the HTTP port of the one to end; needed where several run")
     parser.add_argument("--now", action="store_true", help="cut open requests off")
     args = parser.parse_args(argv)

@@ -88,7 +88,7 @@ def _taken(settings: Settings, reason: str) -> str:
         where = f"{settings.host}:{settings.port}"
         return f"cannot listen on {where} ({reason}); choose another port with --port"
     return (
-        f"port {settings.port} is taken by {owner}; end it with `python -m serve_app down --port {settings.port}`,"
+        f"port {settings.port} is taken by {owner}; end it with `serve-app down --port {settings.port}`,"
         " or start in its place with --replace, or choose another port with --port"
     )
 

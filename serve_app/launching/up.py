@@ -1,4 +1,4 @@
-"""`python -m serve_app up CONFIG`: start a service here, show how it comes up, stop it on Ctrl-C or SIGTERM."""
+"""`serve-app up CONFIG`: start a service here, show how it comes up, stop it on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Console:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C; 0 after a stop that was asked for, 1 when it could not start or ended by itself."""
-    parser = argparse.ArgumentParser(prog="python -m serve_app up", description="Start a service on this machine.")
+    parser = argparse.ArgumentParser(prog="serve-app up", description="Start a service on this machine.")
     parser.add_argument("config", type=Path, help="a configuration, such as configs/demo.yaml")
     parser.add_argument("--port", type=_port, help="HTTP port, instead of the configuration's")
     parser.add_argument("--mps", action="store_true", help="let engines packed on a GPU use it at the same moment")

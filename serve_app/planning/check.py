@@ -1,4 +1,4 @@
-"""`python -m serve_app check CONFIG`: is the configuration right, and what would run where?
+"""`serve-app check CONFIG`: is the configuration right, and what would run where?
 
 Takes about a second: it imports neither Ray, vLLM nor torch.
 """
@@ -50,7 +50,7 @@ class GpuMemory:
 
 def main(argv: list[str]) -> int:
     """0 when the configuration is right, 1 with what is wrong on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m serve_app check", description="Check a configuration.")
+    parser = argparse.ArgumentParser(prog="serve-app check", description="Check a configuration.")
     parser.add_argument("config", type=Path)
     parser.add_argument("--gpu-memory-gib", type=_positive, metavar="N", help="memory of one GPU")
     output = parser.add_mutually_exclusive_group()

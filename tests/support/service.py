@@ -30,7 +30,7 @@ class Service:
 
 @contextlib.contextmanager
 def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
-    """`python -m serve_app up CONFIG` on a free port, until it is ready; ended by SIGTERM."""
+    """`serve-app up CONFIG` on a free port, until it is ready; ended by SIGTERM."""
     port = free_ports(1)[0]
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)]

@@ -77,7 +77,7 @@ class ConfiguredModel:
 def configured(
     name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1
 ) -> Peer:
-    """`python -m serve_app up` with this entry alone, ready when so many replicas are."""
+    """`serve-app up` with this entry alone, ready when so many replicas are."""
     args = {**source.args, "models": [dict(entry)]}
     config = serve_file.write(folder / f"{name.replace(' ', '-')}.yaml", args, port=port)
     return up(name, config, port, replicas)

@@ -50,7 +50,7 @@ class SimulationOptions:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.simulate",
+        prog="serve-app simulate",
         description="How a model's replicas, balancing and autoscaling would hold a traffic: in virtual time.",
     )
     add = parser.add_argument
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--question", choices=["gpus"], help="find the fewest GPUs with which the SLO holds under the first policy")
     replica = parser.add_argument_group("one replica: a measurement, a configuration, or figures")
     add = replica.add_argument
-    add("--calibration", type=Path, help="what `python -m loadtests.tune` measured (JSON)")
+    add("--calibration", type=Path, help="what `serve-app tune` measured (JSON)")
     add("--config", type=Path, help="a configuration of this service")
     add("--model", help="which of its models, where it has several")
     add("--timing", help="step_base_ms=10,step_per_sequence_ms=0.1,prefill_tokens_per_s=20000,kv_tokens=100000,...")

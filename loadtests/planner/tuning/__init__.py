@@ -1,6 +1,6 @@
 """Tuning: from load tests of one replica to a configuration that is proven.
 
-`python -m loadtests.tune` makes a `job.TuningJob` and hands it to `tuner.tune`, whose phases read in this order:
+`serve-app tune` makes a `job.TuningJob` and hands it to `tuner.tune`, whose phases read in this order:
 
 1. measure (`search`): `measure` puts loads on a running service; a constant rate gives a `step.Step`,
    many of them the `knee`; `packing` says how many replicas share a GPU.

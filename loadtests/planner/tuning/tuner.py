@@ -73,8 +73,7 @@ def write_configuration(job: TuningJob) -> None:
     source, derived = job.source, job.state.derived
     assert derived is not None
     heading = [
-        f"Tuned by `python -m loadtests.tune` from {source.path.name} on {job.state.about['date']}, for"
-        f" {source.model.id} under",
+        f"Tuned by `serve-app tune` from {source.path.name} on {job.state.about['date']}, for {source.model.id} under",
         f"{job.traffic_spec} and the SLO {job.requests.slo}.",
         f"How each number was measured, and what the result holds: {job.report_name}",
         "",

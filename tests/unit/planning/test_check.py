@@ -1,4 +1,4 @@
-"""`python -m serve_app check`: quick, readable, honest about its exit status."""
+"""`serve-app check`: quick, readable, honest about its exit status."""
 
 from __future__ import annotations
 
