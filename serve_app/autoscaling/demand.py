@@ -34,8 +34,8 @@ class Observation:
     """Those that are ready and have reported."""
     target: int
     """Replicas wanted now; those beyond `replicas` are still starting."""
-    held: float
-    """Requests held elsewhere for want of a replica: at the ingress, in a batch's backlog."""
+    queued: float
+    """Requests that wait elsewhere for want of a replica: at the ingress, in a batch's backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Totals:
     running: float
     waiting: float
     """In replicas' queues."""
-    held: float
+    queued: float
+    """Outside replicas."""
     arrivals_per_s: float
     """Accepted by replicas."""
     kv_usage: float
@@ -55,7 +56,7 @@ class Totals:
     ttft_s: float
     """Mean of the replicas that have one; 0 without."""
     service_s: float
-    """The same."""
+    """Mean time in the batch of the replicas that have one; 0 without."""
 
     @classmethod
     def of(cls, seen: Observation) -> Totals:
@@ -64,7 +65,7 @@ class Totals:
             replicas=len(replicas),
             running=sum(one.running for one in replicas),
             waiting=sum(one.waiting for one in replicas),
-            held=seen.held,
+            queued=seen.queued,
             arrivals_per_s=sum(one.arrivals_per_s for one in replicas),
             kv_usage=sum(one.kv_usage for one in replicas),
             output_tokens_per_s=sum(one.output_tokens_per_s for one in replicas),
@@ -74,7 +75,7 @@ class Totals:
 
     @property
     def requests(self) -> float:
-        return self.running + self.waiting + self.held
+        return self.running + self.waiting + self.queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Estimator:
         self._service_s = _Typical()
         self._kv_usage = _Typical()
         self._output_tokens_per_s = _Typical()
-        self._held: deque[tuple[float, float]] = deque()
+        self._queued: deque[tuple[float, float]] = deque()
         self._growths: deque[tuple[float, float]] = deque()
         self._before: float | None = None
         self._replicas: int | None = None
@@ -134,7 +135,7 @@ class Estimator:
         complete = settled and seen.target <= totals.replicas
         # What waits while replicas start, or have not had the time to take it, keeps these and orders no more.
         most = math.inf if complete else seen.target * self._slots
-        arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.held))
+        arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.queued))
         if seen.at_s >= self._whole_at:
             self._arrivals.add(seen.at_s, arrivals_per_s)
         # A rare request needs its replica while it is there, not for as long as a rate remembers it.
@@ -142,12 +143,12 @@ class Estimator:
         requests = 0.0 if idle else self._arrivals.per_s * (self._service_s.value or 0.0)
         if not totals.replicas or self._service_s.value is None:
             requests = max(requests, min(totals.requests, most))
-        waits = totals.waiting + totals.held > QUEUED * totals.requests
+        waits = totals.waiting + totals.queued > QUEUED * totals.requests
         queues = [one.waiting > QUEUED * self._max_running for one in seen.replicas]
         return Demand(
             requests=requests,
             # Replicas that work off a queue are busier than what arrives will keep them.
-            lasting=max(requests, min(totals.held + (0.0 if waits else totals.running), most)),
+            lasting=max(requests, min(totals.queued + (0.0 if waits else totals.running), most)),
             kv_usage=max(totals.kv_usage, requests * (self._kv_usage.value or 0.0)),
             output_tokens_per_s=max(totals.output_tokens_per_s, requests * (self._output_tokens_per_s.value or 0.0)),
             backlog=self._backlog(seen, totals, requests),
@@ -170,7 +171,7 @@ class Estimator:
         left_s = self._startup_s if self._ordered_at is None else self._ordered_at + self._startup_s - seen.at_s
         excess = max(0.0, requests - self._max_running * totals.replicas)
         grows_per_s = excess / self._service_s.value if self._service_s.value else 0.0
-        return totals.waiting + totals.held + grows_per_s * max(0.0, left_s)
+        return totals.waiting + totals.queued + grows_per_s * max(0.0, left_s)
 
     def _settled(self, seen: Observation) -> bool:
         """Whether no replica has come within the time that rates look back: a new one gets what waits at a stroke.
@@ -184,15 +185,15 @@ class Estimator:
                 self._settled_at = self._whole_at
         return seen.at_s >= self._settled_at
 
-    def _growth(self, at_s: float, held: float) -> float:
-        """Requests a second by which what is held grows, or shrinks as replicas take it, who report it as arrivals.
+    def _growth(self, at_s: float, queued: float) -> float:
+        """Requests a second by which what is queued grows, or shrinks as replicas take it, who report it as arrivals.
 
         They do so for the time that rates look back, and for longer through the means over LOOK_BACK_S.
         """
-        self._held.append((at_s, held))
-        while self._held[0][0] < at_s - RATES_OVER_S:
-            self._held.popleft()
-        growth = (held - self._held[0][1]) / RATES_OVER_S
+        self._queued.append((at_s, queued))
+        while self._queued[0][0] < at_s - RATES_OVER_S:
+            self._queued.popleft()
+        growth = (queued - self._queued[0][1]) / RATES_OVER_S
         self._growths.append((at_s, growth))
         while self._growths[0][0] < at_s - LOOK_BACK_S:
             self._growths.popleft()

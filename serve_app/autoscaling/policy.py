@@ -57,25 +57,39 @@ class Policy:
         """The replicas there should be from now on. Call it at least once a second."""
         totals = Totals.of(seen)
         demand = self._estimator.demand(seen, totals)
-        known = self._needs(demand, demand.requests)
         needs = self._needs(demand, demand.lasting) | self._vague_needs(totals, demand)
-        at_once = _whole(max(known.values())) if demand.settled and (demand.overflows or demand.jumped) else 0
         cause, most = max(needs.items(), key=operator.itemgetter(1))
-        need = _whole(most)
-        if silent := not seen.replicas and not seen.held and seen.target > 0:
-            need = seen.target
+        silent = not seen.replicas and not seen.queued and seen.target > 0
+        need = seen.target if silent else _whole(most)
+
+        delayed = self._delayed(seen, need, self._at_once(demand), self._kept_busy(totals, most, silent, need))
+        bounded = min(self._settings.max_replicas, max(self._settings.min_replicas, delayed))
+
+        why = "no replica has reported yet" if silent else self._why(cause, most, totals, demand)
+        return Decision(bounded, self._reason(why, need, delayed, bounded), needs)
+
+    def _delayed(self, seen: Observation, need: int, at_once: int, kept_busy: int) -> int:
+        """Replicas once the delays are heeded: up at once to `at_once`, up to a `need` that has lasted, down to what
+        was needed or kept busy at any moment of `downscale_delay_s`."""
         if not self._began:
             # What there is when the policy starts, or starts anew, was needed until now: no delay is skipped.
             self._began = True
             self._sustained.add(seen.at_s, seen.target)
             self._peak.add(seen.at_s, seen.target)
         sustained = self._sustained.add(seen.at_s, need)
+        peak = self._peak.add(seen.at_s, kept_busy)
+        return max(at_once, sustained, min(seen.target, peak))
+
+    def _at_once(self, demand: Demand) -> int:
+        """Replicas that count without a delay: arrivals have jumped by more than chance, or exceed the slots."""
+        if not (demand.settled and (demand.overflows or demand.jumped)):
+            return 0
+        return _whole(max(self._needs(demand, demand.requests).values()))
+
+    def _kept_busy(self, totals: Totals, most: float, silent: bool, need: int) -> int:
+        """Replicas that may not go yet: those needed, with MARGIN to spare, and those that are at work."""
         busy = max(totals.running / self._slots, min(1.0, totals.requests))
-        peak = self._peak.add(seen.at_s, _whole(max(need if silent else most * (1 + MARGIN), busy)))
-        counts = max(at_once, sustained, min(seen.target, peak))
-        replicas = min(self._settings.max_replicas, max(self._settings.min_replicas, counts))
-        why = "no replica has reported yet" if silent else self._why(cause, most, totals, demand)
-        return Decision(replicas, self._reason(why, need, counts, replicas), needs)
+        return _whole(max(need if silent else most * (1 + MARGIN), busy))
 
     def _needs(self, demand: Demand, requests: float) -> dict[str, float]:
         """Replicas by cause, before delays and bounds."""
@@ -88,7 +102,7 @@ class Policy:
         return needs
 
     def _vague_needs(self, totals: Totals, demand: Demand) -> dict[str, float]:
-        """The same, of causes that only say that there are too few; they never count at once."""
+        """Replicas by causes that only say that there are too few; they never count at once."""
         queue = min(totals.replicas * STEP, totals.requests / self._slots)
         needs = {"queue": queue if demand.crowded else 0.0}
         if (target_s := self._settings.ttft_target_s) is not None:
@@ -105,7 +119,7 @@ class Policy:
             "backlog": f"{demand.backlog:.1f} requests will wait by the time replicas are ready",
             "kv_cache": f"the requests need {demand.kv_usage:.0%} of a replica's KV cache",
             "tokens": f"{demand.output_tokens_per_s:.0f} tokens/s at {settings.tokens_per_s or 0:.0f} a replica",
-            "queue": f"{totals.waiting + totals.held:.1f} requests wait, at every replica",
+            "queue": f"{totals.waiting + totals.queued:.1f} requests wait, at every replica",
             "ttft": f"TTFT {totals.ttft_s:.2f} s is above {settings.ttft_target_s or 0:g} s",
         }
         return f"{facts[cause]}: {need:.1f} ({cause})"

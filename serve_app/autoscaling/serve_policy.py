@@ -1,8 +1,9 @@
 """Ray Serve's signature around the policy.
 
 Serve counts no requests of this service (they do not pass through its handles); the demand is what replicas report
-through `record_autoscaling_stats` and what ingress and batches hold. Serve's own delays are off: the policy has its
-own. What Serve unpickles here is this module by value, so whatever must be one of a kind lives in other modules.
+through `record_autoscaling_stats` and what waits in ingress processes and batches. Serve's own delays are off: the
+policy has its own. What Serve unpickles here is this module by value, so whatever must be one of a kind lives in other
+modules.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any
 
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from serve_app.autoscaling import exchange, state
+from serve_app.autoscaling import queued, state
 from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.config.schema import Autoscaling
 from serve_app.replica.protocol import LOOK_BACK_S, REPORT_PERIOD_S, ReplicaSignals
 
 PERIOD_S = 0.5
-"""Serve asks about ten times a second; replicas report, and held requests are read, twice."""
+"""Serve asks about ten times a second; replicas report, and what is queued is read, twice."""
 WRITE_S = 1.0
 """How often a state that decides nothing new is written."""
 
@@ -50,7 +51,7 @@ class DemandPolicy:
     def __init__(self, model: str, settings: dict[str, Any], max_running: int) -> None:
         self._model = model
         self._policy = Policy(Autoscaling.model_validate(settings), max_running)
-        self._exchange = exchange.shared
+        self._store = queued.shared
         self._decided_at = self._written_at = float("-inf")
         self._replicas = 0
 
@@ -63,7 +64,7 @@ class DemandPolicy:
 
     def _decide(self, now: float, ctx: AutoscalingContext) -> None:
         app = ctx.app_name or ""
-        seen = Observation(now, signals(ctx), ctx.target_num_replicas, self._exchange.held(app, self._model))
+        seen = Observation(now, signals(ctx), ctx.target_num_replicas, self._store.queued(app, self._model))
         decision = self._policy.decide(seen)
         bounds = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
         at, present, past = time.time(), *state.keys(app, self._model)
@@ -71,10 +72,10 @@ class DemandPolicy:
         self._replicas = decision.replicas
         if decision.replicas != before:
             change = {"at": round(at, 3), "from": before, "to": decision.replicas, "reason": decision.reason}
-            self._exchange.write(past, state.changed(past, change))
+            self._store.write(past, state.changed(past, change))
         if decision.replicas != before or now - self._written_at >= WRITE_S:
             self._written_at = now
-            self._exchange.write(present, state.describe(at, seen, decision, bounds, ctx.current_num_replicas))
+            self._store.write(present, state.describe(at, seen, decision, bounds, ctx.current_num_replicas))
 
 
 def signals(ctx: AutoscalingContext) -> tuple[ReplicaSignals, ...]:

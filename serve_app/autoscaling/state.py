@@ -30,6 +30,8 @@ def describe(at: float, seen: Observation, decision: Decision, bounds: tuple[int
     totals = Totals.of(seen)
     inputs = asdict(totals) | {"kv_usage": totals.kv_usage / max(1, totals.replicas)}
     del inputs["replicas"]
+    # /autoscaling has always said it so.
+    inputs["held"] = inputs.pop("queued")
     return {
         "at": round(at, DIGITS),
         "bounds": {"min": bounds[0], "max": bounds[1]},

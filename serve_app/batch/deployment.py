@@ -10,7 +10,7 @@ import asyncio
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.autoscaling import held
+from serve_app.autoscaling import queued
 from serve_app.batch.api.application import BatchApplication, routes_over
 from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
@@ -55,7 +55,7 @@ class BatchReplica(HttpReplica):
         """Raises DirectoryUnusable."""
         metrics = BatchMetrics(store)
         worker = Worker(store, self._client, self._settings, metrics.lines)
-        reporting = asyncio.create_task(held.report("batch", lambda: self._held(worker)))
+        reporting = asyncio.create_task(queued.report("batch", lambda: self._queued(worker)))
         max_bytes = int(self._settings.max_file_mib * 2**20)
         self._application.app = routes_over(store, worker.changed, max_bytes, metrics.routes())
         try:
@@ -63,7 +63,7 @@ class BatchReplica(HttpReplica):
         finally:
             reporting.cancel()
 
-    def _held(self, worker: Worker) -> dict[str, int]:
+    def _queued(self, worker: Worker) -> dict[str, int]:
         """What the autoscaling policy is told: requests that wait for a replica, and those that would come with one."""
         backlog = worker.backlog()
         return {model: waiting + backlog.get(model, 0) for model, waiting in self._router.waiting().items()}

@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from serve_app.autoscaling import held
+from serve_app.autoscaling import queued
 from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import names
@@ -67,7 +67,7 @@ class IngressReplica:
             (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
-        self._reporting = asyncio.create_task(held.report("ingress", self._router.waiting))
+        self._reporting = asyncio.create_task(queued.report("ingress", self._router.waiting))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""

@@ -98,7 +98,7 @@ def serve(
     totals: deque[float] = deque(maxlen=max(1, round(look_back / REPORT_PERIOD_S)))
 
     def decide(seen: Observation) -> int:
-        totals.append(seen.held + sum(one.running + one.waiting for one in seen.replicas))
+        totals.append(seen.queued + sum(one.running + one.waiting for one in seen.replicas))
         return policy.decide(seen.at_s, len(seen.replicas), seen.target, sum(totals) / len(totals))
 
     return Scaler(decide)
@@ -114,7 +114,7 @@ def keda(
     """Queue depth as KEDA setups for vLLM have it: the sum of vllm:num_requests_waiting against an average of 5.
 
     The figures are those of vLLM production-stack's example (docs.vllm.ai/projects/production-stack, "Autoscaling with
-    KEDA"); what is held at the ingress counts as waiting. `metric=requests` counts running requests too. KEDA makes a
+    KEDA"); what is queued at the ingress counts as waiting. `metric=requests` counts running requests too. KEDA makes a
     Kubernetes HorizontalPodAutoscaler of it (keda.sh, "ScaledObject specification"; an AverageValue metric), which each
     15 s wants ceil(sum / threshold) replicas, changes nothing within 10 % of that, at most doubles or adds 4, and goes
     down to the highest wish of the last 300 s (kubernetes.io, "Horizontal Pod Autoscaling").
@@ -131,7 +131,7 @@ def keda(
         if seen.at_s < next_at:
             return seen.target
         next_at = seen.at_s + polling
-        total = seen.held + sum(one.waiting + (one.running if metric == "requests" else 0) for one in seen.replicas)
+        total = seen.queued + sum(one.waiting + (one.running if metric == "requests" else 0) for one in seen.replicas)
         now = seen.target
         if not wishes:
             wishes.append((seen.at_s, now))

@@ -140,13 +140,13 @@ class _Simulator:
         fleet, duration = self._fleet, self._scenario.traffic.duration_s
         for i in count(1):
             now = self._loop.time()
-            held = sum(pool.waiting for pool in self._pools)
-            seen = Observation(now, fleet.signals(), fleet.target, held)
+            queued = sum(pool.waiting for pool in self._pools)
+            seen = Observation(now, fleet.signals(), fleet.target, queued)
             target = self._scaler.decide(seen)
             if target != fleet.target:
                 fleet.scale(target)
-            queued = held + sum(one.waiting for one in seen.replicas)
-            self._run.samples.append(ReplicaCounts(now, target, len(fleet.serving), fleet.occupied, queued))
+            waiting = queued + sum(one.waiting for one in seen.replicas)
+            self._run.samples.append(ReplicaCounts(now, target, len(fleet.serving), fleet.occupied, waiting))
             self._run.gpus.append(fleet.gpus)
             progress(min(1.0, now / duration))
             if now >= duration and self._all_ended.done():

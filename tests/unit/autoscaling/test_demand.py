@@ -179,7 +179,7 @@ def backlogs(startup_s: float | None, targets: list[int]) -> list[float]:
     signals = ReplicaSignals(running=MAX_RUNNING, waiting=3, arrivals_per_s=5, service_s=SERVICE_S)
     found = []
     for i, target in enumerate([1, *targets]):
-        seen = Observation(STEP_S * i, (signals,), target, held=1)
+        seen = Observation(STEP_S * i, (signals,), target, queued=1)
         found.append(estimator.demand(seen, Totals.of(seen)).backlog)
     return found[1:]
 

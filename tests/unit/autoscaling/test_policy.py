@@ -23,11 +23,11 @@ def policy(**settings: Any) -> Policy:
     return Policy(Autoscaling.model_validate(given | settings), MAX_RUNNING)
 
 
-def decide(one: Policy, *replicas: ReplicaSignals, target: int | None = None, held: float = 0) -> Decision:
+def decide(one: Policy, *replicas: ReplicaSignals, target: int | None = None, queued: float = 0) -> Decision:
     """The second time this is seen: the first time nothing has lasted yet."""
     there = len(replicas) if target is None else target
-    one.decide(Observation(0.0, replicas, there, held))
-    return one.decide(Observation(1.0, replicas, there, held))
+    one.decide(Observation(0.0, replicas, there, queued))
+    return one.decide(Observation(1.0, replicas, there, queued))
 
 
 class Model:
@@ -57,9 +57,9 @@ class Model:
         ready = sum(at <= self._now for at in self._ready_at)
         slots = ready * MAX_RUNNING
         running, beyond = min(load, slots), max(0.0, load - slots)
-        waiting, held = (beyond, 0.0) if ready else (0.0, beyond)
+        waiting, queued = (beyond, 0.0) if ready else (0.0, beyond)
         replicas = (ReplicaSignals(running=running / ready, waiting=waiting / ready),) * ready if ready else ()
-        target = self.policy.decide(Observation(self._now, replicas, self.targets[-1], held)).replicas
+        target = self.policy.decide(Observation(self._now, replicas, self.targets[-1], queued)).replicas
         self.targets.append(target)
         del self._ready_at[target:]
         self._ready_at += [self._now + self._startup_s] * (target - len(self._ready_at))
@@ -67,7 +67,7 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("settings", "seen", "held", "cause", "need"),
+    ("settings", "seen", "queued", "cause", "need"),
     [
         ({}, ReplicaSignals(running=8), 0, "slots", 8 / 5),
         ({}, ReplicaSignals(running=8, waiting=4), 0, "slots", 12 / 5),
@@ -83,9 +83,9 @@ class Model:
     ],
 )
 def test_the_largest_need_decides(
-    settings: dict[str, Any], seen: ReplicaSignals, held: float, cause: str, need: float
+    settings: dict[str, Any], seen: ReplicaSignals, queued: float, cause: str, need: float
 ) -> None:
-    decision = decide(policy(**settings), seen, held=held)
+    decision = decide(policy(**settings), seen, queued=queued)
     assert decision.needs[cause] == pytest.approx(need)
     assert decision.replicas == math.ceil(need)
     assert f"({cause})" in decision.reason
@@ -145,7 +145,7 @@ def test_a_need_that_comes_and_goes_does_not_count() -> None:
 def test_requests_that_queue_do_not_wait_for_the_delay() -> None:
     model = Model(policy(upscale_delay_s=30, downscale_delay_s=60))
     assert model.run([40])[0] == 8
-    assert policy(upscale_delay_s=30).decide(Observation(0, (ReplicaSignals(running=9),), 1, held=31)).replicas == 8
+    assert policy(upscale_delay_s=30).decide(Observation(0, (ReplicaSignals(running=9),), 1, queued=31)).replicas == 8
 
 
 def test_a_few_that_wait_do_wait_for_the_delay() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from serve_app.autoscaling import exchange, state
+from serve_app.autoscaling import queued, state
 from serve_app.autoscaling.serve_policy import PERIOD_S, signals
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.deployment import number_of_replicas
@@ -19,13 +19,13 @@ MODEL = "owner/m"
 
 
 class Desk:
-    """Stands for the exchange, whose thread needs a cluster."""
+    """Stands for the background store, whose thread needs a cluster."""
 
     def __init__(self) -> None:
         self.waiting: dict[tuple[str, str], int] = {}
         self.written: dict[str, Any] = {}
 
-    def held(self, app: str, model: str) -> int:
+    def queued(self, app: str, model: str) -> int:
         return self.waiting.get((app, model), 0)
 
     def write(self, key: str, fact: Any) -> None:
@@ -46,7 +46,7 @@ class Clock:
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     desk = Desk()
-    monkeypatch.setattr(exchange, "shared", desk)
+    monkeypatch.setattr(queued, "shared", desk)
     monkeypatch.setattr(state, "_changes", {})
     return desk
 
@@ -111,7 +111,7 @@ def test_it_follows_what_replicas_report(desk: Desk) -> None:
     assert policy(more)[0] == 3
 
 
-def test_held_requests_of_its_model_and_application_wake_it(desk: Desk) -> None:
+def test_queued_requests_of_its_model_and_application_wake_it(desk: Desk) -> None:
     clock = Clock()
     policy = build(clock)
     desk.waiting = {("app", "another"): 3, ("another", MODEL): 3}

@@ -14,10 +14,10 @@ from serve_app.replica.protocol import ReplicaSignals
 GIVEN = ScalerInputs(Autoscaling(min_replicas=1, max_replicas=20, target_load=0.5), 16, lambda: Oracle(0.5, (1, 2, 3)))
 
 
-def seen(at_s: float, ready: int, running: float = 0.0, waiting: float = 0.0, held: float = 0.0) -> Observation:
+def seen(at_s: float, ready: int, running: float = 0.0, waiting: float = 0.0, queued: float = 0.0) -> Observation:
     """So many of each at every replica."""
     one = ReplicaSignals(running=running, waiting=waiting)
-    return Observation(at_s, (one,) * ready, ready, held)
+    return Observation(at_s, (one,) * ready, ready, queued)
 
 
 def over(scaler: Scaler, seconds: float, ready: int, **load: float) -> int:
@@ -36,15 +36,15 @@ def test_keda_wants_the_queue_over_the_threshold_every_fifteen_seconds() -> None
 
 
 def test_keda_at_most_doubles_and_stays_in_bounds() -> None:
-    assert make("keda", GIVEN).decide(seen(0, 1, held=1000)) == 5
-    assert make("keda", GIVEN).decide(seen(0, 9, held=1000)) == 18
-    assert make("keda", GIVEN).decide(seen(0, 15, held=1000)) == 20
+    assert make("keda", GIVEN).decide(seen(0, 1, queued=1000)) == 5
+    assert make("keda", GIVEN).decide(seen(0, 9, queued=1000)) == 18
+    assert make("keda", GIVEN).decide(seen(0, 15, queued=1000)) == 20
 
 
 def test_keda_tolerates_a_tenth_and_remembers_five_minutes_on_the_way_down() -> None:
-    assert make("keda", GIVEN).decide(seen(0, 4, held=21)) == 4
+    assert make("keda", GIVEN).decide(seen(0, 4, queued=21)) == 4
     keda = make("keda", GIVEN)
-    assert keda.decide(seen(0, 4, held=20)) == 4
+    assert keda.decide(seen(0, 4, queued=20)) == 4
     assert keda.decide(seen(15, 4)) == 4
     assert keda.decide(seen(299, 4)) == 4
     assert keda.decide(seen(315, 4)) == 1
