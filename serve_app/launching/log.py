@@ -9,6 +9,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from serve_app.compat.serve_log import GIVEN_UP, REPLICA_FAILED, REPLICA_WAITS
+
 KEPT_LINES = 2000
 REPEAT_AFTER_S = 60.0
 REASON_LINES = 12
@@ -25,15 +27,10 @@ _EXCEPTION = re.compile(
     r"^(?!ray\.exceptions\.RayTaskError|IntentionalSystemExit)"
     r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: (?!Traceback)"
 )
-_REPLICA_FAILED = re.compile(r"Exception (?:in|when allocating) Replica\(id='\w+', deployment='([^']+)'")
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
 """Of an error's text, what differs from one replica to the next."""
-_FAILED = re.compile(
-    r"Failed to update the deployments|Deploying app .* failed with exception|failed to start deployment actors"
-)
 _NATIVE = re.compile(r"^\[\d{4}-\d\d-\d\d [\d:,.]+ [ECF] \d+ \d+\](?: \(\w+\))? [\w./]+:\d+: +(?P<rest>.*)$")
 """An error of Ray's C++ core, which ends the process without an exception."""
-_WAITING = re.compile(r"taken more than \d+s to (?:be scheduled|initialize)")
 
 
 class ServiceLog:
@@ -60,7 +57,7 @@ class ServiceLog:
         lines = [plain(line.decode(errors="replace")) for line in complete]
         self.recent.extend(lines)
         self._read_at.extend([time.monotonic()] * len(lines))
-        self.failed = self.failed or any(_FAILED.search(line) for line in lines)
+        self.failed = self.failed or any(GIVEN_UP.search(line) for line in lines)
         self.failures.read(lines)
         return lines
 
@@ -92,7 +89,7 @@ class Failures:
     def read(self, lines: list[str]) -> None:
         """New lines of the log. An error is complete when the next begins, or when nothing more came."""
         for line in lines:
-            if failed := _REPLICA_FAILED.search(line):
+            if failed := REPLICA_FAILED.search(line):
                 self._complete()
                 self._deployment = failed[1]
             if self._deployment:
@@ -136,7 +133,7 @@ def important(line: str) -> str | None:
     text = _text(line)
     record = _RECORD.match(line)
     urgent = record is not None and record["level"] in ("ERROR", "CRITICAL")
-    if _EXCEPTION.match(text) or _WAITING.search(text):
+    if _EXCEPTION.match(text) or REPLICA_WAITS.search(text):
         return text
     if not urgent or not text or text.startswith((" ", "Traceback ", "^", "~")):
         return None

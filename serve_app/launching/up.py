@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from serve_app.compat.serve_log import MILESTONES, NODE_TOO_SLOW
 from serve_app.config.serve_keys import HIGHEST_PORT
 from serve_app.launching import down, launches, log, settings
 from serve_app.launching.mps import Mps
@@ -21,14 +22,6 @@ from serve_app.launching.signals import Stop, on_signals, raise_stop
 POLL_S = 0.3
 TALLY_S = 5.0
 """How often the processes are counted, so that none is forgotten."""
-TOO_SLOW = "The current node timed out during startup"
-"""Ray gives a node of its own 30 s to start, which no setting changes."""
-MILESTONES = {
-    "Started a local Ray instance": "Ray is up",
-    "Connected to Ray cluster": "connected to Ray",
-    "Started Serve in namespace": "Ray Serve is up",
-    "Submitted deploy config": "deploying",
-}
 
 
 class Console:
@@ -125,7 +118,7 @@ def _run(service: Service, console: Console) -> int:
     console.say(f"starting {service.settings.config.name}; log: {service.log.path}")
     service.start()
     state = _until_ready(service, console)
-    if state is None and any(TOO_SLOW in line for line in service.log.recent):
+    if state is None and any(NODE_TOO_SLOW in line for line in service.log.recent):
         console.say("Ray did not start in time: this machine is busy; starting it once more")
         service.sweep(3.0)
         service.start()
