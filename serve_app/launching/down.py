@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from serve_app.launching.launches import Launch, launches
+from serve_app.launching.local_service import STOP_TIMEOUT_S, ServiceProcesses
 from serve_app.launching.processes import Family, is_alive
-from serve_app.launching.service import STOP_TIMEOUT_S, Running
 from serve_app.launching.signals import Stop, on_signals, raise_stop
 
 LAUNCHER_MARGIN_S = 30.0
@@ -48,7 +48,7 @@ def end(launch: Launch, now: bool, say: Callable[[str], None]) -> bool:
         if launch.has_launcher:
             _ask_launcher(launch, now)
         if not now:
-            Running(family, launch.child, launch.drain_s).stop(say)
+            ServiceProcesses(family, launch.child, launch.drain_s).stop(say)
     except Stop:
         say("killing")
     left = family.end(3.0 if not now else 0.0)

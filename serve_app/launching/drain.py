@@ -13,18 +13,20 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from serve_app.launching.processes import PROC, Family
+import psutil
+
+from serve_app.launching.processes import Family, title
 
 POLL_S = 0.2
 TOLD_EVERY_S = 15.0
-CONTROLLER = b"ray::ServeController"
-MANAGER = b"ray::HAProxyManager"
+CONTROLLER = "ray::ServeController"
+MANAGER = "ray::HAProxyManager"
 
 
 def drain(family: Family, timeout_s: float, say: Callable[[str], None]) -> None:
     """Return when every open request of a launch has ended, when the time is over, or at once without HAProxy."""
     members = family.members()
-    halted = [pid for pid in members if _title(pid).startswith((CONTROLLER, MANAGER))]
+    halted = [pid for pid in members if title(pid).startswith((CONTROLLER, MANAGER))]
     if not (open_ := _haproxies(members)):
         # A launcher that was killed in the midst of this may have left them halted.
         _send(signal.SIGCONT, halted)
@@ -45,7 +47,7 @@ def drain(family: Family, timeout_s: float, say: Callable[[str], None]) -> None:
         say("some requests were cut off" if open_ else "every open request has ended")
     finally:
         # The manager would start the next HAProxy.
-        _send(signal.SIGKILL, [pid for pid in halted if _title(pid).startswith(MANAGER)])
+        _send(signal.SIGKILL, [pid for pid in halted if title(pid).startswith(MANAGER)])
         _send(signal.SIGCONT, halted)
 
 
@@ -54,17 +56,9 @@ def _haproxies(members: Iterable[int]) -> list[int]:
 
 
 def _executable(pid: int) -> str:
-    try:
-        return os.path.basename(os.readlink(PROC / str(pid) / "exe"))
-    except OSError:
-        return ""
-
-
-def _title(pid: int) -> bytes:
-    try:
-        return (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return b""
+    with contextlib.suppress(psutil.Error):
+        return os.path.basename(psutil.Process(pid).exe())
+    return ""
 
 
 def _send(sign: signal.Signals, pids: Iterable[int]) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serve_app.launching.processes import PROC, Family, is_alive
+import psutil
+
+from serve_app.launching.processes import Family, Identity, is_alive
 
 # Not wherever TMPDIR points: HAProxy's and Ray's sockets lie below it, whose names have about 100 characters at most.
 ROOT = Path("/tmp")
@@ -32,10 +34,10 @@ class Launch:
     port: int
     began: float
     """Seconds since the epoch."""
-    launcher: tuple[int, int]
+    launcher: Identity
     """Process id of `up` and when that process started."""
-    child: tuple[int, int] | None
-    """The same of its `serve run`, once there is one."""
+    child: Identity | None
+    """Process id of its `serve run` and when that process started, once there is one."""
     cluster: str | None
     """The Ray cluster it was deployed to; None where it has one of its own."""
     drain_s: float
@@ -111,11 +113,4 @@ def _read(folder: Path) -> Launch | None:
 
 def _in_use(folder: Path) -> bool:
     """Whether a process was told of it."""
-    name = str(folder).encode()
-    for entry in PROC.iterdir() if PROC.exists() else ():
-        try:
-            if entry.name.isdigit() and name in (entry / "cmdline").read_bytes():
-                return True
-        except OSError:
-            continue
-    return False
+    return any(str(folder) in " ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))

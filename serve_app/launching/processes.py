@@ -6,31 +6,35 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+
+import psutil
 
 LAUNCH_ID = "SERVE_APP_LAUNCH_ID"
 """The environment variable that marks them."""
-PROC = Path("/proc")
+SAME_START_S = 0.5
+"""Times at which a process started that differ by less are one: the system's clock may be set meanwhile."""
+
+Identity = tuple[int, float]
+"""A process's id, and when it started in seconds since the epoch: together they name it for good."""
 
 
-class Process(NamedTuple):
-    """One line of the machine's process table."""
-
-    parent: int
-    started: int
-    """Clock ticks since boot: with the id, it names a process for good."""
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process that had this id, and started then, still runs."""
+    now = _started(pid)
+    return now > 0 and abs(now - started) < SAME_START_S
 
 
-def is_alive(pid: int, started: int) -> bool:
-    """Whether the process that had this id, and began then, still runs."""
-    return (one := _process(pid)) is not None and one.started == started
+def identity(pid: int) -> Identity:
+    """A process's id, and when it started; 0 where it has ended."""
+    return pid, _started(pid)
 
 
-def identity(pid: int) -> tuple[int, int]:
-    """A process's id, and when it began; 0 where it has ended."""
-    one = _process(pid)
-    return pid, one.started if one else 0
+def title(pid: int) -> str:
+    """A process's title, which is its command line unless it has given itself another; empty where it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""
 
 
 class Family:
@@ -42,16 +46,15 @@ class Family:
 
     def __init__(self, launch_id: str) -> None:
         self.launch_id = launch_id
-        self._mark = f"{LAUNCH_ID}={launch_id}".encode()
-        self._known: dict[int, int] = {}
+        self._known: dict[int, float] = {}
 
     def members(self) -> list[int]:
         """Ids of those alive."""
-        table = _table()
-        found = {pid for pid, one in table.items() if self._known.get(pid) == one.started or self._marked(pid)}
-        while more := {pid for pid, one in table.items() if one.parent in found} - found:
+        table = {one.pid: one for one in _running()}
+        found = {pid for pid, one in table.items() if self._knows(one) or self._marked(one)}
+        while more := {pid for pid, one in table.items() if one.info["ppid"] in found} - found:
             found |= more
-        self._known = {pid: table[pid].started for pid in found}
+        self._known = {pid: table[pid].info["create_time"] for pid in found}
         return sorted(found)
 
     def end(self, patience_s: float) -> list[int]:
@@ -71,22 +74,26 @@ class Family:
             asked |= set(left)
             time.sleep(0.1)
 
-    def _marked(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            return self._mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    def _knows(self, one: psutil.Process) -> bool:
+        return abs(self._known.get(one.pid, 0.0) - one.info["create_time"]) < SAME_START_S
+
+    def _marked(self, one: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error, OSError):
+            return one.environ().get(LAUNCH_ID) == self.launch_id
         return False
 
 
-def _table() -> dict[int, Process]:
-    """All processes but this one and the dead."""
-    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.exists() else []
-    return {pid: one for pid in pids if pid != os.getpid() and (one := _process(pid))}
+def _running() -> Iterator[psutil.Process]:
+    """All processes but this one and those that have ended, waited for or not."""
+    for one in psutil.process_iter(["ppid", "create_time", "status"]):
+        if one.pid != os.getpid() and one.info["status"] not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            yield one
 
 
-def _process(pid: int) -> Process | None:
-    """None for one that has ended, waited for or not."""
-    try:
-        state, parent, *rest = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    return None if state in "ZX" else Process(int(parent), int(rest[17]))
+def _started(pid: int) -> float:
+    """0 for one that has ended, waited for or not."""
+    with contextlib.suppress(psutil.Error):
+        one = psutil.Process(pid)
+        if one.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return one.create_time()
+    return 0.0

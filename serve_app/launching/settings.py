@@ -26,7 +26,7 @@ class CannotStart(Exception):
 
 
 @dataclass(frozen=True)
-class Settings:
+class LaunchSettings:
     """A configuration file ready for `serve run`, and where it will listen."""
 
     config: Path
@@ -42,7 +42,7 @@ class Settings:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def prepare(config: Path, port: int | None, folder: Path) -> Settings:
+def prepare(config: Path, port: int | None, folder: Path) -> LaunchSettings:
     """Read the configuration; where `port`, its silence about the host or a key written out changes it, a copy goes
     to `folder`."""
     data = _read(config)
@@ -55,7 +55,7 @@ def prepare(config: Path, port: int | None, folder: Path) -> Settings:
     if after != before or open_keys:
         config = folder / config.name
         config.write_text(yaml.safe_dump({**data, "http_options": after}, sort_keys=False))
-    return Settings(config, str(after["host"]), int(after["port"]), named)
+    return LaunchSettings(config, str(after["host"]), int(after["port"]), named)
 
 
 def check(config: Path, elsewhere: bool = False) -> list[ServiceConfig]:
@@ -71,7 +71,7 @@ def check(config: Path, elsewhere: bool = False) -> list[ServiceConfig]:
     return [one.config for one in file.applications]
 
 
-def check_port(settings: Settings) -> None:
+def check_port(settings: LaunchSettings) -> None:
     """HAProxy would share a taken port with its owner, and each client would reach either."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -82,7 +82,7 @@ def check_port(settings: Settings) -> None:
             raise CannotStart(_taken(settings, error.strerror or str(error))) from None
 
 
-def _taken(settings: Settings, reason: str) -> str:
+def _taken(settings: LaunchSettings, reason: str) -> str:
     owner = on_port(settings.port)
     if owner is None:
         where = f"{settings.host}:{settings.port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import signal
@@ -12,16 +13,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from serve_app.compat.serve_log import MILESTONES, NODE_TOO_SLOW
 from serve_app.config.serve_keys import HIGHEST_PORT
-from serve_app.launching import down, launches, log, settings
+from serve_app.launching import down, launches, settings
+from serve_app.launching.events import (
+    Ended,
+    Event,
+    IngressAnswers,
+    Milestone,
+    Ready,
+    ReplicaReady,
+    StartedAgain,
+    Trouble,
+    line,
+)
+from serve_app.launching.local_service import LocalService
 from serve_app.launching.mps import Mps
-from serve_app.launching.service import Readiness, Service
 from serve_app.launching.signals import Stop, on_signals, raise_stop
-
-POLL_S = 0.3
-TALLY_S = 5.0
-"""How often the processes are counted, so that none is forgotten."""
 
 
 class Console:
@@ -29,31 +36,27 @@ class Console:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._ready: dict[str, int] = {}
-        self.answered = False
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:5.1f} s] {text}", flush=True)
 
-    def steps(self, service: Service) -> None:
-        """What the log has to say since the last time."""
-        lines = service.log.news()
-        for line in lines:
-            for sign, text in MILESTONES.items():
-                if sign in line and not self.answered:
-                    self.say(text)
-        for text in service.log.fresh(filter(None, map(log.important, lines))):
-            self.say(f"! {text}")
-
-    def models(self, state: Readiness) -> None:
-        """Replicas that came or went."""
-        if not self.answered:
-            self.answered = True
-            self.say(f"the ingress answers; starting {', '.join(state.models)}")
-        for model, count in state.models.items():
-            if count["ready"] != self._ready.get(model, 0):
-                self._ready[model] = count["ready"]
-                self.say(f"{model}: {count['ready']} of {count['wanted']} ready")
+    def show(self, event: Event) -> None:
+        """Say what has happened."""
+        match event:
+            case Milestone():
+                self.say(event.reached)
+            case Trouble():
+                self.say(f"! {event.text}")
+            case IngressAnswers():
+                self.say(f"the ingress answers; starting {', '.join(event.models)}")
+            case ReplicaReady():
+                self.say(f"{event.model}: {event.ready} of {event.wanted} ready")
+            case StartedAgain():
+                self.say("Ray did not start in time: this machine is busy; starting it once more")
+            case Ready():
+                self.say(f"ready: {event.url}")
+                request = example(event.url, next(iter(event.models), ""))
+                print(f"\nTry it:\n\n{request}\n\nCtrl-C stops it.\n", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, help="HTTP port, instead of the configuration's")
     parser.add_argument("--mps", action="store_true", help="let engines packed on a GPU use it at the same moment")
     parser.add_argument("--replace", action="store_true", help="first end the service that `up` started on this port")
+    parser.add_argument(
+        "--events", type=Path, metavar="FILE", help="also write what happens here, a JSON object a line, for programs"
+    )
     args = parser.parse_args(argv)
     on_signals(raise_stop)
     launches.sweep()
@@ -76,10 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stop:
         shutil.rmtree(folder)
         return 0
-    return _run_and_stop(service, folder)
+    return _run_and_stop(service, folder, args.events)
 
 
-def _prepared(args: argparse.Namespace, folder: Path) -> Service:
+def _prepared(args: argparse.Namespace, folder: Path) -> LocalService:
     cluster = settings.chosen_cluster()
     services = settings.check(args.config, elsewhere=cluster is not None)
     wanted = settings.prepare(args.config, args.port, folder)
@@ -96,14 +102,14 @@ def _prepared(args: argparse.Namespace, folder: Path) -> Service:
         settings.check_port(wanted)
         if nearby := settings.nearby_cluster():
             print(f"Leaving the Ray cluster at {nearby} alone; RAY_ADDRESS={nearby} would deploy to it.")
-    return Service(wanted, folder, cluster, services, Mps(folder) if args.mps else None)
+    return LocalService(wanted, folder, cluster, services, Mps(folder) if args.mps else None)
 
 
-def _run_and_stop(service: Service, folder: Path) -> int:
+def _run_and_stop(service: LocalService, folder: Path, events: Path | None) -> int:
     console = Console()
     status = 1
     try:
-        status = _run(service, console)
+        status = _run(service, console, events)
     except settings.CannotStart as error:
         print(error, file=sys.stderr)
     except Stop:
@@ -114,64 +120,25 @@ def _run_and_stop(service: Service, folder: Path) -> int:
     return status
 
 
-def _run(service: Service, console: Console) -> int:
+def _run(service: LocalService, console: Console, events: Path | None) -> int:
+    """Until it has ended by itself; 1."""
     console.say(f"starting {service.settings.config.name}; log: {service.log.path}")
     service.start()
-    state = _until_ready(service, console)
-    if state is None and any(NODE_TOO_SLOW in line for line in service.log.recent):
-        console.say("Ray did not start in time: this machine is busy; starting it once more")
-        service.sweep(3.0)
-        service.start()
-        state = _until_ready(service, console)
-    if state is None:
-        why = service.log.failures.repeated(service.replicas) or service.log.reason()
-        print(f"\nThe service did not start:\n{why}\n\nThe whole log: {service.log.path}\n", file=sys.stderr)
-        return 1
-    console.say(f"ready: {service.settings.url}")
-    print(
-        f"\nTry it:\n\n{example(service.settings.url, next(iter(state.models), ''))}\n\nCtrl-C stops it.\n", flush=True
-    )
-    _until_ended(service, console)
-    print(
-        f"\nThe service ended by itself ({service.ending}):\n{service.log.reason(log.ENDING_S)}\n\n"
-        f"The whole log: {service.log.path}\n",
-        file=sys.stderr,
-    )
+    ready = False
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(events.open("w", encoding="utf-8", buffering=1)) if events else None
+        for event in service.events():
+            if record is not None:
+                record.write(line(event))
+            console.show(event)
+            ready = ready or isinstance(event, Ready)
+            if isinstance(event, Ended):
+                how = f"ended by itself ({service.ending})" if ready else "did not start"
+                print(f"\nThe service {how}:\n{event.reason}\n\nThe whole log: {service.log.path}\n", file=sys.stderr)
     return 1
 
 
-def _until_ready(service: Service, console: Console) -> Readiness | None:
-    """None where it failed."""
-    counted = time.monotonic()
-    while True:
-        ended = service.ended
-        console.steps(service)
-        if ended or service.log.failed or service.log.failures.repeated(service.replicas):
-            return None
-        if state := service.readiness():
-            console.models(state)
-            if state.ready:
-                return state
-        if time.monotonic() - counted > TALLY_S:
-            counted = time.monotonic()
-            service.family.members()
-        time.sleep(POLL_S)
-
-
-def _until_ended(service: Service, console: Console) -> None:
-    while not service.ended:
-        console.steps(service)
-        if state := service.readiness():
-            console.models(state)
-        service.family.members()
-        for _ in range(int(TALLY_S / POLL_S)):
-            if service.ended:
-                break
-            time.sleep(POLL_S)
-    console.steps(service)
-
-
-def _stop(service: Service, console: Console) -> None:
+def _stop(service: LocalService, console: Console) -> None:
     """Politely first; at once when asked again."""
     began = time.monotonic()
     patience_s = 3.0

@@ -19,6 +19,7 @@ import httpx
 import yaml
 
 from serve_app.launching.environment import free_ports
+from serve_app.launching.events import Ended, Ready, read
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Service:
 def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
     """`serve-app up CONFIG` on a free port, until it is ready; ended by SIGTERM."""
     port = free_ports(1)[0]
-    with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port)]
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
+        events = Path(folder) / "events.jsonl"
+        command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), "--events", str(events)]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            wait_ready(f"http://127.0.0.1:{port}", start_timeout_s, process)
-            yield Service(f"http://127.0.0.1:{port}")
+            yield Service(_ready(events, start_timeout_s, process).url)
         except BaseException:
             log.seek(0)
             print(log.read()[-20_000:])
@@ -49,6 +50,21 @@ def running_service(config: Path, start_timeout_s: float) -> Iterator[Service]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
+
+
+def _ready(events: Path, timeout_s: float, process: subprocess.Popen[bytes]) -> Ready:
+    """Waits for the service to say that it is ready; raises RuntimeError where it ends before, TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for event in read(events):
+            if isinstance(event, Ready):
+                return event
+            if isinstance(event, Ended):
+                raise RuntimeError(f"the service did not start: {event.reason}")
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended with {process.returncode} while it was starting")
+        time.sleep(0.2)
+    raise TimeoutError(f"the service was not ready after {timeout_s:g} s")
 
 
 def with_batch(config: Path, directory: Path, folder: Path) -> Path:

@@ -36,14 +36,17 @@ def ours(
 
 
 def up(name: str, config: Path, port: int, replicas: int, *options: str) -> Peer:
-    """`serve_app up` with a configuration, ready when so many replicas are; `options` are further ones of that
+    """`serve-app up` with a configuration, ready when so many replicas are; `options` are further ones of that
     command."""
+    events = config.with_suffix(".events.jsonl")
+    command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), "--events", str(events)]
     return Peer(
         name,
-        [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(port), *options],
+        [*command, *options],
         f"http://127.0.0.1:{port}",
         ready_path="/ready",
         ready_models=replicas,
+        events=events,
     )
 
 

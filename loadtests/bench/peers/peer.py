@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,15 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from loadtests.bench.peers.setup import PeerSetup
+from serve_app.launching.events import Event, read
 from serve_app.launching.log import ServiceLog
 from serve_app.launching.processes import LAUNCH_ID, Family
+from serve_app.launching.processes import title as title_of
 
 START_TIMEOUT_S = 420.0
 READY_PERIOD_S = 0.25
 STOP_PATIENCE_S = 20.0
 CHECKED_TOKENS = 8
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Peer:
     """Answers 200 once every replica serves."""
     ready_models: int | None = None
     """Replicas that `ready_path` must report, where it reports them."""
+    events: Path | None = None
+    """Where `serve-app up` writes what happens to it, if it is what is started."""
 
 
 class DidNotServe(Exception):
@@ -52,8 +58,6 @@ class RunningPeer:
         self.log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"
         self._family = Family(uuid.uuid4().hex)
         self._child: subprocess.Popen[bytes] | None = None
-        self.ready_s = 0.0
-        """From its start until it was ready."""
 
     def __enter__(self) -> RunningPeer:
         mark = {LAUNCH_ID: self._family.launch_id}
@@ -77,9 +81,13 @@ class RunningPeer:
         """CPU time that its living processes have used so far."""
         return sum(map(_cpu_seconds, self._family.members()))
 
+    def events(self) -> list[Event]:
+        """What has happened to it since its start, where it tells."""
+        return read(self.peer.events) if self.peer.events else []
+
     def processes(self, title: str) -> int:
         """How many of its living processes have a title that begins so."""
-        return sum(_title(pid).startswith(title) for pid in self._family.members())
+        return sum(title_of(pid).startswith(title) for pid in self._family.members())
 
     def _wait_ready(self) -> None:
         assert self._child is not None
@@ -95,7 +103,6 @@ class RunningPeer:
                 raise DidNotServe(f"{self.peer.name} was not ready after {START_TIMEOUT_S:g} s: {self._last_words()}")
             self._family.members()
             time.sleep(READY_PERIOD_S)
-        self.ready_s = time.monotonic() - began
 
     def _ready(self) -> bool:
         try:
@@ -145,16 +152,8 @@ def _json(url: str, body: dict[str, Any] | None = None) -> Any:
         return json.loads(response.read())
 
 
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def _cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+    with contextlib.suppress(psutil.Error):
+        used = psutil.Process(pid).cpu_times()
+        return float(used.user + used.system)
+    return 0.0

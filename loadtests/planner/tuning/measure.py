@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,14 +17,13 @@ from loadtests.planner.tuning.watch import Watch, look
 from loadtests.results.record import Record
 from loadtests.results.replicas import ReplicaCounts
 from loadtests.results.slo import Slo
+from serve_app.launching.events import startup_s
 
 MOST_PROBING_USERS = 16
 """Users of the closed loop that a service is first put under."""
 LEAST_REQUESTS = 40
 """A slow rate is offered until so many requests are due, up to LONGEST times as long as others."""
 LONGEST = 3.0
-BEGINNINGS = ("deploying", "Ray Serve is up", "Ray is up", "starting ")
-"""Lines of `serve_app up` from which a start counts: the first of these that it said."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,10 @@ class ServiceUnderTest:
         self._url = running.peer.url
         self._requests = requests
         self._folder = folder
+
+    def startup_s(self, replicas: int) -> float:
+        """How long so many replicas took from their deployment until they were ready, in seconds."""
+        return startup_s(self.running.events(), self._requests.model, replicas)
 
     def probe(self, users: int, seconds: float) -> tuple[float, float]:
         """(requests/s answered, mean time of one in s) under a closed loop of users: about what it can carry."""
@@ -113,17 +115,3 @@ class ServiceUnderTest:
 def step_seconds(rate: float, seconds: float) -> float:
     """How long a rate is offered: `seconds`, or as long as LEAST_REQUESTS take, up to LONGEST times that."""
     return min(LONGEST * seconds, max(seconds, LEAST_REQUESTS / rate))
-
-
-def startup_s(log: Path, ready_s: float) -> float:
-    """From the deployment of a service, as `serve_app up` tells it, to its replicas' being ready `ready_s` after the
-    command was given.
-
-    That is the replicas' start by Ray Serve, their engines', and the ingress's coming to know of them; the ingress's
-    own start runs beside it.
-    """
-    said = log.read_text(errors="replace")
-    for sign in BEGINNINGS:
-        if found := re.search(rf"^\[\s*([\d.]+) s\] {sign}", said, re.MULTILINE):
-            return ready_s - float(found[1])
-    return ready_s

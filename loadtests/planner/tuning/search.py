@@ -35,7 +35,7 @@ def find_knee(job: TuningJob, count: int | None) -> None:
         search = knee.Search(first, effort.most_rate, effort.tolerance, effort.repeats)
         measured = recalling(done, count, _measuring(job, service, count, what, warmup_s))
         found = state.knees[packing.key(count)] = knee.find(measured, job.requests.slo, search)
-        startup = measure.startup_s(service.running.log, service.running.ready_s)
+        startup = service.startup_s(replicas)
         state.startup_s.append(startup)
         job.progress.say(f"{what}: ready {startup:.1f} s after it was ordered")
     state.save()
@@ -63,7 +63,7 @@ def start_together(job: TuningJob) -> None:
     packed = {} if count is None else {"replicas_per_gpu": count}
     entry = job.source.entry_with({"replicas": replicas, **packed})
     with job.serving(lambda port, folder: configured("together", job.source, entry, port, folder, replicas)) as service:
-        startup = measure.startup_s(service.running.log, service.running.ready_s)
+        startup = service.startup_s(replicas)
     state.together = {"replicas": replicas, "startup_s": startup}
     state.save()
     job.progress.say(f"{replicas} replicas at once: ready {startup:.1f} s after they were ordered")

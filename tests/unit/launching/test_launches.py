@@ -15,7 +15,7 @@ import pytest
 from serve_app.launching import down, launches
 from serve_app.launching.launches import FILE, Launch
 from serve_app.launching.processes import LAUNCH_ID, identity
-from serve_app.launching.settings import CannotStart, Settings, check_port
+from serve_app.launching.settings import CannotStart, LaunchSettings, check_port
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -102,7 +102,7 @@ def test_a_taken_port_says_whose_it_is_and_what_to_do(root: Path, started: list[
         port = server.getsockname()[1]
         one = launch(root, port, process(started).pid)
         with pytest.raises(CannotStart) as caught:
-            check_port(Settings(Path("a.yaml"), "127.0.0.1", port))
+            check_port(LaunchSettings(Path("a.yaml"), "127.0.0.1", port))
     for part in ("a.yaml", one.url, f"process {one.launcher[0]}", f"down --port {port}", "--replace"):
         assert part in str(caught.value)
 

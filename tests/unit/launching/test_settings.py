@@ -8,7 +8,7 @@ import yaml
 
 from serve_app.config.api_keys import digest_of
 from serve_app.launching import settings
-from serve_app.launching.settings import CannotStart, Settings, prepare
+from serve_app.launching.settings import CannotStart, LaunchSettings, prepare
 
 HERE = "http_options: {host: 127.0.0.1, port: 8123}\napplications: [{name: a}]\n"
 
@@ -28,14 +28,14 @@ def config(tmp_path: Path, text: str) -> Path:
 
 def test_a_complete_configuration_runs_as_it_is(tmp_path: Path, folder: Path) -> None:
     path = config(tmp_path, HERE)
-    assert prepare(path, None, folder) == prepare(path, 8123, folder) == Settings(path, "127.0.0.1", 8123)
+    assert prepare(path, None, folder) == prepare(path, 8123, folder) == LaunchSettings(path, "127.0.0.1", 8123)
     assert not list(folder.iterdir())
 
 
 def test_another_port_goes_into_a_copy(tmp_path: Path, folder: Path) -> None:
     path = config(tmp_path, HERE)
     wanted = prepare(path, 9000, folder)
-    assert wanted == Settings(folder / "a.yaml", "127.0.0.1", 9000)
+    assert wanted == LaunchSettings(folder / "a.yaml", "127.0.0.1", 9000)
     assert yaml.safe_load(wanted.config.read_text()) == {
         "http_options": {"host": "127.0.0.1", "port": 9000},
         "applications": [{"name": "a"}],
@@ -69,7 +69,7 @@ def test_a_service_that_does_not_say_where_listens_here_only(tmp_path: Path, fol
     ],
 )
 def test_where_this_machine_reaches_it(host: str, url: str) -> None:
-    assert Settings(Path("a.yaml"), host, 80).url == url
+    assert LaunchSettings(Path("a.yaml"), host, 80).url == url
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        taken = Settings(Path("a.yaml"), "127.0.0.1", server.getsockname()[1])
+        taken = LaunchSettings(Path("a.yaml"), "127.0.0.1", server.getsockname()[1])
         with pytest.raises(CannotStart, match="--port"):
             settings.check_port(taken)
     settings.check_port(taken)

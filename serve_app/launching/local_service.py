@@ -1,4 +1,4 @@
-"""One `serve run` and everything it starts."""
+"""One service on this machine: `serve run` and everything it starts, what happens to it, and its end."""
 
 from __future__ import annotations
 
@@ -12,24 +12,40 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serve_app.compat.serve_log import MILESTONES, NODE_TOO_SLOW
 from serve_app.config.names import deployment
 from serve_app.config.schema import ServiceConfig
 from serve_app.launching.drain import drain
 from serve_app.launching.environment import environment
+from serve_app.launching.events import (
+    Ended,
+    Event,
+    IngressAnswers,
+    Milestone,
+    Ready,
+    ReplicaOrdered,
+    ReplicaReady,
+    StartedAgain,
+    Trouble,
+)
 from serve_app.launching.launches import Launch
-from serve_app.launching.log import ServiceLog
+from serve_app.launching.log import ENDING_S, ServiceLog, important
 from serve_app.launching.mps import Mps
-from serve_app.launching.processes import Family, identity, is_alive
-from serve_app.launching.settings import Settings
+from serve_app.launching.processes import Family, Identity, identity, is_alive
+from serve_app.launching.settings import LaunchSettings
 from serve_app.planning.resolve import replica_bounds, resolve
 
 STOP_TIMEOUT_S = 40.0
 """For Serve and Ray to shut down; about 8 s with nothing open."""
+POLL_S = 0.3
+"""How often a service that is starting, or whose replicas are, is looked at."""
+CALM_S = 5.0
+"""How often one is looked at whose replicas are all there, and its processes are counted, so that none is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +56,10 @@ class Readiness:
     models: dict[str, dict[str, int]]
 
 
-class Running:
+class ServiceProcesses:
     """The processes of a launch, whoever started them."""
 
-    def __init__(self, family: Family, child: tuple[int, int] | None, drain_s: float) -> None:
+    def __init__(self, family: Family, child: Identity | None, drain_s: float) -> None:
         self._family = family
         self._child = child
         self._drain_s = drain_s
@@ -60,12 +76,12 @@ class Running:
             time.sleep(0.1)
 
 
-class Service:
-    """A service on this machine: started, asked, stopped."""
+class LocalService:
+    """A service on this machine: started, watched, stopped."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LaunchSettings,
         folder: Path,
         cluster: str | None,
         services: Sequence[ServiceConfig],
@@ -92,11 +108,15 @@ class Service:
             cluster=cluster,
             drain_s=0.0 if cluster else max(one.longest_drain_s for one in services),
         )
+        self._began = time.monotonic()
+        self._answers = self._is_ready = False
+        self._ready: dict[str, int] = {}
+        self._wanted: dict[str, int] = {}
         self.replicas = {deployment(model.id): replica_bounds(model)[0] for model in models}
         """At least how many of each deployment are to start."""
 
     def start(self) -> None:
-        """Returns at once; `readiness` tells how far it is. Raises CannotStart without the MPS it was to have."""
+        """Returns at once; `events` tells how far it is. Raises CannotStart without the MPS it was to have."""
         variables = self._environment
         self.log.recent.clear()
         self._launch.save()
@@ -128,6 +148,71 @@ class Service:
             return f"exit status {status}"
         return f"by signal {signal.Signals(-status).name}"
 
+    def events(self) -> Iterator[Event]:
+        """What happens to the started service, as it is seen; the last is Ended. Blocks between them."""
+        again, counted = False, time.monotonic()
+        while True:
+            ended = self.ended
+            yield from self._news()
+            if (reason := self._failure(ended)) is not None:
+                if again or self._is_ready or not any(NODE_TOO_SLOW in line for line in self.log.recent):
+                    yield Ended(at_s=self._now(), reason=reason)
+                    return
+                again = True
+                yield StartedAgain(at_s=self._now())
+                self.sweep(3.0)
+                self.start()
+            yield from self._changes()
+            if time.monotonic() - counted > CALM_S:
+                counted = time.monotonic()
+                self.family.members()
+            self._pause()
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._began, 3)
+
+    def _news(self) -> Iterator[Event]:
+        """What the log has to say since the last time."""
+        lines = self.log.news()
+        if not self._answers:
+            reached = (text for line in lines for sign, text in MILESTONES.items() if sign in line)
+            yield from (Milestone(at_s=self._now(), reached=text) for text in reached)
+        for text in self.log.fresh(filter(None, map(important, lines))):
+            yield Trouble(at_s=self._now(), text=text)
+
+    def _failure(self, ended: bool) -> str | None:
+        """Why the service cannot start, or has ended by itself; None while neither is so."""
+        if self._is_ready:
+            return self.log.reason(ENDING_S) if ended else None
+        repeated = self.log.failures.repeated(self.replicas)
+        return repeated or self.log.reason() if ended or self.log.failed or repeated else None
+
+    def _changes(self) -> Iterator[Event]:
+        """Replicas that were ordered, came or went."""
+        if (state := self.readiness()) is None:
+            return
+        if not self._answers:
+            self._answers = True
+            yield IngressAnswers(at_s=self._now(), models=list(state.models))
+        for model, count in state.models.items():
+            ready, wanted = count["ready"], count["wanted"]
+            if wanted != self._wanted.get(model, 0):
+                self._wanted[model] = wanted
+                yield ReplicaOrdered(at_s=self._now(), model=model, wanted=wanted)
+            if ready != self._ready.get(model, 0):
+                self._ready[model] = ready
+                yield ReplicaReady(at_s=self._now(), model=model, ready=ready, wanted=wanted)
+        if state.ready and not self._is_ready:
+            self._is_ready = True
+            yield Ready(at_s=self._now(), url=self.settings.url, models=list(state.models))
+
+    def _pause(self) -> None:
+        """Until it is worth looking again, or the service has ended."""
+        calm = self._is_ready and all(self._ready.get(model, 0) >= count for model, count in self._wanted.items())
+        until = time.monotonic() + (CALM_S if calm else POLL_S)
+        while time.monotonic() < until and not self.ended:
+            time.sleep(POLL_S)
+
     def readiness(self) -> Readiness | None:
         """What /ready says; None while nobody answers."""
         try:
@@ -140,7 +225,7 @@ class Service:
 
     def stop(self, say: Callable[[str], None]) -> None:
         """End it politely, for a bounded time."""
-        Running(self.family, self._launch.child, self._launch.drain_s).stop(say)
+        ServiceProcesses(self.family, self._launch.child, self._launch.drain_s).stop(say)
         if self._mps is not None:
             self._mps.stop(self._environment)
 
