@@ -85,7 +85,8 @@ class Demand:
     requests: float
     """In progress at the same time, by what arrives."""
     lasting: float
-    """The same, by what is there as well: counts only if it is still there after a while."""
+    """In progress at the same time, by what arrives and by what is there: counts only if it is still there after a
+    while."""
     kv_usage: float
     """In caches of one replica's size."""
     output_tokens_per_s: float

@@ -71,7 +71,10 @@ class Meter:
         return self._ttft_s
 
     def service_s(self, now: float) -> float:
-        """The same of the requests that ended."""
+        """Mean time in the batch, queueing not counted, of the requests that ended lately.
+
+        Of the last ones before, where none has.
+        """
         lately = self._lately(now)
         if ended := sum(bucket.ended for bucket in lately):
             self._service_s = sum(bucket.service_s for bucket in lately) / ended

@@ -155,7 +155,7 @@ PATHS: dict[str, Json] = {
     },
     "/metrics": {"get": operation("Prometheus metrics of the ingress and of every engine.", TEXT, kind="text/plain")},
     "/openapi.json": {"get": operation("This description.", record(openapi=TEXT, info=ANYTHING, paths=ANYTHING), 503)},
-    "/docs": {"get": operation("The same for people.", TEXT, kind="text/html")},
+    "/docs": {"get": operation("This API, for people.", TEXT, kind="text/html")},
 }
 """Of every service. Errors are numbers here."""
 BATCH_PATHS: dict[str, Json] = {

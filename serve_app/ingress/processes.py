@@ -35,9 +35,9 @@ GIVEN_UP_S = 60.0
 STORE_S = 2.0
 """For the key-value store to answer."""
 SCRAPES = 64
-"""At the same time; each is a GET, which the server's bound does not count."""
+"""Scrapes at the same time; each is a GET, which the server's bound does not count."""
 FAMILIES = ("serve_app_",)
-"""Of metrics that the ingress counts."""
+"""How the names of metrics begin that the ingress counts."""
 Pages = dict[str, str | None]
 """What each process has counted, in Prometheus' text format, by its id; None where it could not be reached."""
 
