@@ -75,9 +75,9 @@ class ConfiguredModel:
 
 
 def configured(
-    name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path, replicas: int = 1
+    name: str, source: ConfiguredModel, entry: Mapping[str, Any], port: int, folder: Path, replicas: int, *options: str
 ) -> Peer:
-    """`serve-app up` with this entry alone, ready when so many replicas are."""
+    """`serve-app up` with this entry alone, ready when so many replicas are; `options` are further ones of `up`."""
     args = {**source.args, "models": [dict(entry)]}
     config = serve_file.write(folder / f"{name.replace(' ', '-')}.yaml", args, port=port)
-    return up(name, config, port, replicas)
+    return up(name, config, port, replicas, *options)

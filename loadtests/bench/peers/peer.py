@@ -85,9 +85,9 @@ class RunningPeer:
         """What has happened to it since its start, where it tells."""
         return read(self.peer.events) if self.peer.events else []
 
-    def processes(self, title: str) -> int:
-        """How many of its living processes have a title that begins so."""
-        return sum(title_of(pid).startswith(title) for pid in self._family.members())
+    def processes(self, title: str) -> list[int]:
+        """Ids of its living processes that have a title that begins so."""
+        return [pid for pid in self._family.members() if title_of(pid).startswith(title)]
 
     def _wait_ready(self) -> None:
         assert self._child is not None

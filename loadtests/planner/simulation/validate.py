@@ -88,11 +88,11 @@ def run_for_real(
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
     config.write_text(yaml.safe_dump({"applications": [application]}))
     source = ConfiguredModel.find(config, entry["id"])
-    peer = configured("real", source, entry, free_ports(1)[0], folder)
+    peer = configured("real", source, entry, free_ports(1)[0], folder, 1)
     asked = RequestSpec(entry["id"], LENGTHS, "chat", seed=1, slo=Slo.parse(SLO))
     with RunningPeer(peer, source.setup, folder) as running:
         title = f"ray::ServeReplica:lfm2:{entry['id']}"
-        records, samples = ServiceUnderTest(running, asked, folder).replay(load, folder / "records.jsonl", title)
+        records, samples, _ = ServiceUnderTest(running, asked, folder).replay(load, folder / "records.jsonl", title)
     return source, records, samples
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from typing import NamedTuple
 
 from loadtests.bench.peers.peer import RunningPeer
 from loadtests.loadgen import locust_run
@@ -42,11 +43,22 @@ class RequestSpec:
     characters_per_token: float = 4.0
 
 
+class Replayed(NamedTuple):
+    """What was seen of a service while a traffic was on it."""
+
+    records: list[Record]
+    samples: list[ReplicaCounts]
+    began: float
+    """When the traffic's time begins, seconds since the epoch."""
+
+
 class ServiceUnderTest:
     """A running service, and the loads put on it."""
 
-    def __init__(self, running: RunningPeer, requests: RequestSpec, folder: Path) -> None:
+    def __init__(self, running: RunningPeer, requests: RequestSpec, folder: Path, clients: int = 1) -> None:
+        """`clients` is how many processes send the requests."""
         self.running = running
+        self._clients = clients
         self._url = running.peer.url
         self._requests = requests
         self._folder = folder
@@ -73,7 +85,7 @@ class ServiceUnderTest:
         records = self._run(load, None, self._folder / "step.jsonl", seed)
         return Step.of(records, self._requests.slo, rate, seconds, replicas_per_gpu, warmup_s)
 
-    def replay(self, traffic: str, out: Path, title: str) -> tuple[list[Record], list[ReplicaCounts]]:
+    def replay(self, traffic: str, out: Path, title: str) -> Replayed:
         """Offer the traffic, and watch the replicas whose processes' titles begin with `title`."""
         epochs: list[float] = []
 
@@ -84,8 +96,9 @@ class ServiceUnderTest:
         began = time.time()
         with Watch(lambda at_s: look(self.running, self._requests.model, title, at_s)) as watch:
             records = self._run(traffic, None, out, progress=listen)
-        shift = (epochs[-1] if epochs else began) - began
-        return records, [replace(one, at_s=round(one.at_s - shift, 2)) for one in watch.samples]
+        epoch = epochs[-1] if epochs else began
+        samples = [replace(one, at_s=round(one.at_s - (epoch - began), 2)) for one in watch.samples]
+        return Replayed(records, samples, epoch)
 
     def _run(
         self,
@@ -103,6 +116,7 @@ class ServiceUnderTest:
             spec.lengths,
             seconds,
             out=out,
+            workers=self._clients,
             scenario=spec.scenario,
             seed=spec.seed if seed is None else seed,
             slo=str(spec.slo),

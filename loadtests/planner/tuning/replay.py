@@ -25,7 +25,7 @@ def replay(job: TuningJob, name: str, title: str, process: str, make: MakePeer) 
         job.serving(make) as service,
         job.progress.during(f"replay: {title}", job.traffic.duration_s + OVERHEAD_S),
     ):
-        records, samples = service.replay(job.traffic_spec, out, f"ray::ServeReplica:{process}")
+        records, samples, _ = service.replay(job.traffic_spec, out, f"ray::ServeReplica:{process}")
     record.write(out, records)
     best = oracle.least(
         sorted(one.scheduled_s for one in records),

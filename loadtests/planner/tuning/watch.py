@@ -47,7 +47,7 @@ class Watch:
 def look(running: RunningPeer, model: str, title: str, at_s: float) -> ReplicaCounts | None:
     """A model's replicas now, `at_s` after the start: from the service's own page, and from the processes whose titles
     begin with `title`. Where the service tells no target, as Ray Serve's own application, the processes are it."""
-    occupied = running.processes(title)
+    occupied = len(running.processes(title))
     page = _get_json(f"{running.peer.url}/autoscaling")
     known = page.get("models", {}).get(model, {}) if isinstance(page, dict) else {}
     replicas = known.get("replicas")
