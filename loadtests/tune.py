@@ -80,6 +80,8 @@ def _job(args: argparse.Namespace) -> TuningJob:
         "max_replicas": args.max_replicas,
         "within": args.within,
     }
+    if args.mps:
+        question["mps"] = True
     path = out.with_suffix(".json")
     state = State.resumed(path, question) if args.resume else State(path, question, about("Locust", 1))
     if args.measured_in and not state.knees:
@@ -104,6 +106,8 @@ def _job(args: argparse.Namespace) -> TuningJob:
         state=state,
         tuned_path=out,
         report_name=out.with_suffix(".html").name,
+        up_options=("--mps",) if args.mps else (),
+        clients=args.clients,
     )
 
 
@@ -133,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         default=float("inf"),
         help="offer no more to one replica, requests/s",
     )
+    add("--clients", type=whole(), default=1, help="processes that send the requests")
+    add("--mps", action="store_true", help="start the services with `up --mps`")
     add("--seed", type=int, default=1, help="of arrivals, lengths and texts")
     add("--api-key", default="", help="sent as a bearer token")
     add("--out", type=Path, help="the tuned configuration; CONFIG.tuned.yaml unless given; all else lies beside it")

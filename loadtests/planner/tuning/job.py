@@ -73,6 +73,10 @@ class TuningJob:
     """Where the tuned configuration is written."""
     report_name: str
     """The report's file name, for the tuned configuration to point to."""
+    up_options: tuple[str, ...] = ()
+    """Further options of `serve-app up` for this project's services."""
+    clients: int = 1
+    """Processes that send the requests."""
 
     def __post_init__(self) -> None:
         self.progress = TerminalProgress(self.expected_s())
@@ -102,7 +106,7 @@ class TuningJob:
             starting = make(free_ports(1)[0], folder)
             with self.progress.during(f"starting: {starting.name}", START_S):
                 running = stack.enter_context(RunningPeer(starting, self.source.setup, folder))
-            yield ServiceUnderTest(running, self.requests, folder)
+            yield ServiceUnderTest(running, self.requests, folder, self.clients)
 
     def _room(self, per_gpu: int) -> int:
         """Replicas of this model that the machine has room for: on its GPUs, or beside all else on its cores."""

@@ -32,6 +32,11 @@ def best(knees: Mapping[str, Knee]) -> int | None:
     return max(found, key=lambda count: found[count]) if found else None
 
 
+def is_past_best(knees: Mapping[str, Knee]) -> bool:
+    """Whether the densest packing so far carries less than one that is not as dense: denser ones would as well."""
+    return bool(knees) and best(knees) != max((int(name) for name in knees if name), default=None)
+
+
 def one_replica(knees: Mapping[str, Knee], steps: Iterable[Step]) -> tuple[Knee, list[Step]]:
     """The knee in the best packing and the steps it was found from, as one replica of it saw them on average."""
     count = best(knees)

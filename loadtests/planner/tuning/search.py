@@ -25,14 +25,18 @@ def find_knee(job: TuningJob, count: int | None) -> None:
     what = "one replica" if count is None else f"{count} to a GPU"
     name = "measured" if count is None else f"measured-{count}"
     done = [one for one in state.steps if one.replicas_per_gpu == count]
-    with job.serving(lambda port, folder: configured(name, job.source, entry, port, folder, replicas)) as service:
+    options = job.up_options
+    with job.serving(
+        lambda port, folder: configured(name, job.source, entry, port, folder, replicas, *options)
+    ) as service:
         if done:
             first, warmup_s = done[0].rate, min(one.latency_s for one in done)
         else:
             with job.progress.during(f"{what}: first load", effort.step_s):
                 carried, warmup_s = service.probe(job.source.model.max_running * replicas, effort.step_s / 2)
-            first = min(FIRST_SHARE * carried, effort.most_rate)
-        search = knee.Search(first, effort.most_rate, effort.tolerance, effort.repeats)
+            # More replicas on the GPU carry at least what fewer did, or do not pay.
+            first = max([FIRST_SHARE * carried, *(one.rate for one in state.knees.values())])
+        search = knee.Search(min(first, effort.most_rate), effort.most_rate, effort.tolerance, effort.repeats)
         measured = recalling(done, count, _measuring(job, service, count, what, warmup_s))
         found = state.knees[packing.key(count)] = knee.find(measured, job.requests.slo, search)
         startup = service.startup_s(replicas)
@@ -62,7 +66,10 @@ def start_together(job: TuningJob) -> None:
         return
     packed = {} if count is None else {"replicas_per_gpu": count}
     entry = job.source.entry_with({"replicas": replicas, **packed})
-    with job.serving(lambda port, folder: configured("together", job.source, entry, port, folder, replicas)) as service:
+    options = job.up_options
+    with job.serving(
+        lambda port, folder: configured("together", job.source, entry, port, folder, replicas, *options)
+    ) as service:
         startup = service.startup_s(replicas)
     state.together = {"replicas": replicas, "startup_s": startup}
     state.save()

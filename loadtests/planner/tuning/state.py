@@ -27,7 +27,7 @@ from loadtests.planner.tuning.knee import Knee
 from loadtests.planner.tuning.step import Step
 
 VERSION = 1
-ABOUT_A_REPLICA = ("entry", "model", "slo", "lengths", "scenario")
+ABOUT_A_REPLICA = ("entry", "model", "slo", "lengths", "scenario", "mps")
 """Keys of `asked` that decide what one replica carries."""
 
 
@@ -91,7 +91,7 @@ class State:
     def take_measurements(self, path: Path) -> None:
         """Take over what another tuning has measured of one replica, if its replica and its requests were like these;
         raises CannotResume."""
-        alike = {key: self.asked[key] for key in ABOUT_A_REPLICA}
+        alike = {key: self.asked.get(key) for key in ABOUT_A_REPLICA}
         other = State.resumed(path, alike, ABOUT_A_REPLICA)
         self.startup_s, self.steps, self.knees, self.skipped = other.startup_s, other.steps, other.knees, other.skipped
 

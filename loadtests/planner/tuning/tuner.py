@@ -31,7 +31,7 @@ def tune(job: TuningJob) -> None:
 def measure_replica(job: TuningJob) -> None:
     """One replica: its start-up time and its knee; on a GPU, the knee of each packing."""
     for count in job.packings or (None,):
-        if packing.key(count) not in job.state.knees:
+        if packing.key(count) not in job.state.knees and not packing.is_past_best(job.state.knees):
             find_knee(job, count)
     start_together(job)
     if not job.packings and "packing" not in job.state.skipped:
@@ -109,4 +109,4 @@ def prove_configuration(job: TuningJob) -> None:
 
 def _ours(job: TuningJob, name: str, entry: Mapping[str, Any], ready: int) -> MakePeer:
     """This service with an entry of the model, there when so many replicas are ready."""
-    return lambda port, folder: configured(name, job.source, entry, port, folder, ready)
+    return lambda port, folder: configured(name, job.source, entry, port, folder, ready, *job.up_options)

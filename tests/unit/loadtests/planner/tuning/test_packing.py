@@ -14,7 +14,7 @@ from loadtests.planner.tuning import knee, prove
 from loadtests.planner.tuning.job import Effort, TuningJob
 from loadtests.planner.tuning.knee import Search
 from loadtests.planner.tuning.measure import RequestSpec
-from loadtests.planner.tuning.packing import PACKINGS, best
+from loadtests.planner.tuning.packing import PACKINGS, best, is_past_best
 from loadtests.planner.tuning.state import State
 from loadtests.planner.tuning.tuner import derive_numbers, measure_replica, write_configuration
 from tests.unit.loadtests.planner.tuning.replica import SLO, Replica
@@ -66,3 +66,9 @@ def test_the_packing_that_carries_most_is_written(job: TuningJob) -> None:
     assert entry["replicas_per_gpu"] == 4 and "gpus" not in entry
     assert found.capacity == pytest.approx(CARRIED[4] / 4, rel=0.15)
     assert entry["autoscaling"]["max_replicas"] == min(8, -(-30 // (found.capacity * found.utilisation))), "two GPUs"
+
+
+def test_no_denser_packing_is_tried_once_one_carries_less(job: TuningJob) -> None:
+    knees = job.state.knees
+    assert not is_past_best({}) and not is_past_best({name: knees[name] for name in ("1", "2", "4")})
+    assert is_past_best({**knees, "8": replace(knees["8"], rate=knees["4"].rate / 2)})
