@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
 from serve_app.config.schema import ModelConfig
-from serve_app.planning import plan
+from serve_app.planning import gpus, plan
 from serve_app.planning.resolve import gpu_share
+
+logger = logging.getLogger("ray.serve")
 
 CPU_ENVIRONMENT = {
     # One unpinned thread an engine: bound threads spin on every core and give less throughput for small models.
@@ -38,6 +41,22 @@ def environment(model: ModelConfig) -> dict[str, str]:
     if on_cpu(model):
         return COMMON_ENVIRONMENT | CPU_ENVIRONMENT
     return COMMON_ENVIRONMENT | {name: os.environ.get(name, value) for name, value in GPU_ENVIRONMENT.items()}
+
+
+def devices() -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES as CUDA must have it here, before CUDA begins.
+
+    Ray gives a replica the machine's number of its GPU, and a client of a Multi-Process Service counts the GPUs that
+    the service's daemon sees, whoever started that and over which. Raises ValueError where it names no GPU there is.
+    """
+    restriction = os.environ.get(gpus.VISIBLE)
+    if not restriction or restriction.startswith(gpus.MIG):
+        return {}
+    try:
+        return {gpus.VISIBLE: gpus.unambiguous(restriction, gpus.installed(), gpus.under_mps())}
+    except gpus.GpusUnknown as unknown:
+        logger.warning("%s=%s stays as it is: %s", gpus.VISIBLE, restriction, unknown)
+        return {}
 
 
 def engine_args(model: ModelConfig, gpu_memory_bytes: int | None) -> dict[str, Any]:

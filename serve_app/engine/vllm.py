@@ -47,6 +47,8 @@ class VllmEngine:
         os.environ.update(platform.environment(model))
         os.environ.update(_media_environment(images))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
+        if not platform.on_cpu(model):
+            os.environ.update(await asyncio.to_thread(platform.devices))
 
         from vllm import __version__
         from vllm.engine.arg_utils import AsyncEngineArgs

@@ -12,9 +12,10 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from serve_app.compat.serve_log import MILESTONES, NODE_TOO_SLOW
@@ -86,14 +87,16 @@ class LocalService:
         cluster: str | None,
         services: Sequence[ServiceConfig],
         mps: Mps | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """`variables` go over the environment that `up` was started in."""
         self.settings = settings
         self.folder = folder
         self.log = ServiceLog(folder / "service.log")
         self._mps = mps
         models = [model for one in services for model in resolve(one).config.models]
         launch_id = uuid.uuid4().hex
-        self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local"}
+        self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local", **variables}
         self.family = Family(launch_id)
         self._child: subprocess.Popen[bytes] | None = None
         self._launch = Launch(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app.config.serve_keys import HIGHEST_PORT
-from serve_app.launching import down, launches, settings
+from serve_app.launching import down, launches, preflight, settings
 from serve_app.launching.events import (
     Ended,
     Event,
@@ -72,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     on_signals(raise_stop)
     launches.sweep()
+    try:
+        preflight.folder_for_launches(launches.ROOT)
+    except settings.CannotStart as error:
+        print(error, file=sys.stderr)
+        return 1
     folder = Path(tempfile.mkdtemp(prefix=launches.PREFIX, dir=launches.ROOT))
     try:
         service = _prepared(args, folder)
@@ -91,6 +96,7 @@ def _prepared(args: argparse.Namespace, folder: Path) -> LocalService:
     wanted = settings.prepare(args.config, args.port, folder)
     if cluster is not None and args.mps:
         raise settings.CannotStart("--mps is for a Ray started here: on a cluster, start MPS on each node before Ray")
+    found = preflight.Preflight()
     if cluster is not None:
         print(
             f"Using the Ray cluster at {cluster}: its applications are replaced, and its own ports and settings hold."
@@ -100,9 +106,12 @@ def _prepared(args: argparse.Namespace, folder: Path) -> LocalService:
             print(f"ending {there}", flush=True)
             down.end(there, now=False, say=_say)
         settings.check_port(wanted)
+        found = preflight.look(services, args.mps)
+        for notice in found.notices:
+            print(f"! {notice}", flush=True)
         if nearby := settings.nearby_cluster():
             print(f"Leaving the Ray cluster at {nearby} alone; RAY_ADDRESS={nearby} would deploy to it.")
-    return LocalService(wanted, folder, cluster, services, Mps(folder) if args.mps else None)
+    return LocalService(wanted, folder, cluster, services, Mps(folder) if args.mps else None, found.variables)
 
 
 def _run_and_stop(service: LocalService, folder: Path, events: Path | None) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 from serve_app.config import api_keys, known_keys
 from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
-from serve_app.planning import machine, open_files, plan
+from serve_app.planning import gpus, machine, open_files, plan
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.planning.plan import ModelPlan, ServicePlan
 from serve_app.planning.resolve import gpu_share, resolve
@@ -169,12 +168,10 @@ def gpu_memory(config: ServiceConfig, given_gib: float | None) -> GpuMemory:
 
 
 def _installed_gpu_gib() -> float | None:
-    """Memory of the smallest GPU here, as nvidia-smi says."""
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    """Memory of the smallest GPU here, where anybody tells."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
-        return min(float(line) for line in answer.split()) / 1024
-    except (OSError, subprocess.SubprocessError, ValueError):
+        return min((one.total_gib for one in gpus.installed() if one.total_gib), default=None)
+    except gpus.GpusUnknown:
         return None
 
 

@@ -10,7 +10,10 @@ import pytest
 from serve_app.config import vllm_args
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.engine import platform
+from serve_app.planning import gpus
 from serve_app.planning.resolve import resolve
+from tests.support import nvidia_smi
+from tests.support.nvidia_smi import H100S
 
 
 def model(**entry: object) -> ModelConfig:
@@ -56,3 +59,30 @@ def test_vllm_reads_the_variable_that_breaks_graphs() -> None:
     envs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(envs)
     assert "VLLM_USE_BREAKABLE_CUDAGRAPH" in envs.environment_variables
+
+
+@pytest.mark.parametrize(
+    ("given", "mps", "named"),
+    [("1", True, H100S[1].uuid), ("1", False, "1"), (H100S[2].uuid[:9], False, H100S[2].uuid), ("MIG-1", True, None)],
+)
+def test_a_client_of_mps_names_the_gpu_that_ray_gave_it_by_uuid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, mps: bool, named: str | None
+) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch)
+    monkeypatch.setenv(gpus.VISIBLE, given)
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    if mps:
+        (tmp_path / "control").touch()
+    assert platform.devices() == ({} if named is None else {gpus.VISIBLE: named})
+
+
+def test_a_gpu_that_is_not_there_is_named_and_without_nvidia_smi_it_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(gpus.VISIBLE, "GPU-dead")
+    nvidia_smi.put(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match="names 'GPU-dead'"):
+        platform.devices()
+    nvidia_smi.hide(tmp_path, monkeypatch)
+    monkeypatch.setattr(gpus, "DRIVERS", (tmp_path,))
+    assert platform.devices() == {}

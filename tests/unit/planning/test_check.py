@@ -15,6 +15,7 @@ from serve_app.config import known_keys
 from serve_app.config.api_keys import digest_of
 from serve_app.config.file import load
 from serve_app.planning import check, open_files
+from tests.support import nvidia_smi
 from tests.support.configs import CONFIGS, SHIPPED, report
 
 
@@ -140,9 +141,8 @@ def test_assumed_gpu_memory_is_said(monkeypatch: pytest.MonkeyPatch, keyed: Path
     assert "80 GiB each, assumed" in report(keyed)
 
 
-def test_this_machines_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, keyed: Path) -> None:
-    answer = subprocess.CompletedProcess([], 0, stdout="24576\n49152\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+def test_this_machines_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, keyed: Path, tmp_path: Path) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch, "echo '0, GPU-1, 24576, 0'; echo '1, GPU-2, 49152, 0'")
     assert "24 GiB each, of this machine" in report(keyed)
 
 
