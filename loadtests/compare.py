@@ -29,7 +29,7 @@ from serve_app.launching.environment import free_ports
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when every contender chosen was measured."""
+    """0 when every contender chosen was measured under every load."""
     args = _arguments(argv)
     suite = SUITES[args.suite](args.source)
     contenders = _chosen(args.contenders, list(suite.contenders), "contender")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n" + results.table(names.get(suite.baseline, suite.baseline)))
     if args.plot and results.samples:
         style.png(comparison.bars(results.title, results.medians(), COLUMNS), args.plot)
-    return 1 if results.failed or not results.samples else 0
+    return 0 if results.samples and not results.failed and not any(results.failed_loads.values()) else 1
 
 
 def _one(suite: Suite, short: str, loads: list[BenchLoad], round: int, results: Comparison, json: Path | None) -> str:
@@ -65,20 +65,36 @@ def _one(suite: Suite, short: str, loads: list[BenchLoad], round: int, results: 
             with RunningPeer(peer, suite.setup, Path(folder)) as running:
                 _say(f"{peer.name}: ready after {time.monotonic() - began:.0f} s")
                 for load in loads:
-                    measured = _measured(running, suite, load, round)
-                    results.add(load.name, peer.name, round, measured)
-                    _say(
-                        f"{peer.name}: {load.name}: {measured.tokens_per_s:,.0f} tokens/s, TTFT p50"
-                        f" {measured.ttft_p50_ms:.1f} ms, TPOT {measured.tpot_mean_ms:.2f} ms, {measured.errors} errors"
-                    )
+                    if not round:
+                        results.try_again(load.name, peer.name)
+                    if not results.has_failed(load.name, peer.name):
+                        _under(load, running, suite, round, results)
                     if json:
                         results.write(json)
-        except (DidNotServe, BenchFailed) as failure:
+        except DidNotServe as failure:
             results.failed[short] = str(failure)
             _say(f"{peer.name}: not measured: {str(failure)[-1000:]}")
             if json:
                 results.write(json)
     return peer.name
+
+
+def _under(load: BenchLoad, running: RunningPeer, suite: Suite, round: int, results: Comparison) -> None:
+    """Measure a contender under a load, or keep why it failed; raises DidNotServe where it is gone then."""
+    name = running.peer.name
+    try:
+        measured = _measured(running, suite, load, round)
+    except BenchFailed as failure:
+        results.fail(load.name, name, str(failure))
+        _say(f"{name}: {load.name}: failed: {str(failure)[-1000:]}")
+        if not running.serves():
+            raise DidNotServe(f"{name} serves no longer after {load.name}: {failure}") from failure
+        return
+    results.add(load.name, name, round, measured)
+    _say(
+        f"{name}: {load.name}: {measured.tokens_per_s:,.0f} tokens/s, TTFT p50 {measured.ttft_p50_ms:.1f} ms,"
+        f" TPOT {measured.tpot_mean_ms:.2f} ms, {measured.errors} errors"
+    )
 
 
 def _measured(running: RunningPeer, suite: Suite, load: BenchLoad, round: int) -> Measurement:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from typing import Any
 
 from loadtests.arguments import above_zero, whole
 from loadtests.bench.peers.ours import ours
-from loadtests.bench.peers.peer import RunningPeer
+from loadtests.bench.peers.peer import DidNotServe, RunningPeer
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SETUPS, refuse_source
 from loadtests.loadgen.sse import Stream
@@ -28,30 +30,49 @@ from loadtests.results.percentiles import percentile
 from serve_app.launching.environment import free_ports
 
 BATCH_LINES = 50_000
+INTERRUPTED = 130
 SETTLES_S = 5.0
 """For the batch to reach its pace, and for the engines to be as full as it fills them."""
 
 
+class ChatFailed(Exception):
+    """There is no figure; says why."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when both were measured."""
+    """0 when both were measured, 1 with the reason when they could not be."""
     parser = _parser()
     args = parser.parse_args(argv)
     refuse_source(parser, args)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _measure(args)
+    except (DidNotServe, ChatFailed) as failure:
+        print(str(failure)[-3000:], file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _measure(args: argparse.Namespace) -> int:
     setup = SETUPS[args.suite](args.source)
     with tempfile.TemporaryDirectory(prefix="makes-way-") as name:
         folder = Path(name)
         peer = ours(setup, free_ports(1)[0], folder, replicas=args.replicas, ingresses=1)
-        with RunningPeer(peer, setup, folder):
+        with RunningPeer(peer, setup, folder) as running:
             _chat(peer.url, setup, args.requests // 4, args.pause_s)
             alone = _chat(peer.url, setup, args.requests, args.pause_s)
-            batch = subprocess.Popen(_batch(peer.url, setup, folder), stdout=subprocess.DEVNULL)
+            batch = subprocess.Popen(
+                _batch(peer.url, setup, folder), stdout=subprocess.DEVNULL, env={**os.environ, **running.mark}
+            )
             try:
                 time.sleep(SETTLES_S)
                 began, before = time.monotonic(), _answered(folder)
                 beside = _chat(peer.url, setup, args.requests, args.pause_s)
                 lines_per_s = (_answered(folder) - before) / (time.monotonic() - began)
                 if batch.poll() is not None:
-                    sys.exit(f"the batch ended with {batch.returncode} before the chat did")
+                    raise ChatFailed(f"the batch ended with {batch.returncode} before the chat did")
             finally:
                 batch.terminate()
                 batch.wait(30)
@@ -71,7 +92,10 @@ def _chat(url: str, setup: PeerSetup, requests: int, pause_s: float) -> list[flo
     for number in range(requests):
         messages = [{"role": "user", "content": f"What is number {number}?"}]
         body = {"model": setup.model, "messages": messages, "max_tokens": 16, "stream": True, "temperature": 0}
-        seen.append(_first_token(url, body))
+        try:
+            seen.append(_first_token(url, body))
+        except OSError as error:
+            raise ChatFailed(f"request {number} of the chat was not answered: {error}") from error
         time.sleep(pause_s)
     return seen
 
@@ -85,7 +109,7 @@ def _first_token(url: str, body: dict[str, Any]) -> float:
         for line in answer:
             stream.line(line, time.monotonic())
     if stream.first_s is None:
-        sys.exit(f"an answer of {url} has no token: there is no time to its first")
+        raise ChatFailed(f"an answer of {url} has no token: there is no time to its first")
     return stream.first_s - began
 
 
@@ -102,7 +126,8 @@ def _batch(url: str, setup: PeerSetup, folder: Path) -> list[str]:
 
 
 def _answered(folder: Path) -> int:
-    return (folder / "out.jsonl").read_bytes().count(b"\n")
+    out = folder / "out.jsonl"
+    return out.read_bytes().count(b"\n") if out.exists() else 0
 
 
 def _figures(seconds: list[float]) -> dict[str, float]:

@@ -10,10 +10,12 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,10 +27,13 @@ from loadtests.bench.peers.ours import service_args
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.bench.suites import SETUPS, refuse_source
 from loadtests.results import tables
+from serve_app.launching.guard import Guard, marked
+from serve_app.launching.processes import Family
 
 SAMPLING: dict[str, Any] = {"temperature": 0, "repetition_penalty": 1.0}
 """Of every request, since this project fills in what a model's publisher recommends and vLLM's `LLM` does not."""
 TIMEOUT_S = 1800.0
+STOP_PATIENCE_S = 20.0
 Figures = dict[str, Any]
 
 
@@ -41,32 +46,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     refuse_source(parser, args)
-    try:
-        results = _measure(args)
-    except NotMeasured as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    print("\n" + _table(results))
-    if args.json:
-        args.json.write_text(json.dumps({"suite": args.suite, "prompts": args.prompts, "results": results}, indent=1))
-    return 0
-
-
-def _measure(args: argparse.Namespace) -> dict[str, Figures]:
-    """Of each contender its best round; raises NotMeasured."""
-    setup = SETUPS[args.suite](args.source)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    failed: dict[str, str] = {}
     results: dict[str, Figures] = {}
+    try:
+        _measure(args, results, failed)
+    except KeyboardInterrupt:
+        print("stopped; what was measured is kept", file=sys.stderr)
+        failed.setdefault("the rest", "stopped")
+    print("\n" + _table(results, failed))
+    if args.json:
+        written = {"suite": args.suite, "prompts": args.prompts, "results": results, "failed": failed}
+        args.json.write_text(json.dumps(written, indent=1))
+    return 1 if failed else 0
+
+
+def _measure(args: argparse.Namespace, results: dict[str, Figures], failed: dict[str, str]) -> None:
+    """Of each contender its best round, into `results`; into `failed` why one could not be measured."""
+    setup = SETUPS[args.suite](args.source)
     with tempfile.TemporaryDirectory(prefix="offline-") as name:
         folder = Path(name)
         for round in range(args.rounds):
             prompts = _prompts(folder / f"prompts-{round}.jsonl", setup, args, seed=round)
             for contender, measure in _contenders(setup, args, folder).items():
-                figures = measure(prompts)
+                if contender in failed:
+                    continue
+                try:
+                    figures = measure(prompts)
+                except NotMeasured as failure:
+                    failed[contender] = str(failure)
+                    _say(f"{contender}: not measured: {failure}")
+                    continue
                 best = results.get(contender)
                 if best is None or figures["tokens_per_s"] > best["tokens_per_s"]:
                     results[contender] = figures
-                print(f"[{time.strftime('%H:%M:%S')}] {contender}: {figures['tokens_per_s']:,.0f} tokens/s", flush=True)
-    return results
+                _say(f"{contender}: {figures['tokens_per_s']:,.0f} tokens/s")
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 def _contenders(setup: PeerSetup, args: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Figures]]:
@@ -103,20 +121,31 @@ def _file(args: argparse.Namespace, config: Path, prompts: Path) -> Figures:
 
 
 def _run(module: list[str], environment: dict[str, str]) -> Figures:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", *module],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=TIMEOUT_S,
-            env={**os.environ, **environment},
-            check=True,
-        )
-    except subprocess.SubprocessError as error:
-        raise NotMeasured(f"{module[0]}: not every prompt was answered: {error}") from error
-    figures: Figures = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
-    if not figures["output_tokens"]:
-        raise NotMeasured(f"{module[0]}: the answers hold no token")
+    """In a process of its own, which leaves nothing behind, however this one ends."""
+    family = Family(uuid.uuid4().hex)
+    variables = {**os.environ, **environment, **marked(family)}
+    with Guard(family):
+        process = subprocess.Popen([sys.executable, "-m", *module], stdout=subprocess.PIPE, text=True, env=variables)
+        try:
+            said, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired as late:
+            raise NotMeasured(f"{module[0]}: no end after {TIMEOUT_S:g} s") from late
+        finally:
+            family.end(STOP_PATIENCE_S)
+            process.wait()
+    if process.returncode:
+        raise NotMeasured(f"{module[0]}: not every prompt was answered: it ended with {process.returncode}")
+    return _figures(module[0], said)
+
+
+def _figures(name: str, said: str) -> Figures:
+    """The last JSON object of what a contender printed, with its tokens a second."""
+    found = next((line for line in reversed(said.splitlines()) if line.startswith("{")), None)
+    if found is None:
+        raise NotMeasured(f"{name}: it told no figures")
+    figures: Figures = json.loads(found)
+    if not figures["output_tokens"] or not figures["seconds"]:
+        raise NotMeasured(f"{name}: the answers hold no token")
     return figures | {"tokens_per_s": figures["output_tokens"] / figures["seconds"]}
 
 
@@ -146,9 +175,9 @@ def _prompts(file: Path, setup: PeerSetup, args: argparse.Namespace, seed: int) 
     return file
 
 
-def _table(results: dict[str, Figures]) -> str:
-    """Output tokens a second of each, and their ratio to the first."""
-    base = next(iter(results.values()))["tokens_per_s"]
+def _table(results: dict[str, Figures], failed: dict[str, str]) -> str:
+    """Output tokens a second of each, and their ratio to the first; who failed, and why."""
+    base = next((one["tokens_per_s"] for one in results.values()), None)
     rows = [
         [
             name,
@@ -160,7 +189,9 @@ def _table(results: dict[str, Figures]) -> str:
         ]
         for name, one in results.items()
     ]
-    return tables.aligned([["", "tokens/s", "seconds", "tokens in", "out", "ratio"], *rows])
+    rows += [[name, "failed", *["-"] * 4] for name in failed if name not in results]
+    table = tables.aligned([["", "tokens/s", "seconds", "tokens in", "out", "ratio"], *rows])
+    return "\n".join([table, *(f"Failed: {name}: {why}" for name, why in failed.items())])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -61,7 +61,9 @@ class Comparison:
     samples: list[dict[str, Any]] = field(default_factory=list)
     """Measurements as in the JSON: {"load", "contender", "round"} and the fields of Measurement."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Contenders that could not be measured, and why."""
+    """Contenders that could not be measured at all, and why."""
+    failed_loads: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By load, contenders that failed under it, and why."""
 
     @property
     def title(self) -> str:
@@ -70,6 +72,17 @@ class Comparison:
 
     def add(self, load: str, contender: str, round: int, measurement: Measurement) -> None:
         self.samples.append({"load": load, "contender": contender, "round": round, **asdict(measurement)})
+
+    def fail(self, load: str, contender: str, why: str) -> None:
+        self.failed_loads.setdefault(load, {})[contender] = why
+
+    def has_failed(self, load: str, contender: str) -> bool:
+        return contender in self.failed_loads.get(load, {})
+
+    def try_again(self, load: str, contender: str) -> None:
+        """Forget that it failed."""
+        if self.has_failed(load, contender):
+            del self.failed_loads[load][contender]
 
     def medians(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Per load and contender, in the order first measured, the median of each figure over the rounds."""
@@ -86,7 +99,11 @@ class Comparison:
     def table(self, baseline: str) -> str:
         """Markdown: a table of medians for each load, with ratios to the baseline's, and who was not measured."""
         parts = []
-        for load, rows in self.medians().items():
+        medians = self.medians()
+        for load in _in_order([*medians, *self.failed_loads]):
+            rows, failed = medians.get(load, {}), self.failed_loads.get(load, {})
+            if not rows and not failed:
+                continue
             base = rows.get(baseline, {})
             heads = [load, *(title for title, _ in COLUMNS.values()), *RATIOS]
             cells = [
@@ -97,21 +114,26 @@ class Comparison:
                 ]
                 for contender, row in rows.items()
             ]
+            cells += [[name, "failed", *["-"] * (len(heads) - 2)] for name in failed if name not in rows]
             parts.append(tables.markdown(heads, cells))
+            parts += (
+                ["\n".join(f"Failed: {name}: {why.strip()[-400:]}" for name, why in failed.items())] if failed else []
+            )
         parts += ["\n".join(f"Not measured: {name}: {why.strip()[-400:]}" for name, why in self.failed.items())]
         return "\n\n".join(parts).strip()
 
     def write(self, path: Path) -> None:
         """Write all of it as JSON; done anew after each measurement, so that an interrupted run keeps what it has."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = {"suite": self.suite, "about": self.about, "failed": self.failed, "samples": self.samples}
+        failed = {"failed": self.failed, "failed_loads": self.failed_loads}
+        data = {"suite": self.suite, "about": self.about, **failed, "samples": self.samples}
         path.write_text(json.dumps(data, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Comparison:
         """From what `write` wrote. Raises OSError, and ValueError or KeyError where the file is no comparison."""
         data = json.loads(path.read_text())
-        return cls(data["suite"], data["about"], data["samples"], data["failed"])
+        return cls(data["suite"], data["about"], data["samples"], data["failed"], data.get("failed_loads", {}))
 
 
 def _median(values: Iterable[float | None]) -> float | None:

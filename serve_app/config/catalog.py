@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 Entry = dict[str, Any]
+BASIS = "packing_basis"
+"""The key that is no model's, and says how `packing` is known."""
 
 
 def fill(entry: Entry) -> Entry:
@@ -46,7 +48,15 @@ def ids() -> tuple[str, ...]:
 
 def knowledge(known: str) -> Entry:
     """All the catalog says of one of its ids, its families' defaults included; the caller's own copy."""
-    return _with_family(_catalog()["models"][known])
+    return {key: value for key, value in _whole(known).items() if key != BASIS}
+
+
+def packing_basis(name: str, packing: int) -> str | None:
+    """How it is known that so many engines of a model, and no more, pay on a GPU; None where the catalog does not know
+    the model, or has another number."""
+    known = find(name)
+    whole = {} if known is None else _whole(known)
+    return whole.get(BASIS) if whole.get("packing") == packing else None
 
 
 def merge(below: Entry, above: Entry) -> Entry:
@@ -71,6 +81,10 @@ def _source(entry: Entry) -> str | None:
         return None
     weights: str = _catalog()["models"][known].get("source", known)
     return None if weights == entry.get("id") else weights
+
+
+def _whole(known: str) -> Entry:
+    return _with_family(_catalog()["models"][known])
 
 
 def _with_family(entry: Entry) -> Entry:

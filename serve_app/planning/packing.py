@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from serve_app.config import catalog
 from serve_app.config.schema import ModelConfig
 from serve_app.config.sections import Memory
 
@@ -42,7 +43,8 @@ def choose(model: ModelConfig, gpu_memory_gib: float | None) -> Packing:
         return Packing(1, "without `memory` nobody knows how many fit")
     gib = gpu_memory_gib or ASSUMED_GPU_GIB
     gpu = f"a GPU of {gib:g} GiB" + ("" if gpu_memory_gib else " (assumed: gpu_memory_gib would tell)")
-    reason = f"more than {model.packing} on {gpu} are not known to pay for this model"
+    basis = catalog.packing_basis(model.id, model.packing) or catalog.packing_basis(model.weights, model.packing)
+    reason = f"more than {model.packing} on {gpu} are not known to pay" + (f" ({basis})" if basis else "")
     for count in AUTO_COUNTS:
         if count > model.packing:
             continue

@@ -19,8 +19,9 @@ import psutil
 
 from loadtests.bench.peers.setup import PeerSetup
 from serve_app.launching.events import Event, read
+from serve_app.launching.guard import Guard, marked
 from serve_app.launching.log import ServiceLog
-from serve_app.launching.processes import LAUNCH_ID, Family
+from serve_app.launching.processes import Family
 from serve_app.launching.processes import title as title_of
 
 START_TIMEOUT_S = 420.0
@@ -57,16 +58,17 @@ class RunningPeer:
         self._setup = setup
         self.log = folder / f"{peer.name.replace(' ', '-').replace('/', '-')}.log"
         self._family = Family(uuid.uuid4().hex)
+        self._guard = Guard(self._family)
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RunningPeer:
-        mark = {LAUNCH_ID: self._family.launch_id}
-        environment = {**os.environ, **self._setup.environment, **self.peer.environment, **mark}
-        with self.log.open("wb") as log:
-            self._child = subprocess.Popen(
-                self.peer.command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
+        environment = {**os.environ, **self._setup.environment, **self.peer.environment, **self.mark}
+        self._guard.__enter__()
         try:
+            with self.log.open("wb") as log:
+                self._child = subprocess.Popen(
+                    self.peer.command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                )
             self._wait_ready()
             self._check_answers()
         except BaseException:
@@ -76,6 +78,15 @@ class RunningPeer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end()
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """Variables for processes that are to end with it, even where this process is killed."""
+        return marked(self._family)
+
+    def serves(self) -> bool:
+        """Whether its first process runs and it answers who asks whether it is there."""
+        return self._child is not None and self._child.poll() is None and self._ready()
 
     def cpu_seconds(self) -> float:
         """CPU time that its living processes have used so far."""
@@ -133,11 +144,13 @@ class RunningPeer:
             raise DidNotServe(f"{self.peer.name} did not answer: {error!r}; {self._last_words()}") from error
 
     def _end(self) -> None:
-        assert self._child is not None
         self._family.members()
-        self._child.terminate()
+        if self._child is not None:
+            self._child.terminate()
         left = self._family.end(STOP_PATIENCE_S)
-        self._child.wait(5)
+        if self._child is not None:
+            self._child.wait(5)
+        self._guard.__exit__(None, None, None)
         if left:
             raise DidNotServe(f"{self.peer.name} left processes that would not end: {left}")
 

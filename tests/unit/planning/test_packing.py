@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serve_app.config import catalog
 from serve_app.config.errors import ConfigError
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.planning import plan
@@ -112,3 +113,19 @@ def test_auto_beside_gpus_says_it_twice() -> None:
 def test_auto_of_a_simulated_engine_takes_no_gpu() -> None:
     chosen = automatic(packing=4, engine="simulated")
     assert (gpu_share(chosen), replica_bounds(chosen)) == (0, (1, 1))
+
+
+def test_auto_says_on_which_cards_its_knee_was_measured() -> None:
+    args = {"models": [{"id": "LiquidAI/LFM2-1.2B", "replicas_per_gpu": "auto"}]}
+    chosen = resolve(ServiceConfig.model_validate(args)).packings["LiquidAI/LFM2-1.2B"]
+    assert chosen.replicas_per_gpu == 4
+    assert "more than 4" in chosen.reason and "measured on H100 and H200, 16 cores" in chosen.reason
+    args["models"][0]["packing"] = 8  # type: ignore[assignment]
+    chosen = resolve(ServiceConfig.model_validate(args)).packings["LiquidAI/LFM2-1.2B"]
+    assert "measured" not in chosen.reason, "that number is the user's"
+
+
+def test_every_packing_of_the_catalog_says_how_it_is_known() -> None:
+    for name in catalog.ids():
+        if (packing := catalog.knowledge(name).get("packing")) is not None:
+            assert catalog.packing_basis(name, packing)

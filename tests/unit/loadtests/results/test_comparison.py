@@ -52,3 +52,16 @@ def test_json_keeps_everything(results: Comparison, tmp_path: Path) -> None:
 def test_plot(results: Comparison, tmp_path: Path) -> None:
     style.png(comparison.bars(results.title, results.medians(), COLUMNS), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_who_failed_under_a_load_is_a_row_of_its_table(results: Comparison, tmp_path: Path) -> None:
+    results.fail("chat", "vllm serve (Rust)", "0 of 16 requests were answered, with no token")
+    results.fail("image", "vllm serve (Rust)", "no image")
+    text = results.table("vllm serve")
+    assert "| vllm serve (Rust) | failed |" in text
+    assert "Failed: vllm serve (Rust): 0 of 16 requests were answered" in text and "no image" in text
+    results.write(tmp_path / "x.json")
+    again = Comparison.read(tmp_path / "x.json")
+    assert again == results
+    again.try_again("image", "vllm serve (Rust)")
+    assert again.has_failed("chat", "vllm serve (Rust)") and not again.has_failed("image", "vllm serve (Rust)")
