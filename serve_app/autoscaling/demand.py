@@ -36,6 +36,8 @@ class Observation:
     """Replicas wanted now; those beyond `replicas` are still starting."""
     queued: float
     """Requests that wait elsewhere for want of a replica: at the ingress, in a batch's backlog."""
+    refused_per_s: float = 0.0
+    """Requests a second that found no replica and were sent away, at the ingress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Totals:
     """Outside replicas."""
     arrivals_per_s: float
     """Accepted by replicas."""
+    refused_per_s: float
+    """Sent away."""
     kv_usage: float
     """In caches of one replica's size."""
     output_tokens_per_s: float
@@ -67,6 +71,7 @@ class Totals:
             waiting=sum(one.waiting for one in replicas),
             queued=seen.queued,
             arrivals_per_s=sum(one.arrivals_per_s for one in replicas),
+            refused_per_s=seen.refused_per_s,
             kv_usage=sum(one.kv_usage for one in replicas),
             output_tokens_per_s=sum(one.output_tokens_per_s for one in replicas),
             ttft_s=_mean([one.ttft_s for one in replicas if one.ttft_s]),
@@ -136,7 +141,9 @@ class Estimator:
         complete = settled and seen.target <= totals.replicas
         # What waits while replicas start, or have not had the time to take it, keeps these and orders no more.
         most = math.inf if complete else seen.target * self._slots
-        arrivals_per_s = max(0.0, totals.arrivals_per_s + self._growth(seen.at_s, totals.queued))
+        growth = self._growth(seen.at_s, totals.queued)
+        # Who gave up waiting made the queue shorter, and is among those refused.
+        arrivals_per_s = max(0.0, totals.arrivals_per_s + growth + totals.refused_per_s)
         if seen.at_s >= self._whole_at:
             self._arrivals.add(seen.at_s, arrivals_per_s)
         # A rare request needs its replica while it is there, not for as long as a rate remembers it.

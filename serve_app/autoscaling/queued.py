@@ -1,10 +1,11 @@
-"""What waits outside replicas for want of one: sequences queued in ingress processes and in batches.
+"""What waits outside replicas for want of one, or was refused: sequences in ingress processes and in batches.
 
 The processes that hold them `report` their counts to Ray's key-value store. The Serve controller's `BackgroundStore`
 reads them for the autoscaling policies, and writes what the policies say, in a thread: the controller's loop runs every
 policy and must never wait.
 
 asyncio.create_task(queued.report("batch", lambda: {"LiquidAI/LFM2-1.2B": backlog.open}))
+await queued.report("ingress", router.waiting, router.refused)
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from ray import serve
 
+from serve_app.autoscaling.refused import RefusedRate
 from serve_app.compat import kv_store
 
 PREFIX = "queued/"
@@ -39,32 +41,55 @@ COMPLAIN_S = 60.0
 logger = logging.getLogger("ray.serve")
 
 
-async def report(source: str, counts: Callable[[], Mapping[str, int]]) -> None:
+class Outside(NamedTuple):
+    """A model's sequences that no replica has."""
+
+    queued: int
+    refused_per_s: float
+
+
+def _none_refused() -> Mapping[str, int]:
+    return {}
+
+
+async def report(
+    source: str,
+    counts: Callable[[], Mapping[str, int]],
+    refused: Callable[[], Mapping[str, int]] = _none_refused,
+) -> None:
     """Keep the policy informed of `counts()`, queued sequences by model id, until cancelled. For replicas of Ray Serve.
 
-    `source` says what queues them (ingress, batch). A process writes while it queues any, at most every `LOOK_S`, and
-    when it has come to queue none; otherwise this costs it one call of `counts` every `LOOK_S`.
+    `source` says what queues them (ingress, batch); `refused()` are those sent away so far. A process writes while it
+    queues or refuses any, at most every `LOOK_S`, and when it has come to do neither; otherwise this costs it one call
+    of each every `LOOK_S`.
     """
     app = serve.get_replica_context().app_name
     key = f"{PREFIX}{source}/{uuid4().hex}"
     clock = asyncio.get_running_loop().time
-    written: dict[str, int] = {}
+    written: dict[str, dict[str, float]] = {}
     written_at = clock()
     numbers = itertools.count()
+    rates: dict[str, RefusedRate] = {}
     while True:
-        queued = {model: count for model, count in counts().items() if count}
+        per_s = {model: rates.setdefault(model, RefusedRate()).add(clock(), n) for model, n in refused().items()}
+        outside = {"queued": _positive(counts()), "refused_per_s": _positive(per_s)}
+        anything = any(outside.values())
         try:
-            if queued and (queued != written or clock() - written_at >= REPEAT_S):
-                fact = {"app": app, "number": next(numbers), "queued": queued}
+            if anything and (outside != written or clock() - written_at >= REPEAT_S):
+                fact = {"app": app, "number": next(numbers), **outside}
                 await asyncio.to_thread(kv_store.write, key, fact)
-                written, written_at = queued, clock()
-            elif written and not queued:
+                written, written_at = outside, clock()
+            elif written and not anything:
                 await asyncio.to_thread(kv_store.erase, key)
                 written = {}
         except Exception as error:
             logger.warning("the autoscaling policy was not told of queued requests: %r", error)
             await asyncio.sleep(REPEAT_S)
         await asyncio.sleep(LOOK_S)
+
+
+def _positive(counts: Mapping[str, float]) -> dict[str, float]:
+    return {model: count for model, count in counts.items() if count}
 
 
 class QueuedCounts:
@@ -82,12 +107,12 @@ class QueuedCounts:
         }
         return [key for key, (_, since) in self._facts.items() if now - since > EXPIRES_S]
 
-    def queued(self, now: float, app: str, model: str) -> int:
-        """Sequences queued for the model, over all processes that are alive."""
-        return sum(
-            fact["queued"].get(model, 0)
-            for fact, since in self._facts.values()
-            if fact["app"] == app and now - since <= EXPIRES_S
+    def outside(self, now: float, app: str, model: str) -> Outside:
+        """The model's sequences outside replicas, over all processes that are alive."""
+        alive = [fact for fact, at in self._facts.values() if fact["app"] == app and now - at <= EXPIRES_S]
+        return Outside(
+            queued=sum(fact["queued"].get(model, 0) for fact in alive),
+            refused_per_s=sum(fact["refused_per_s"].get(model, 0.0) for fact in alive),
         )
 
 
@@ -105,14 +130,14 @@ class BackgroundStore:
         self._asked_at = 0.0
         self._complained_at = -COMPLAIN_S
 
-    def queued(self, app: str, model: str) -> int:
-        """Sequences for the model that wait outside its replicas, as of at most a second ago."""
+    def outside(self, app: str, model: str) -> Outside:
+        """The model's sequences outside its replicas, as of at most a second ago."""
         with self._lock:
             self._asked_at = time.monotonic()
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="serve-app-autoscaling", daemon=True).start()
-            return self._counts.queued(self._asked_at, app, model)
+            return self._counts.outside(self._asked_at, app, model)
 
     def write(self, key: str, fact: Any) -> None:
         """Have a fact written soon, unless a newer one of that key comes first."""

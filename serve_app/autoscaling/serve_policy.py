@@ -14,6 +14,7 @@ from typing import Any
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from serve_app.autoscaling import queued, state
+from serve_app.autoscaling.coming import StartupWatch
 from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.config.schema import Autoscaling
 from serve_app.replica.protocol import LOOK_BACK_S, REPORT_PERIOD_S, ReplicaSignals
@@ -51,6 +52,7 @@ class DemandPolicy:
     def __init__(self, model: str, settings: dict[str, Any], max_running: int) -> None:
         self._model = model
         self._policy = Policy(Autoscaling.model_validate(settings), max_running)
+        self._startup = StartupWatch(settings.get("startup_s"))
         self._store = queued.shared
         self._decided_at = self._written_at = float("-inf")
         self._replicas = 0
@@ -64,10 +66,13 @@ class DemandPolicy:
 
     def _decide(self, now: float, ctx: AutoscalingContext) -> None:
         app = ctx.app_name or ""
-        seen = Observation(now, signals(ctx), ctx.target_num_replicas, self._store.queued(app, self._model))
+        outside = self._store.outside(app, self._model)
+        seen = Observation(now, signals(ctx), ctx.target_num_replicas, outside.queued, outside.refused_per_s)
         decision = self._policy.decide(seen)
         bounds = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
         at, present, past = time.time(), *state.keys(app, self._model)
+        running = ctx.current_num_replicas
+        ready_in_s = self._startup.ready_in_s(now, decision.replicas, running)
         before = ctx.target_num_replicas if self._written_at < 0 else self._replicas
         self._replicas = decision.replicas
         if decision.replicas != before:
@@ -75,7 +80,7 @@ class DemandPolicy:
             self._store.write(past, state.changed(past, change))
         if decision.replicas != before or now - self._written_at >= WRITE_S:
             self._written_at = now
-            self._store.write(present, state.describe(at, seen, decision, bounds, ctx.current_num_replicas))
+            self._store.write(present, state.describe(at, seen, decision, bounds, running, ready_in_s))
 
 
 def signals(ctx: AutoscalingContext) -> tuple[ReplicaSignals, ...]:

@@ -25,8 +25,16 @@ def keys(app: str, model: str) -> tuple[str, str]:
     return f"state/{app}/{model}", f"changes/{app}/{model}"
 
 
-def describe(at: float, seen: Observation, decision: Decision, bounds: tuple[int, int], running: int) -> dict[str, Any]:
-    """The present state, for people and programs. `at` is in seconds since the epoch."""
+def describe(
+    at: float,
+    seen: Observation,
+    decision: Decision,
+    bounds: tuple[int, int],
+    running: int,
+    ready_in_s: float | None,
+) -> dict[str, Any]:
+    """The present state, for people and programs. `at` is in seconds since the epoch; `ready_in_s` is when the replicas
+    that are starting should serve, where that is known."""
     totals = Totals.of(seen)
     inputs = asdict(totals) | {"kv_usage": totals.kv_usage / max(1, totals.replicas)}
     del inputs["replicas"]
@@ -40,6 +48,7 @@ def describe(at: float, seen: Observation, decision: Decision, bounds: tuple[int
             "reporting": totals.replicas,
             "starting": max(0, decision.replicas - running),
             "target": decision.replicas,
+            "ready_in_s": None if ready_in_s is None else round(ready_in_s, 1),
         },
         "inputs": _rounded(inputs),
         "needs": _rounded(decision.needs),

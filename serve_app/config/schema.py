@@ -186,7 +186,8 @@ class IngressConfig(Section):
     max_waiting: NotNegative = 1024
     """Sequences one ingress process holds while all replicas of their model are full; more get 429."""
     wait_timeout_s: Positive = 30.0
-    """How long such a request waits before it gets 429."""
+    """How long such a request may wait. Who would wait longer, by how fast the queue is taken and what replicas are
+    starting, gets 429 at once."""
     start_timeout_s: Positive = 60.0
     """How long a request waits for a model's first replica before it gets 503."""
 

@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from serve_app.autoscaling import queued
+from serve_app.autoscaling import coming, queued
 from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import names
@@ -55,7 +55,8 @@ class IngressReplica:
         bound_queues()
         refuse_unreadable()
         raise_to_hard_limit()
-        limits = QueueLimits(config.ingress.max_waiting, config.ingress.wait_timeout_s, config.ingress.start_timeout_s)
+        ingress = config.ingress
+        limits = QueueLimits(ingress.max_waiting, ingress.wait_timeout_s, ingress.start_timeout_s, ingress.replicas)
         self._router = Router.of_deployments(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
         if batch is not None:
@@ -67,7 +68,10 @@ class IngressReplica:
             (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
-        self._reporting = asyncio.create_task(queued.report("ingress", self._router.waiting))
+        self._background = [
+            asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
+            asyncio.create_task(coming.follow(self._router.catalogue, context.app_name)),
+        ]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
@@ -17,7 +16,7 @@ from serve_app.ingress.processes import IngressProcesses
 from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.metrics import Metrics, Picks
+from serve_app.routing.metrics import Metrics, PoolCounts
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
 
@@ -39,9 +38,7 @@ class Status:
         self._session = session
         self._processes = processes
         self._batches = batches
-        metrics.registry.register(Picks({one.config.id: one.pool.placed for one in catalogue.models}))
-        for one in catalogue.models:
-            metrics.waiting.labels(one.config.id).set_function(partial(getattr, one.pool, "waiting"))
+        metrics.registry.register(PoolCounts([one.pool for one in catalogue.models]))
 
     def routes(self) -> list[Route]:
         return [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from serve_app.routing.picker import Placed
+from serve_app.routing.pool import ReplicaPool
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -44,29 +45,45 @@ class Metrics:
         self.broken = Counter(
             "serve_app_broken_answers", "Answers cut off by a replica's failure.", ("model",), registry=self.registry
         )
-        self.waiting = Gauge(
-            "serve_app_requests_waiting", "Sequences held until a replica has room.", ("model",), registry=self.registry
-        )
 
 
-class Picks(Collector):
+class PoolCounts(Collector):
     """What the pools count themselves, read from them when asked."""
 
-    def __init__(self, picks: Mapping[str, Mapping[Placed, int]]) -> None:
-        """`picks` holds each model's counts, which go on counting."""
-        self._picks = picks
+    def __init__(self, pools: Sequence[ReplicaPool]) -> None:
+        self._pools = pools
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """One sample for each model and kind of place."""
+    def collect(self) -> Iterator[Metric]:
+        """Each family has one sample for each model, and for each kind of place where it has those."""
+        yield self._picks()
+        refused = CounterMetricFamily(
+            "serve_app_refused_sequences", "Sequences refused for want of a replica.", labels=("model",)
+        )
+        waiting = GaugeMetricFamily(
+            "serve_app_requests_waiting", "Sequences held until a replica has room.", labels=("model",)
+        )
+        expected = GaugeMetricFamily(
+            "serve_app_expected_wait_seconds",
+            "How long a request that comes now waits for a replica; NaN while that is not known.",
+            labels=("model",),
+        )
+        for one in self._pools:
+            wait_s = one.expected_wait_s()
+            refused.add_metric((one.model,), one.refused)
+            waiting.add_metric((one.model,), one.waiting)
+            expected.add_metric((one.model,), math.nan if wait_s is None else wait_s)
+        yield from (refused, waiting, expected)
+
+    def _picks(self) -> CounterMetricFamily:
         family = CounterMetricFamily(
             "serve_app_affinity_picks",
             "Replicas picked: the request's home, its second place, spilled to another; none: it shares no prefix.",
             labels=("model", "place"),
         )
-        for model, counts in self._picks.items():
-            for place, count in counts.items():
-                family.add_metric((model, place), count)
-        yield family
+        for one in self._pools:
+            for place, count in one.placed.items():
+                family.add_metric((one.model, place), count)
+        return family
 
 
 class ObservedRequest:

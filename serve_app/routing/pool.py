@@ -6,11 +6,13 @@ Everything happens on the ingress's event loop, announcements included, so nothi
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from serve_app.http.errors import ApiError
+from serve_app.routing.expected_wait import CAUTION, Coming, TakenRate, expected_s
 from serve_app.routing.picker import Key, Picker, Placed
 from serve_app.routing.pickers.least_loaded import LeastLoaded
 from serve_app.routing.random_set import RandomSet
@@ -23,6 +25,8 @@ TIMER_SLACK_S = 0.01
 """uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full."""
+RETRY_MOST_S = 60
+"""No client is told to stay away for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,11 @@ class QueueLimits:
 
     max_waiting: int
     wait_timeout_s: float
+    """While some replica serves. Who would wait longer, as far as that is known, is refused at once."""
     start_timeout_s: float
+    """While none does."""
+    processes: int = 1
+    """Processes like this one, among which the places of the replicas are shared."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +81,11 @@ class ReplicaPool:
         """Those that have room for a sequence."""
         self._waiters: dict[_Waiter, None] = {}
         self._waiting = 0
+        self._taken = TakenRate()
+        self.coming: Coming | None = None
+        """Replicas that are starting, as far as the owner of this pool knows; on the pool's clock."""
+        self.refused = 0
+        """Sequences that found no replica and were sent away, so far."""
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -164,9 +177,10 @@ class ReplicaPool:
         return any(replica.serves(now) for replica in self._candidates)
 
     async def _wait(self, avoid: frozenset[str], key: Key | None, sequences: int) -> Replica:
-        if self._waiting >= self._limits.max_waiting:
-            raise self._overloaded(f"{self._waiting} sequences for {self.model!r} wait already")
         began = self._clock()
+        self._check_queue(began, sequences)
+        if not self._waiters:
+            self._taken.began(began)
         waiter = _Waiter(avoid, key, sequences, asyncio.get_running_loop().create_future())
         self._waiters[waiter] = None
         self._waiting += sequences
@@ -187,7 +201,33 @@ class ReplicaPool:
         finally:
             if waiter in self._waiters:
                 self._leave(waiter)
+        self.refused += sequences
         raise self._timed_out(self._limit_s())
+
+    def expected_wait_s(self) -> float | None:
+        """How long a request that came now would wait for a replica; None where that is not known."""
+        now = self._clock()
+        if not self._waiters:
+            return 0.0 if self._room else None
+        if (per_s := self._taken.per_s(now)) is None:
+            return None
+        serving = [one for one in self._candidates if one.serves(now)]
+        room = max((one.info.capacity for one in serving), default=0) / self._limits.processes
+        return expected_s(self._waiting, per_s, now, len(serving), self.coming, room)
+
+    def _check_queue(self, now: float, sequences: int) -> None:
+        """Raises ApiError 429 for a request that would be too many, or would wait too long."""
+        wait_s, limit_s = self.expected_wait_s(), self._limit_s()
+        if self._waiting >= self._limits.max_waiting:
+            self.refused += sequences
+            raise self._overloaded(f"{self._waiting} sequences for {self.model!r} wait already", wait_s or 1)
+        if wait_s is not None and CAUTION * wait_s > limit_s:
+            self.refused += sequences
+            raise self._overloaded(
+                f"{self._waiting} sequences for {self.model!r} wait already, and {self._taken.per_s(now) or 0:.3g} a"
+                f" second are taken: this one would wait about {wait_s:.0f} s, too long for the {limit_s:g} s allowed",
+                wait_s - limit_s / CAUTION,
+            )
 
     def _limit_s(self) -> float:
         return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
@@ -203,6 +243,7 @@ class ReplicaPool:
                 break
             if (replica := self._take(waiter.avoid, waiter.key, waiter.sequences)) is not None:
                 waiter.granted.set_result(replica)
+                self._taken.took(self._clock(), waiter.sequences)
                 served.append(waiter)
         for waiter in served:
             self._leave(waiter)
@@ -224,5 +265,9 @@ class ReplicaPool:
         return ApiError(503, message, param="model", code="model_not_ready", retry_after_s=10)
 
     @staticmethod
-    def _overloaded(message: str) -> ApiError:
-        return ApiError(429, f"{message}; retry later or add replicas", code="overloaded", retry_after_s=1)
+    def _overloaded(message: str, retry_s: float = 1.0) -> ApiError:
+        """`retry_s` is when a new request would find a queue that is short enough, if no others came."""
+        after_s = max(1, min(RETRY_MOST_S, math.ceil(retry_s)))
+        return ApiError(
+            429, f"{message}; retry in {after_s} s, or add replicas", code="overloaded", retry_after_s=after_s
+        )

@@ -62,5 +62,6 @@ async def with_retries(
             break
         retried()
     if not failed:
+        pool.refused += sequences
         raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)
     raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)

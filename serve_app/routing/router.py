@@ -93,3 +93,7 @@ class Router:
     def waiting(self) -> dict[str, int]:
         """Sequences this process holds for want of a replica, by id of the models that scale."""
         return {one.config.id: one.pool.waiting for one in self.catalogue.models if one.config.autoscaling}
+
+    def refused(self) -> dict[str, int]:
+        """Sequences this process has sent away for want of a replica so far, by id of the models that scale."""
+        return {one.config.id: one.pool.refused for one in self.catalogue.models if one.config.autoscaling}

@@ -19,11 +19,14 @@ from loadtests.planner.simulation.fleet import Fleet, Hardware
 from loadtests.planner.simulation.scalers import Scaler
 from loadtests.results.record import Outcome, Record
 from loadtests.results.replicas import ReplicaCounts
+from serve_app.autoscaling.coming import StartupWatch
 from serve_app.autoscaling.policy import Observation
+from serve_app.autoscaling.refused import RefusedRate
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
+from serve_app.routing.expected_wait import Coming
 from serve_app.routing.pickers import PICKERS
 from serve_app.routing.pool import QueueLimits, ReplicaPool
 from serve_app.routing.replica import Replica
@@ -115,7 +118,7 @@ class _Simulator:
         self._pools = [
             ReplicaPool(
                 scenario.model.id,
-                QueueLimits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s),
+                QueueLimits(limits.max_waiting, limits.wait_timeout_s, limits.start_timeout_s, limits.replicas),
                 PICKERS[scenario.model.routing_policy](Random(f"{scenario.seed} pool {i}")),
                 clock=self._loop.time,
             )
@@ -138,13 +141,18 @@ class _Simulator:
     async def _control(self, progress: OnProgress) -> None:
         """Reports and decisions every REPORT_PERIOD_S, to the end of the traffic and of its last request."""
         fleet, duration = self._fleet, self._scenario.traffic.duration_s
+        refused, startup = RefusedRate(), StartupWatch(self._scenario.hardware.startup_s)
         for i in count(1):
             now = self._loop.time()
             queued = sum(pool.waiting for pool in self._pools)
-            seen = Observation(now, fleet.signals(), fleet.target, queued)
+            refused_per_s = refused.add(now, sum(pool.refused for pool in self._pools))
+            seen = Observation(now, fleet.signals(), fleet.target, queued, refused_per_s)
             target = self._scaler.decide(seen)
             if target != fleet.target:
                 fleet.scale(target)
+            missing, in_s = target - len(fleet.serving), startup.ready_in_s(now, target, len(fleet.serving))
+            for pool in self._pools:
+                pool.coming = None if in_s is None else Coming(missing, now + in_s)
             waiting = queued + sum(one.waiting for one in seen.replicas)
             self._run.samples.append(ReplicaCounts(now, target, len(fleet.serving), fleet.occupied, waiting))
             self._run.gpus.append(fleet.gpus)

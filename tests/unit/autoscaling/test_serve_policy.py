@@ -25,8 +25,8 @@ class Desk:
         self.waiting: dict[tuple[str, str], int] = {}
         self.written: dict[str, Any] = {}
 
-    def queued(self, app: str, model: str) -> int:
-        return self.waiting.get((app, model), 0)
+    def outside(self, app: str, model: str) -> queued.Outside:
+        return queued.Outside(self.waiting.get((app, model), 0), 0.0)
 
     def write(self, key: str, fact: Any) -> None:
         self.written[key] = json.loads(json.dumps(fact))
@@ -139,7 +139,7 @@ def test_what_it_says_can_be_read(desk: Desk) -> None:
     present, past = state.keys("app", MODEL)
     told = desk.written[present]
     assert told["bounds"] == {"min": 0, "max": 8}
-    assert told["replicas"] == {"ready": 1, "reporting": 1, "starting": 3, "target": 4}
+    assert told["replicas"] == {"ready": 1, "reporting": 1, "starting": 3, "target": 4, "ready_in_s": None}
     assert told["inputs"] == {
         "running": 8,
         "waiting": 2,
@@ -148,6 +148,7 @@ def test_what_it_says_can_be_read(desk: Desk) -> None:
         "output_tokens_per_s": 90,
         "ttft_s": 0.25,
         "arrivals_per_s": 1.5,
+        "refused_per_s": 0,
         "service_s": 0,
     }
     assert told["needs"]["slots"] == 17 / 5 and told["decision"] == 4 and "17.0 requests" in told["reason"]

@@ -1,0 +1,156 @@
+"""How fast a queue is taken, and how long one waits in it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import ReplicaLoad
+from serve_app.routing.expected_wait import LEARN_S, Coming, TakenRate, expected_s
+from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.replica import Published
+from tests.support import replicas
+
+
+def test_nothing_is_known_before_something_was_taken_from_a_queue_for_a_while() -> None:
+    rate = TakenRate()
+    assert rate.per_s(100.0) is None
+    rate.began(100.0)
+    rate.took(100.5, 5)
+    assert rate.per_s(101.0) is None, "too soon"
+    assert rate.per_s(100.0 + LEARN_S) == pytest.approx(5 / LEARN_S)
+
+
+def test_long_answers_that_hold_all_places_are_not_taken_for_a_queue_that_never_moves() -> None:
+    rate = TakenRate()
+    rate.began(0.0)
+    assert rate.per_s(50.0) is None
+    rate.took(60.0, 24)
+    assert rate.per_s(60.0) == pytest.approx(24 / 60)
+
+
+def test_a_queue_that_has_been_empty_begins_anew() -> None:
+    rate = TakenRate()
+    rate.began(0.0)
+    for at in range(10):
+        rate.took(float(at), 100)
+    rate.began(20.0)
+    assert rate.per_s(20.0 + LEARN_S) is None
+
+
+def test_the_rate_follows_what_was_taken_lately() -> None:
+    rate = TakenRate()
+    rate.began(0.0)
+    for at in range(100):
+        rate.took(at * 1.0, 2)
+    for at in range(100, 130):
+        rate.took(at * 1.0, 20)
+    assert rate.per_s(130.0) == pytest.approx(20, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("before", "coming", "expected"),
+    [
+        (100, None, 10.0),
+        (100, Coming(3, 20.0), 10.0),  # they come too late for this one
+        (400, Coming(3, 20.0), 20.0 + (400 - 200 - 3 * 20) / 40),
+        (240, Coming(3, 20.0), 20.0),  # they take the rest at a stroke
+    ],
+)
+def test_replicas_on_their_way_shorten_the_wait(before: int, coming: Coming | None, expected: float) -> None:
+    assert expected_s(before, 10.0, 0.0, 1, coming, room=20) == pytest.approx(expected)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def published(capacity: int) -> Published:
+    return replicas.published("a", ReplicaLoad(), url="http://a", capacity=capacity, max_running=capacity)
+
+
+async def queue_of(pool: ReplicaPool, clock: Clock, per_s: float, seconds: float) -> list[asyncio.Task[object]]:
+    """One that a replica takes `per_s` from for so long."""
+    first = await pool.acquire()
+    waiting: list[asyncio.Task[object]] = [asyncio.create_task(pool.acquire()) for _ in range(100)]
+    await asyncio.sleep(0)
+    for _ in range(int(per_s * seconds)):
+        clock.now += 1 / per_s
+        pool.release(first)
+        await asyncio.sleep(0)
+    return waiting
+
+
+async def ended(waiting: list[asyncio.Task[object]]) -> None:
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
+    clock = Clock()
+    pool = ReplicaPool("m", QueueLimits(1000, 30.0, 60.0), clock=clock)
+    pool.update([published(1)])
+    waiting = await queue_of(pool, clock, per_s=2.0, seconds=10.0)
+    assert pool.waiting == 80 and pool.expected_wait_s() == pytest.approx(40, rel=0.1)
+    with pytest.raises(ApiError) as refused:
+        await pool.acquire()
+    error = refused.value
+    assert error.status == 429 and error.code == "overloaded" and pool.refused == 1
+    assert error.retry_after_s is not None and 8 <= error.retry_after_s <= 20
+    assert "80 sequences" in error.message and "2 a second" in error.message and "30 s" in error.message
+    pool.coming = Coming(1, clock.now + 20.0)
+    late = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    assert not late.done(), "with a second replica in 20 s it will not wait so long"
+    await ended([*waiting, late])
+
+
+async def test_nobody_is_refused_for_what_is_not_known() -> None:
+    clock = Clock()
+    pool = ReplicaPool("m", QueueLimits(1000, 1.0, 1.0), clock=clock)
+    pool.update([published(1)])
+    await pool.acquire()
+    waiting: list[asyncio.Task[object]] = [asyncio.create_task(pool.acquire()) for _ in range(500)]
+    await asyncio.sleep(0)
+    clock.now += 0.5
+    assert pool.waiting == 500 and pool.expected_wait_s() is None and not any(task.done() for task in waiting)
+    await ended(waiting)
+
+
+async def test_a_process_that_shares_replicas_counts_on_its_share_of_a_new_one() -> None:
+    found = {}
+    for processes in (1, 4):
+        clock = Clock()
+        pool = ReplicaPool("m", QueueLimits(1000, 500.0, 60.0, processes), clock=clock)
+        pool.update([published(1)])
+        waiting = await queue_of(pool, clock, per_s=2.0, seconds=10.0)
+        pool.update([published(40)])
+        waiting += [asyncio.create_task(pool.acquire()) for _ in range(60)]
+        await asyncio.sleep(0)
+        pool.coming = Coming(1, clock.now + 5.0)
+        found[processes] = pool.expected_wait_s()
+        await ended(waiting)
+    one, four = found[1], found[4]
+    assert one is not None and four is not None and one < four
+
+
+async def test_with_no_queue_there_is_no_wait() -> None:
+    pool = ReplicaPool("m", QueueLimits(10, 1.0, 1.0))
+    assert pool.expected_wait_s() is None, "no replica is known"
+    pool.update([published(1)])
+    assert pool.expected_wait_s() == 0.0
+
+
+def test_a_long_watch_keeps_few_sums() -> None:
+    rate = TakenRate()
+    rate.began(0.0)
+    for at in itertools.takewhile(lambda at: at < 1000, itertools.count(0, 0.01)):
+        rate.took(at, 1)
+    assert len(rate._slots) < 200
