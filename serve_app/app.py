@@ -19,7 +19,7 @@ def build(args: ServiceConfig) -> serve.Application:
     """
     refuse_logged_keys(args)
     config = resolve(args).config
-    engines = {model.id: engine_application(model, config.images) for model in config.models}
+    engines = {model.id: engine_application(model, config) for model in config.models}
     batch = batch_application(config, engines)
     return ingress_application(config, engines, batch)
 

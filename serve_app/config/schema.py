@@ -233,6 +233,8 @@ class ServiceConfig(Section):
 
     gpu_memory_gib: Positive | None = None
     """Memory of one GPU; unless set, `check` asks this machine's and `replicas_per_gpu: auto` assumes 80."""
+    cache_directory: Annotated[str, Field(min_length=1)] | None = None
+    """Where engines on GPUs keep what they compile, on each node; `~/.cache/serve-app` unless set."""
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     """The models behind the endpoint."""
     ingress: IngressConfig = IngressConfig()

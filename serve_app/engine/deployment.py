@@ -14,7 +14,7 @@ from ray.serve.config import AutoscalingConfig
 
 from serve_app.autoscaling.serve_policy import autoscaling_config
 from serve_app.config import names
-from serve_app.config.schema import ImageConfig, ModelConfig
+from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
 from serve_app.engine.interface import Engine
 from serve_app.planning.resolve import gpu_share
 from serve_app.replica.http_replica import HttpReplica
@@ -31,12 +31,14 @@ logger = logging.getLogger("ray.serve")
 class EngineReplica(HttpReplica):
     """What Ray Serve runs once per replica of a model."""
 
-    async def __init__(self, model: ModelConfig, images: ImageConfig) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, model: ModelConfig, images: ImageConfig, cache_directory: str | None
+    ) -> None:
         began = time.monotonic()
         self._model = model
         self._metered = 0
         """Accepted sequences that the engine's meter knows of."""
-        self._engine = await start_engine(model, images)
+        self._engine = await start_engine(model, images, cache_directory)
         await self.listen(
             self._engine.app,
             model=model.id,
@@ -86,18 +88,18 @@ class EngineReplica(HttpReplica):
         await self._engine.stop()
 
 
-async def start_engine(model: ModelConfig, images: ImageConfig) -> Engine:
+async def start_engine(model: ModelConfig, images: ImageConfig, cache_directory: str | None = None) -> Engine:
     if model.engine == "simulated":
         from serve_app.engine.simulation import SimulatedEngine
 
         return await SimulatedEngine.start(model)
     from serve_app.engine.vllm import VllmEngine
 
-    return await VllmEngine.start(model, images)
+    return await VllmEngine.start(model, images, cache_directory)
 
 
-def engine_application(model: ModelConfig, images: ImageConfig) -> serve.Application:
-    """The Ray Serve deployment of one model's replicas, with what each of them is built from."""
+def engine_application(model: ModelConfig, service: ServiceConfig) -> serve.Application:
+    """The Ray Serve deployment of the replicas of one model of a service, with what each of them is built from."""
     deployment = serve.deployment(
         EngineReplica,
         name=names.deployment(model.id),
@@ -110,7 +112,7 @@ def engine_application(model: ModelConfig, images: ImageConfig) -> serve.Applica
         request_router_config=listened_to(model.id),
         **number_of_replicas(model),
     )
-    return deployment.bind(model, images)
+    return deployment.bind(model, service.images, service.cache_directory)
 
 
 def number_of_replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:

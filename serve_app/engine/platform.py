@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from serve_app.config.schema import ModelConfig
-from serve_app.planning import gpus, plan
+from serve_app.planning import compile_cache, gpus, plan
 from serve_app.planning.resolve import gpu_share
 
 logger = logging.getLogger("ray.serve")
@@ -36,11 +36,24 @@ COMMON_ENVIRONMENT = {
 }
 
 
-def environment(model: ModelConfig) -> dict[str, str]:
-    """Variables to set before vLLM is imported."""
+def environment(model: ModelConfig, cache_directory: str | None = None) -> dict[str, str]:
+    """Variables to set before vLLM is imported; `cache_directory` is the configuration's."""
     if on_cpu(model):
         return COMMON_ENVIRONMENT | CPU_ENVIRONMENT
-    return COMMON_ENVIRONMENT | {name: os.environ.get(name, value) for name, value in GPU_ENVIRONMENT.items()}
+    gpu = {name: os.environ.get(name, value) for name, value in GPU_ENVIRONMENT.items()}
+    return COMMON_ENVIRONMENT | gpu | compile_cache.environment(cache_directory)
+
+
+def is_forked(model: ModelConfig) -> bool:
+    """Whether the engine is one process beside its replica, which `prefork` can make."""
+    return 0 < gpu_share(model) <= 1
+
+
+def gpu_name() -> str:
+    """Of the GPU that this process sees first; vLLM must be imported."""
+    from vllm.platforms import current_platform
+
+    return str(current_platform.get_device_name())
 
 
 def devices() -> dict[str, str]:

@@ -7,7 +7,9 @@ Only this module and others of this folder import vLLM. `build_app` and `init_ap
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import logging
 import os
 import time
 from math import ceil
@@ -17,16 +19,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config import vllm_args
 from serve_app.config.schema import ImageConfig, ModelConfig
-from serve_app.engine import platform
+from serve_app.engine import platform, prefork
 from serve_app.engine.bounds import Bounds
+from serve_app.engine.first_start import alone_if_first
 from serve_app.engine.meter import Meter
+from serve_app.engine.phases import Phases
 from serve_app.engine.structured.trials import Trials
 from serve_app.http.errors import ApiError
+from serve_app.planning import compile_cache
 from serve_app.replica.protocol import ReplicaLoad
 
 STOP_TIMEOUT_S = 10.0
 MEDIA_CONNECTOR = "serve_app"
 """The name under which vLLM finds `media.GuardedConnector`."""
+
+logger = logging.getLogger("ray.serve")
 
 
 class VllmEngine:
@@ -42,14 +49,31 @@ class VllmEngine:
         self._trials = trials
 
     @classmethod
-    async def start(cls, model: ModelConfig, images: ImageConfig) -> VllmEngine:
+    async def start(cls, model: ModelConfig, images: ImageConfig, cache_directory: str | None = None) -> VllmEngine:
         """Load the model and make it ready; raises what vLLM raises when it cannot."""
-        os.environ.update(platform.environment(model))
+        phases = Phases()
+        os.environ.update(platform.environment(model, cache_directory))
         os.environ.update(_media_environment(images))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
+        if forked := platform.is_forked(model):
+            prefork.begin()
         if not platform.on_cpu(model):
             os.environ.update(await asyncio.to_thread(platform.devices))
+        with phases.phase("imports"):
+            _import()
+            if forked:
+                prefork.install()
+        async with contextlib.AsyncExitStack() as stack:
+            if not platform.on_cpu(model):
+                with phases.phase("another's first start"):
+                    facts = (model.weights, model.engine_args, model.max_running, platform.gpu_name())
+                    await stack.enter_async_context(alone_if_first(compile_cache.folder(cache_directory), facts))
+            engine = await cls._start(model, images, phases)
+        logger.info("%s: started in %s", model.id, phases)
+        return engine
 
+    @classmethod
+    async def _start(cls, model: ModelConfig, images: ImageConfig, phases: Phases) -> VllmEngine:
         from vllm import __version__
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -61,29 +85,32 @@ class VllmEngine:
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
-        media.install(MEDIA_CONNECTOR, images)
-        tool_calls.install()
-        fail_fast.install()
-        args = _arguments(model, images)
-        engine_args = AsyncEngineArgs.from_cli_args(args)
-        vllm_config = await asyncio.to_thread(
-            engine_args.create_engine_config, usage_context=UsageContext.OPENAI_API_SERVER
-        )
+        with phases.phase("configuration"):
+            media.install(MEDIA_CONNECTOR, images)
+            tool_calls.install()
+            fail_fast.install()
+            args = _arguments(model, images)
+            engine_args = AsyncEngineArgs.from_cli_args(args)
+            vllm_config = await asyncio.to_thread(
+                engine_args.create_engine_config, usage_context=UsageContext.OPENAI_API_SERVER
+            )
         gauge = _Gauge()
-        llm = _llm_class(model).from_vllm_config(
-            vllm_config,
-            usage_context=UsageContext.OPENAI_API_SERVER,
-            stat_loggers=[gauge.logger],
-            disable_log_stats=engine_args.disable_log_stats,
-        )
+        with phases.phase("engine"):
+            llm = _llm_class(model).from_vllm_config(
+                vllm_config,
+                usage_context=UsageContext.OPENAI_API_SERVER,
+                stat_loggers=[gauge.logger],
+                disable_log_stats=engine_args.disable_log_stats,
+            )
         try:
-            await llm.reset_mm_cache()
-            context = rendering.bind(llm.renderer, llm.model_config.max_model_len)
-            tasks = await llm.get_supported_tasks()
-            app = build_app(args, tasks, llm.model_config)
-            await init_app_state(llm, app.state, args, tasks)
-            trials = structured.install(llm, app.state)
-            faults.install(app)
+            with phases.phase("application"):
+                await llm.reset_mm_cache()
+                context = rendering.bind(llm.renderer, llm.model_config.max_model_len)
+                tasks = await llm.get_supported_tasks()
+                app = build_app(args, tasks, llm.model_config)
+                await init_app_state(llm, app.state, args, tasks)
+                trials = structured.install(llm, app.state)
+                faults.install(app)
         except BaseException:
             llm.shutdown(timeout=STOP_TIMEOUT_S)
             raise
@@ -105,6 +132,13 @@ class VllmEngine:
         if self._trials is not None:
             await self._trials.close()
         await asyncio.to_thread(self._llm.shutdown, timeout=STOP_TIMEOUT_S)
+
+
+def _import() -> None:
+    """What a start needs of vLLM, which takes most of ten seconds."""
+    import vllm.engine.arg_utils
+    import vllm.entrypoints.launchers.app
+    import vllm.v1.engine.async_llm  # noqa: F401
 
 
 class _Gauge:

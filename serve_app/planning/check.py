@@ -17,7 +17,7 @@ import yaml
 from serve_app.config import api_keys, known_keys
 from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
-from serve_app.planning import gpus, machine, open_files, plan
+from serve_app.planning import compile_cache, gpus, machine, open_files, plan
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.planning.plan import ModelPlan, ServicePlan
 from serve_app.planning.resolve import gpu_share, resolve
@@ -191,6 +191,7 @@ def _summary(file: ConfigFile, checked: Checked) -> str:
     if planned.gpus_max:
         known = f"{checked.memory.gib:g} GiB each, {checked.memory.source}"
         lines.append(f"GPUs: {_range(planned.gpus_min, planned.gpus_max)} ({known})")
+        lines.append(f"compile cache: {compile_cache.folder(application.config.cache_directory)}")
     return "\n".join(lines)
 
 

@@ -66,9 +66,7 @@ class LocalEngines:
             serve.start(proxy_location="Disabled")
             handles = serve.run_many(
                 [
-                    serve.RunTarget(
-                        engine_application(model, self.config.images), self._names[model.id], route_prefix=None
-                    )
+                    serve.RunTarget(engine_application(model, self.config), self._names[model.id], route_prefix=None)
                     for model in self.config.models
                 ],
                 wait_for_applications_running=False,

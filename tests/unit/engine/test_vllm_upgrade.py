@@ -156,3 +156,16 @@ def test_what_is_wrapped_or_read_is_there(ours: str, where: str, member: str) ->
     defined |= {part.attr for part in parts if isinstance(part, ast.Attribute)}
     defined |= {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     assert member in defined, f"engine/{ours}.py uses {name}.{member}"
+
+
+def test_engine_processes_are_made_in_the_context_that_prefork_replaces() -> None:
+    assert ROOT is not None
+    source = (ROOT / "v1/engine/utils.py").read_text(encoding="utf-8")
+    assert "import get_mp_context" in source, "engine/prefork.py replaces this module's name for it"
+    (manager,) = (
+        one
+        for one in ast.walk(ast.parse(source))
+        if isinstance(one, ast.ClassDef) and one.name == "CoreEngineProcManager"
+    )
+    made = ast.unparse(manager)
+    assert "context = get_mp_context()" in made and "context.Process(target=EngineCoreProc.run_engine_core" in made
