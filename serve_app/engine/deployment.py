@@ -5,10 +5,14 @@ Ray Serve starts it, asks it how it is, and ends it; requests reach it over HTTP
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
@@ -16,14 +20,19 @@ from serve_app.autoscaling.serve_policy import autoscaling_config
 from serve_app.config import names
 from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
 from serve_app.engine.interface import Engine
+from serve_app.engine.start_failure import OwnOutput, why
+from serve_app.planning.machine import without_weights
 from serve_app.planning.resolve import gpu_share
+from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartError
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.discovery import listened_to
 
-START_FAILURES = 4
+START_FAILURES = QUICK
 """After so many failed starts, with no replica up, Serve gives a deployment up. Its own 20 may take an hour."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
 
@@ -38,7 +47,7 @@ class EngineReplica(HttpReplica):
         self._model = model
         self._metered = 0
         """Accepted sequences that the engine's meter knows of."""
-        self._engine = await start_engine(model, images, cache_directory)
+        self._engine = await _started(model, images, cache_directory)
         await self.listen(
             self._engine.app,
             model=model.id,
@@ -86,6 +95,46 @@ class EngineReplica(HttpReplica):
         if cut_off := await self.close(0.0 if self._engine.failure() else self._model.drain_timeout_s):
             logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, cut_off)
         await self._engine.stop()
+
+
+async def _started(model: ModelConfig, images: ImageConfig, cache_directory: str | None) -> Engine:
+    """An engine; raises PermanentStartError where none can start here until something changes.
+
+    Why a start failed is left for the next one on this node and for everybody who looks (`replica/failed_starts.py`).
+    """
+    node = ray.get_runtime_context().get_node_id()
+    starts = NodeStarts(serve.get_replica_context().app_name, model, node)
+    if last := await _noted(starts.last, time.time()):
+        if last.may_repeat(time.time()):
+            await _noted(starts.failed, last.reason, True, time.time())
+            raise PermanentStartError(f"{model.id}: {last.reason}")
+        if pause_s := last.pause_s(time.time()):
+            logger.warning(
+                "%s: start %d waits %.0f s, as the last failed: %s", model.id, last.count + 1, pause_s, last.reason
+            )
+            await asyncio.sleep(pause_s)
+    output = OwnOutput()
+    try:
+        if wrong := without_weights(model):
+            raise FileNotFoundError(wrong)
+        engine = await start_engine(model, images, cache_directory)
+    except Exception as error:
+        reason, permanent = why(error, output.lines())
+        await _noted(starts.failed, reason, permanent, time.time())
+        if permanent:
+            raise PermanentStartError(f"{model.id}: {reason}") from error
+        raise
+    await _noted(starts.succeeded)
+    return engine
+
+
+async def _noted(note: Callable[..., T], *args: Any) -> T | None:
+    """What a note to others gives; None where it cannot be left, which keeps no engine from starting."""
+    try:
+        return await asyncio.to_thread(note, *args)
+    except Exception as error:
+        logger.warning("failed starts are not noted: %r", error)
+        return None
 
 
 async def start_engine(model: ModelConfig, images: ImageConfig, cache_directory: str | None = None) -> Engine:

@@ -22,6 +22,7 @@ from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
+from serve_app.ingress.failing import Failing
 from serve_app.ingress.models import Models
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.routes import IngressApp
@@ -68,9 +69,12 @@ class IngressReplica:
             (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
+        self._failing = Failing(context.app_name, [one.id for one in config.models])
+        self._router.metrics.registry.register(self._failing)
         self._background = [
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name)),
+            asyncio.create_task(self._failing.watch()),
         ]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -83,8 +87,8 @@ class IngressReplica:
             Authentication(settings.api_keys),
             [
                 Models(catalogue),
-                Status(catalogue, metrics, session, self._batches, self._processes),
-                Scaling(catalogue, serve.get_replica_context().app_name),
+                Status(catalogue, metrics, session, self._batches, self._processes, self._failing),
+                Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 Docs(catalogue, session, batches=self._batches is not None, keys=bool(settings.api_keys)),
                 Unoffered(),

@@ -46,7 +46,9 @@ MODEL = record(
     aliases={"type": "array", "items": TEXT},
     replicas=INTEGER,
 )
-READY = record(status={"enum": ["ready", "starting"]}, models=by_name(record(ready=INTEGER, wanted=INTEGER)))
+REPLICAS = record(ready=INTEGER, wanted=INTEGER)
+REPLICAS["properties"]["failed_starts"] = INTEGER
+READY = record(status={"enum": ["ready", "starting"]}, models=by_name(REPLICAS))
 FILE = record(
     id=TEXT,
     object=constant("file"),

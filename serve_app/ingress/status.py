@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from serve_app.ingress.exposition import merge, own
+from serve_app.ingress.failing import Failing
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
@@ -31,13 +32,15 @@ class Status:
         session: aiohttp.ClientSession,
         batches: ReplicaPool | None = None,
         processes: IngressProcesses | None = None,
+        failing: Failing | None = None,
     ) -> None:
-        """`processes` are the ingress's other processes, where there may be any."""
+        """`processes` are the ingress's other processes, where there may be any; `failing` knows of failed starts."""
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
         self._processes = processes
         self._batches = batches
+        self._failing = failing
         metrics.registry.register(PoolCounts([one.pool for one in catalogue.models]))
 
     def routes(self) -> list[Route]:
@@ -55,7 +58,11 @@ class Status:
 
     async def _ready(self, request: Request) -> JSONResponse:
         models = {
-            one.config.id: {"ready": len(one.pool.replicas), "wanted": replica_bounds(one.config)[0]}
+            one.config.id: {
+                "ready": len(one.pool.replicas),
+                "wanted": replica_bounds(one.config)[0],
+                **(self._failing.count(one.config.id) if self._failing else {}),
+            }
             for one in self._catalogue.models
         }
         ready = all(model["ready"] or not model["wanted"] for model in models.values())

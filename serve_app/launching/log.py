@@ -27,8 +27,10 @@ _EXCEPTION = re.compile(
     r"^(?!ray\.exceptions\.RayTaskError|IntentionalSystemExit)"
     r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: (?!Traceback)"
 )
+_PERMANENT = re.compile(r"\bPermanentStartError\b: (.+)")
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
 """Of an error's text, what differs from one replica to the next."""
+_REPLICA = re.compile(r"\bid='\w+'")
 _NATIVE = re.compile(r"^\[\d{4}-\d\d-\d\d [\d:,.]+ [ECF] \d+ \d+\](?: \(\w+\))? [\w./]+:\d+: +(?P<rest>.*)$")
 """An error of Ray's C++ core, which ends the process without an exception."""
 
@@ -62,12 +64,13 @@ class ServiceLog:
         return lines
 
     def fresh(self, texts: Iterable[str]) -> list[str]:
-        """Those not told in the last minute."""
+        """Those not told in the last minute, of whichever replica."""
         now = time.monotonic()
         news = []
         for text in texts:
-            if now - self._told.get(text, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
-                self._told[text] = now
+            key = _REPLICA.sub("", text)
+            if now - self._told.get(key, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
+                self._told[key] = now
                 news.append(text)
         return news
 
@@ -98,7 +101,11 @@ class Failures:
             self._complete()
 
     def repeated(self, replicas: Mapping[str, int]) -> str | None:
-        """An error with which a deployment has failed more often than it is to have replicas: one failed twice."""
+        """Why a deployment cannot start: an error that will not pass, or one with which it failed more often than it
+        is to have replicas: one of them failed twice."""
+        for text in self._texts.values():
+            if lasting := _PERMANENT.search(text):
+                return lasting[1]
         for (deployment, error), count in self._seen.items():
             if count > replicas.get(deployment, 1):
                 return f"{deployment} failed its start {count} times with\n{self._texts[deployment, error]}"

@@ -12,12 +12,18 @@ from statistics import fmean
 from typing import Any
 
 from loadtests.bench.peers.configured import ConfiguredModel, configured
+from loadtests.bench.peers.peer import DidNotServe
 from loadtests.bench.peers.serve_default import DEPLOYMENT, serve_default
+from loadtests.loadgen.locust_run import LocustFailed
 from loadtests.planner.tuning import packing, write
 from loadtests.planner.tuning.derive import Constraints, Derived, Number, derive
 from loadtests.planner.tuning.job import MakePeer, TuningJob
+from loadtests.planner.tuning.knee import NeverHolds
 from loadtests.planner.tuning.replay import replay
 from loadtests.planner.tuning.search import find_knee, start_together
+
+NOT_MEASURED = (DidNotServe, LocustFailed, NeverHolds)
+"""How a measurement fails for reasons that are the measured service's."""
 
 
 def tune(job: TuningJob) -> None:
@@ -29,10 +35,18 @@ def tune(job: TuningJob) -> None:
 
 
 def measure_replica(job: TuningJob) -> None:
-    """One replica: its start-up time and its knee; on a GPU, the knee of each packing."""
+    """One replica: its start-up time and its knee; on a GPU, the knee of each packing, up to one that cannot be had."""
     for count in job.packings or (None,):
-        if packing.key(count) not in job.state.knees and not packing.is_past_best(job.state.knees):
+        if packing.key(count) in job.state.knees or packing.is_past_best(job.state.knees):
+            continue
+        try:
             find_knee(job, count)
+        except NOT_MEASURED as error:
+            if not job.state.knees:
+                raise
+            _skip(job, f"packing-{count}", f"{count} replicas on a GPU could not be measured, nor more of them", error)
+            break
+        job.state.skipped.pop(f"packing-{count}", None)
     start_together(job)
     if not job.packings and "packing" not in job.state.skipped:
         why = "the model runs on the CPU" if job.gpus else "there is no GPU here"
@@ -96,15 +110,32 @@ def prove_configuration(job: TuningJob) -> None:
     first = int(derived.value("autoscaling.initial_replicas"))
     replay(job, "tuned", "Tuned", process, _ours(job, "tuned", tuned.as_written, first))
     if "default" in job.contenders:
-        replay(job, "default", "Untuned defaults", process, _ours(job, "default", untuned, 1))
+        _beside(job, "default", "Untuned defaults", process, _ours(job, "default", untuned, 1))
     if "serve" in job.contenders:
-        replay(
+        _beside(
             job,
             "serve",
             "Ray Serve's default policy",
             f"peer:{DEPLOYMENT}",
             lambda port, folder: serve_default("serve", job.source, untuned, port, folder),
         )
+
+
+def _beside(job: TuningJob, name: str, title: str, process: str, make: MakePeer) -> None:
+    """Replay a contender; one that fails takes nothing from the proof of the tuned configuration."""
+    try:
+        replay(job, name, title, process, make)
+    except NOT_MEASURED as error:
+        _skip(job, f"replay-{name}", f"{title}: the traffic could not be replayed", error)
+        return
+    job.state.skipped.pop(f"replay-{name}", None)
+
+
+def _skip(job: TuningJob, what: str, why: str, error: Exception) -> None:
+    """Keep what was not measured, and why, for the report."""
+    job.state.skipped[what] = f"{why}: {str(error).strip()[-400:]}"
+    job.state.save()
+    job.progress.say(job.state.skipped[what])
 
 
 def _ours(job: TuningJob, name: str, entry: Mapping[str, Any], ready: int) -> MakePeer:

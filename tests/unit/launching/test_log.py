@@ -129,6 +129,8 @@ def test_what_was_told_is_not_told_again_at_once(tmp_path: Path) -> None:
     log = ServiceLog(tmp_path / "log")
     assert log.fresh(["a", "b", "a"]) == ["a", "b"]
     assert log.fresh(["a", "c"]) == ["c"]
+    one, other = (f"Exception in Replica(id='{id}', deployment='m')" for id in ("x1", "y2"))
+    assert log.fresh([one, other]) == [one], "the next replica's failure is no news"
 
 
 def failure(replica: str, error: str) -> list[str]:
@@ -161,3 +163,13 @@ def test_different_errors_are_tried_again(tmp_path: Path) -> None:
     log.news()
     log.news()
     assert log.failures.repeated({}) is None
+
+
+def test_one_failure_that_will_not_pass_is_enough(tmp_path: Path) -> None:
+    text = "m: its KV cache holds less than one full context: lower engine_args.max_model_len (3 GiB is needed)"
+    lines = failure("a", "x")
+    lines[-2] = CONTROLLER + f"serve_app.replica.failed_starts.PermanentStartError: {text}"
+    log = written(tmp_path / "log", lines)
+    log.news()
+    log.news()
+    assert log.failures.repeated({"demo": 8}) == text

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from loadtests.bench.peers.configured import ConfiguredModel
+from loadtests.bench.peers.peer import DidNotServe
 from loadtests.loadgen import traffic
-from loadtests.planner.tuning import knee, prove
+from loadtests.planner.tuning import knee, prove, tuner
 from loadtests.planner.tuning.job import Effort, TuningJob
 from loadtests.planner.tuning.knee import Search
 from loadtests.planner.tuning.measure import RequestSpec
@@ -72,3 +73,34 @@ def test_no_denser_packing_is_tried_once_one_carries_less(job: TuningJob) -> Non
     knees = job.state.knees
     assert not is_past_best({}) and not is_past_best({name: knees[name] for name in ("1", "2", "4")})
     assert is_past_best({**knees, "8": replace(knees["8"], rate=knees["4"].rate / 2)})
+
+
+def test_a_packing_that_does_not_start_ends_the_search_and_not_the_tuning(
+    job: TuningJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_start(job: TuningJob, count: int | None) -> None:
+        raise DidNotServe(f"measured-{count} ended with 1: does not fit")
+
+    monkeypatch.setattr(tuner, "find_knee", no_start)
+    for name in ("4", "8"):
+        del job.state.knees[name]
+    measure_replica(job)
+    assert list(job.state.skipped) == ["packing-4"] and "does not fit" in job.state.skipped["packing-4"]
+    assert best(job.state.knees) == 2
+    job.state.knees.clear()
+    with pytest.raises(DidNotServe):
+        measure_replica(job)
+
+
+def test_a_contender_that_fails_takes_nothing_from_the_proof(job: TuningJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_ours(job: TuningJob, name: str, *_: object) -> None:
+        if name != "tuned":
+            raise DidNotServe(f"{name} ended with 1")
+        job.state.replays[name] = {}
+
+    derive_numbers(job)
+    write_configuration(job)
+    monkeypatch.setattr(tuner, "replay", only_ours)
+    tuner.prove_configuration(replace(job, contenders=["default", "serve"]))
+    assert list(job.state.replays) == ["tuned"]
+    assert list(job.state.skipped) == ["replay-default", "replay-serve"]
