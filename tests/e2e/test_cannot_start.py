@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import shutil
 import subprocess
 import sys
@@ -66,7 +65,7 @@ def test_one_that_cannot_join_the_others_is_seen_everywhere_and_stops_none(tmp_p
 
 def ask(url: str) -> int:
     body = {"model": "m", "prompt": "The", "max_tokens": 1500, "ignore_eos": True}
-    return httpx.post(f"{url}/v1/completions", content=json.dumps(body), timeout=300).status_code
+    return httpx.post(f"{url}/v1/completions", json=body, timeout=300).status_code
 
 
 def wait_for_failure(url: str) -> dict[str, Any]:
