@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 from serve_app.autoscaling import state
+from serve_app.replica import failed_starts
 from serve_app.routing.catalogue import Catalogue
 from serve_app.routing.expected_wait import Coming
 
@@ -53,11 +55,16 @@ async def follow(catalogue: Catalogue, app: str) -> None:
                 one.pool.coming = None
                 continue
             try:
-                known = await asyncio.to_thread(state.read, app, one.config.id)
+                known, failed = await asyncio.to_thread(_look, app, one.config.id)
             except Exception as error:
                 logger.warning("%s: it is not known which replicas are coming: %r", one.config.id, error)
                 continue
-            one.pool.coming = _coming(known["replicas"]) if known else None
+            one.pool.coming = _coming(known["replicas"]) if known and not failed else None
+
+
+def _look(app: str, model: str) -> tuple[dict[str, Any] | None, bool]:
+    """What the policy says of a model, and whether its last start failed: who cannot say when is not coming."""
+    return state.read(app, model), bool(failed_starts.failing(app, [model], time.time()))
 
 
 def _coming(replicas: dict[str, float | None]) -> Coming | None:

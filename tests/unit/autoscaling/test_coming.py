@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from serve_app.autoscaling import coming
 from serve_app.autoscaling.coming import StartupWatch
 from serve_app.autoscaling.policy import Observation, Policy
 from serve_app.autoscaling.refused import RefusedRate
-from serve_app.config.schema import Autoscaling
+from serve_app.compat import kv_store
+from serve_app.config.schema import Autoscaling, ModelConfig
+from serve_app.replica.failed_starts import NodeStarts
 from serve_app.replica.protocol import ReplicaSignals
 
 
@@ -65,3 +72,26 @@ def test_all_are_there_when_the_last_that_was_ordered_is() -> None:
     assert watch.ready_in_s(30.0, 4, 2) == 10.0
     watch.ready_in_s(45.0, 4, 4)
     assert watch.ready_in_s(50.0, 5, 4) == 35.0
+
+
+async def test_who_fails_its_start_is_not_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = {coming.state.keys("app", "m")[0]: {"replicas": {"ready_in_s": 5.0, "starting": 1}}}
+    monkeypatch.setattr(kv_store, "read", facts.get)
+    monkeypatch.setattr(
+        kv_store, "read_all", lambda prefix: {key: fact for key, fact in facts.items() if key.startswith(prefix)}
+    )
+    monkeypatch.setattr(kv_store, "write", lambda key, fact: facts.update({key: fact}))
+    monkeypatch.setattr(coming, "LOOK_S", 0.01)
+    model = ModelConfig(id="m", engine="simulated", autoscaling=Autoscaling(max_replicas=2))
+    pool = SimpleNamespace(waiting=1, coming=None)
+    catalogue: Any = SimpleNamespace(models=[SimpleNamespace(config=model, pool=pool)])
+    following = asyncio.create_task(coming.follow(catalogue, "app"))
+    try:
+        async with asyncio.timeout(10):
+            while pool.coming is None:
+                await asyncio.sleep(0.01)
+            NodeStarts("app", model, "node").failed("no GPU", True, time.time())
+            while pool.coming is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        following.cancel()
