@@ -63,10 +63,11 @@ def devices() -> dict[str, str]:
     the service's daemon sees, whoever started that and over which. Raises ValueError where it names no GPU there is.
     """
     restriction = os.environ.get(gpus.VISIBLE)
-    if not restriction or restriction.startswith(gpus.MIG):
+    under_mps = gpus.under_mps()
+    if not restriction or restriction.startswith(gpus.MIG) or (gpus.is_plain(restriction) and not under_mps):
         return {}
     try:
-        return {gpus.VISIBLE: gpus.unambiguous(restriction, gpus.installed(), gpus.under_mps())}
+        return {gpus.VISIBLE: gpus.unambiguous(restriction, gpus.installed(), under_mps)}
     except gpus.GpusUnknown as unknown:
         logger.warning("%s=%s stays as it is: %s", gpus.VISIBLE, restriction, unknown)
         return {}

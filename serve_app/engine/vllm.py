@@ -55,10 +55,10 @@ class VllmEngine:
         os.environ.update(platform.environment(model, cache_directory))
         os.environ.update(_media_environment(images))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
-        if forked := platform.is_forked(model):
-            prefork.begin()
         if not platform.on_cpu(model):
             os.environ.update(await asyncio.to_thread(platform.devices))
+        if forked := platform.is_forked(model):
+            prefork.begin()
         with phases.phase("imports"):
             _import()
             if forked:

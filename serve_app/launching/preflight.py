@@ -9,14 +9,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.launching.haproxy import haproxy_binary
 from serve_app.launching.settings import CannotStart
-from serve_app.planning import gpus, open_files
+from serve_app.planning import compile_cache, gpus, open_files
 from serve_app.planning.gpus import Gpu, GpusUnknown
 from serve_app.planning.packing import USABLE_SHARE
 from serve_app.planning.plan import gpus_needed
@@ -61,9 +61,8 @@ def look(services: Sequence[ServiceConfig], mps: bool, environment: Mapping[str,
             "there is no HAProxy: install ray[serve] on Linux, which brings one, or put `haproxy` on the PATH"
         )
     models = [model for one in services for model in resolve(one).config.models]
-    _caches([model for model in models if model.engine == "vllm"], environment)
     variables, notices = _gpus([model for model in models if gpu_share(model) > 0], mps, environment)
-    return Preflight(variables, (*_notices(services), *notices))
+    return Preflight(variables, (*_notices(services), *_caches(services), *notices))
 
 
 def _notices(services: Sequence[ServiceConfig]) -> list[str]:
@@ -79,20 +78,22 @@ def _notices(services: Sequence[ServiceConfig]) -> list[str]:
     return found
 
 
-def _caches(models: Sequence[ModelConfig], environment: Mapping[str, str]) -> None:
-    """vLLM and what compiles for it write below their cache folder, and die where they cannot."""
-    if not models:
-        return
-    home = Path(environment.get("HOME") or "~").expanduser()
-    cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    folder = there = Path(environment.get("VLLM_CACHE_ROOT") or cache / "vllm")
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not _writable(there):
-        raise CannotStart(
-            f"vLLM cannot write its cache to {folder}: make {there} writable, or set VLLM_CACHE_ROOT to a folder that"
-            " is"
-        )
+def _caches(services: Sequence[ServiceConfig]) -> Iterator[str]:
+    """Folders of what engines compile that cannot be written to; an image may hold one that is full already."""
+    wanted = {
+        compile_cache.folder(one.cache_directory)
+        for one in services
+        if any(model.engine == "vllm" and gpu_share(model) for model in resolve(one).config.models)
+    }
+    for folder in sorted(wanted):
+        there = folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not _writable(there):
+            yield (
+                f"nothing can be written to {folder}: unless `serve-app warm` has filled it, each replica compiles;"
+                f" make {there} writable, or name another folder with cache_directory"
+            )
 
 
 def _writable(folder: Path) -> bool:

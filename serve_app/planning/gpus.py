@@ -104,10 +104,14 @@ def chosen(restriction: str, gpus: Sequence[Gpu]) -> list[str]:
 def unambiguous(restriction: str, gpus: Sequence[Gpu], under_mps: bool) -> str:
     """The same devices so that every reader takes them for the same: by full UUIDs under MPS, and where the beginning
     of one is given. Plain numbers without MPS stay. Raises ValueError as `chosen` does."""
-    entries = [part.strip() for part in restriction.split(",")]
-    if not under_mps and all(entry.lstrip("-").isdigit() for entry in entries):
+    if not under_mps and is_plain(restriction):
         return restriction
     return ",".join(chosen(restriction, gpus))
+
+
+def is_plain(restriction: str) -> bool:
+    """Whether it is a list of numbers."""
+    return all(part.strip().lstrip("-").isdigit() for part in restriction.split(","))
 
 
 def seen(gpus: Iterable[Gpu], restriction: str | None) -> list[Gpu]:

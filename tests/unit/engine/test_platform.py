@@ -63,7 +63,7 @@ def test_vllm_reads_the_variable_that_breaks_graphs() -> None:
 
 @pytest.mark.parametrize(
     ("given", "mps", "named"),
-    [("1", True, H100S[1].uuid), ("1", False, "1"), (H100S[2].uuid[:9], False, H100S[2].uuid), ("MIG-1", True, None)],
+    [("1", True, H100S[1].uuid), ("1", False, None), (H100S[2].uuid[:9], False, H100S[2].uuid), ("MIG-1", True, None)],
 )
 def test_a_client_of_mps_names_the_gpu_that_ray_gave_it_by_uuid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, mps: bool, named: str | None

@@ -87,9 +87,11 @@ def test_without_haproxy_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None
     look(services(engine="simulated"), False, {"RAY_SERVE_ENABLE_HA_PROXY": "0"})
 
 
-def test_a_cache_that_cannot_be_written_is_told() -> None:
-    with pytest.raises(CannotStart, match=r"cache to /proc/vllm: make /proc writable, or set VLLM_CACHE_ROOT"):
-        look(services(gpus=0), False, {"VLLM_CACHE_ROOT": "/proc/vllm"})
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, monkeypatch)
+    args = {"models": [{"id": "some/model"}], "cache_directory": "/proc/cache"}
+    [notice] = [one for one in look([ServiceConfig.parse(args)], False, {}).notices if "cache" in one]
+    assert notice.startswith("nothing can be written to /proc/cache/") and "make /proc writable" in notice
 
 
 def test_a_folder_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
