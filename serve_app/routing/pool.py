@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from serve_app.http.errors import ApiError
 from serve_app.routing.expected_wait import CAUTION, Coming, TakenRate, expected_s
@@ -80,6 +81,8 @@ class ReplicaPool:
         self._room: RandomSet[Replica] = RandomSet()
         """Those that have room for a sequence."""
         self._waiters: dict[_Waiter, None] = {}
+        self._returned: dict[_Waiter, None] = {}
+        """Those that had a replica and were sent back by it: they go before the others."""
         self._waiting = 0
         self._taken = TakenRate()
         self.coming: Coming | None = None
@@ -113,7 +116,7 @@ class ReplicaPool:
         for one in published:
             replica = known.get(one.id)
             if replica is None:
-                replica = Replica(one)
+                replica = Replica(one, self._limits.processes)
             else:
                 replica.update(one)
             replicas[one.id] = replica
@@ -124,16 +127,29 @@ class ReplicaPool:
         self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
         self._serve_waiters()
 
-    async def acquire(self, avoid: frozenset[str] = frozenset(), key: Key | None = None, sequences: int = 1) -> Replica:
+    def now(self) -> float:
+        """On the pool's clock."""
+        return self._clock()
+
+    async def acquire(
+        self,
+        avoid: frozenset[str] = frozenset(),
+        key: Key | None = None,
+        sequences: int = 1,
+        since: float | None = None,
+    ) -> Replica:
         """A replica with room for one more request, of so many sequences, which it counts from now; `release` it
         afterwards.
 
         `avoid` holds the ids of replicas that have already failed this request. Requests with the same `key` get the
-        same replica while it is there, has room and is not much more loaded than others. Raises ApiError 503 when no
-        replica comes up in time, 429 when all stay full or too many requests wait already.
+        same replica while it is there, has room and is not much more loaded than others. One that had a replica and was
+        sent back says `since` when it has been on its way: it waits before the others, and no longer than they do in
+        all. Raises ApiError 503 when no replica comes up in time, 429 when all stay full or too many requests wait
+        already.
         """
-        replica = None if self._waiters else self._take(avoid, key, sequences)
-        return replica or await self._wait(avoid, key, sequences)
+        waits = self._returned or (since is None and self._waiters)
+        replica = None if waits else self._take(avoid, key, sequences)
+        return replica or await self._wait(avoid, key, sequences, since)
 
     def release(self, replica: Replica, sequences: int = 1) -> None:
         replica.in_flight -= sequences
@@ -176,13 +192,16 @@ class ReplicaPool:
         now = self._clock()
         return any(replica.serves(now) for replica in self._candidates)
 
-    async def _wait(self, avoid: frozenset[str], key: Key | None, sequences: int) -> Replica:
-        began = self._clock()
-        self._check_queue(began, sequences)
-        if not self._waiters:
-            self._taken.began(began)
+    async def _wait(self, avoid: frozenset[str], key: Key | None, sequences: int, since: float | None) -> Replica:
+        now = self._clock()
+        began = now if since is None else since
+        if since is None:
+            self._check_queue(now, sequences)
+        if not self._waiting:
+            self._taken.began(now)
         waiter = _Waiter(avoid, key, sequences, asyncio.get_running_loop().create_future())
-        self._waiters[waiter] = None
+        queue = self._waiters if since is None else self._returned
+        queue[waiter] = None
         self._waiting += sequences
         # Those before it may be waiting because they avoid the replicas that have room.
         self._serve_waiters()
@@ -199,7 +218,7 @@ class ReplicaPool:
                 self.release(waiter.granted.result(), sequences)
             raise
         finally:
-            if waiter in self._waiters:
+            if waiter in queue:
                 self._leave(waiter)
         self.refused += sequences
         raise self._timed_out(self._limit_s())
@@ -207,7 +226,7 @@ class ReplicaPool:
     def expected_wait_s(self) -> float | None:
         """How long a request that came now would wait for a replica; None where that is not known."""
         now = self._clock()
-        if not self._waiters:
+        if not self._waiting:
             return 0.0 if self._room else None
         if (per_s := self._taken.per_s(now)) is None:
             return None
@@ -233,17 +252,18 @@ class ReplicaPool:
         return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
 
     def _leave(self, waiter: _Waiter) -> None:
-        del self._waiters[waiter]
+        del (self._returned if waiter in self._returned else self._waiters)[waiter]
         self._waiting -= waiter.sequences
 
     def _serve_waiters(self) -> None:
         served = []
-        for waiter in self._waiters:
+        for waiter in chain(self._returned, self._waiters):
             if not self._room:
                 break
             if (replica := self._take(waiter.avoid, waiter.key, waiter.sequences)) is not None:
                 waiter.granted.set_result(replica)
-                self._taken.took(self._clock(), waiter.sequences)
+                if waiter in self._waiters:
+                    self._taken.took(self._clock(), waiter.sequences)
                 served.append(waiter)
         for waiter in served:
             self._leave(waiter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 
@@ -19,10 +20,23 @@ class Published:
 class Replica:
     """One replica with what this process adds to its own report."""
 
-    __slots__ = ("breaks", "elsewhere", "full_until", "id", "in_flight", "info", "load", "shunned_until")
+    __slots__ = (
+        "breaks",
+        "elsewhere",
+        "full_until",
+        "id",
+        "in_flight",
+        "info",
+        "load",
+        "most",
+        "processes",
+        "shunned_until",
+    )
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, published: Published, processes: int = 1) -> None:
+        """`processes` like this one share the replica's places."""
         self.id = published.id
+        self.processes = processes
         self.in_flight = 0
         self.shunned_until = 0.0
         self.full_until = 0.0
@@ -33,6 +47,9 @@ class Replica:
         self.info = published.info
         self.load = published.load
         self.elsewhere = max(0, published.load.demand - self.in_flight)
+        # Each sees the same free places, of a new replica all: if each took them all, most would be sent away again.
+        self.most = self.in_flight + ceil(max(0, self.info.capacity - self.occupied) / self.processes)
+        """Sequences this process may have there until the next report."""
 
     @property
     def occupied(self) -> int:
@@ -46,8 +63,8 @@ class Replica:
 
     @property
     def free(self) -> int:
-        """Sequences it would still take; below 0 where a request of many waits, let in, for the others to end."""
-        return self.info.capacity - self.occupied
+        """Sequences it would still take from this process; below 0 where a request of many, let in, waits."""
+        return min(self.info.capacity - self.occupied, self.most - self.in_flight)
 
     @property
     def pressure(self) -> float:

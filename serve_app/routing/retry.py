@@ -40,8 +40,10 @@ async def with_retries(
     """
     failed: set[str] = set()
     deaths = 0
+    began = pool.now()
+    since: float | None = None
     for _ in range(_MOST_TRIES):
-        replica = await pool.acquire(frozenset(failed), key, sequences)
+        replica = await pool.acquire(frozenset(failed), key, sequences, since)
         try:
             await attempt(replica)
             pool.succeeded(replica)
@@ -61,6 +63,7 @@ async def with_retries(
         if deaths >= _MOST_DEATHS:
             break
         retried()
+        since = began
     if not failed:
         pool.refused += sequences
         raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)

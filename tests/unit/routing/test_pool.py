@@ -297,3 +297,54 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
         asyncio.get_running_loop().call_later(rng.random() / 100, task.cancel)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert [replica.in_flight for replica in pool.replicas] == [0, 0] and pool.waiting == 0
+
+
+async def test_one_that_was_sent_back_goes_before_the_others_and_waits_no_longer_in_all() -> None:
+    pool = pool_of(published("a", capacity=1), wait_s=0.3)
+    replica = await pool.acquire()
+    began = pool.now()
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    returned = asyncio.create_task(pool.acquire(since=began))
+    await asyncio.sleep(0)
+    pool.release(replica)
+    assert (await asyncio.wait_for(returned, 1)).id == "a" and not waiting.done()
+    late = asyncio.create_task(pool.acquire(since=began - 1.0))
+    with pytest.raises(ApiError) as refused:
+        await asyncio.wait_for(late, 0.2)
+    assert refused.value.status == 429
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert pool.waiting == 0
+
+
+async def test_processes_share_the_places_of_a_replica_that_all_see_free() -> None:
+    limits = QueueLimits(1000, 5.0, 5.0, processes=4)
+    pools = [ReplicaPool("m", limits) for _ in range(4)]
+    tasks = [asyncio.create_task(pool.acquire()) for pool in pools for _ in range(100)]
+    await asyncio.sleep(0)
+    for pool in pools:
+        pool.update([published("new", capacity=100)])
+    await asyncio.sleep(0)
+    assert [pool.replicas[0].in_flight for pool in pools] == [25] * 4, "all four together fill it"
+    pools[0].release(pools[0].replicas[0])
+    assert pools[0].replicas[0].in_flight == 25, "a place that it has given back is its own to fill"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_process_that_has_a_replica_for_itself_fills_it_report_by_report() -> None:
+    pool = ReplicaPool("m", QueueLimits(1000, 5.0, 5.0, processes=4))
+    pool.update([published("a", capacity=100)])
+    tasks = [asyncio.create_task(pool.acquire()) for _ in range(200)]
+    seen = []
+    for _ in range(12):
+        await asyncio.sleep(0)
+        (replica,) = pool.replicas
+        seen.append(replica.in_flight)
+        pool.update([published("a", capacity=100, in_flight=replica.in_flight)])
+    assert seen[0] == 25 and seen == sorted(seen) and seen[-1] >= 96
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
