@@ -15,27 +15,32 @@ class ReplicaCounts:
     at_s: float
     """Seconds since the load began."""
     target: int
-    """How many were wanted."""
+    """How many were wanted awake."""
     ready: int
     """How many served."""
     occupied: int
-    """Processes that hold a replica's resources: starting, serving and draining; at least the target, which counts
-    from the order on."""
+    """Processes that hold a replica's resources: starting, serving, sleeping and draining; at least the target, which
+    counts from the order on."""
     queued: float
     """Requests that waited, at replicas and at the ingress."""
     reason: str = ""
     """What the last decision was for."""
+    asleep: int = 0
+    """How many were started and slept; they are neither in `target` nor in `ready`."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def replica_seconds(samples: Sequence[ReplicaCounts], until_s: float) -> float:
-    """Integral of the occupied replicas from 0 to `until_s`; each sample holds until the next."""
+def replica_seconds(samples: Sequence[ReplicaCounts], until_s: float, standby_cost: float = 1.0) -> float:
+    """Integral of the occupied replicas from 0 to `until_s`; each sample holds until the next.
+
+    One that sleeps counts as the share `standby_cost` of a replica.
+    """
     total = 0.0
     for one, after in pairwise([*samples, ReplicaCounts(until_s, 0, 0, 0, 0)]):
         low, high = max(0.0, one.at_s), min(until_s, after.at_s)
-        total += one.occupied * max(0.0, high - low)
+        total += (one.occupied - (1 - standby_cost) * one.asleep) * max(0.0, high - low)
     return total
 
 

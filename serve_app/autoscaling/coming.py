@@ -1,4 +1,8 @@
-"""When replicas that were ordered will serve: the policy knows, and pools whose requests wait for them are told."""
+"""What the policy knows of a model's replicas, told to the processes that route to them.
+
+That is when replicas that were ordered will serve, for pools in which requests wait for them, and how many should be
+awake, for which replicas that sleep are woken and others sent to sleep.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,19 @@ import logging
 import time
 from typing import Any
 
+import aiohttp
+
 from serve_app.autoscaling import state
+from serve_app.autoscaling.standby import orders
 from serve_app.replica import failed_starts
+from serve_app.replica.ask import tell
+from serve_app.replica.sleep import SLEEP, WAKE
 from serve_app.routing.catalogue import Catalogue
 from serve_app.routing.expected_wait import Coming
+from serve_app.routing.pool import ReplicaPool
 
-LOOK_S = 1.0
-"""How often a process in which requests wait asks what is coming."""
+LOOK_S = 0.5
+"""How often a process asks, of models in whose pools requests wait or whose replicas may sleep."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -45,21 +55,23 @@ class StartupWatch:
         return None if self._startup_s is None else max(0.0, self._ordered_at + self._startup_s - now)
 
 
-async def follow(catalogue: Catalogue, app: str) -> None:
-    """Tell the pools of models that scale what is coming, while requests wait in them; until cancelled."""
-    scaled = [one for one in catalogue.models if one.config.autoscaling]
+async def follow(catalogue: Catalogue, app: str, session: aiohttp.ClientSession) -> None:
+    """Tell pools what is coming while requests wait in them, and replicas to wake or sleep; until cancelled."""
+    scaled = [(one, one.config.autoscaling) for one in catalogue.models if one.config.autoscaling]
     while True:
         await asyncio.sleep(LOOK_S)
-        for one in scaled:
-            if not one.pool.waiting:
+        for one, settings in scaled:
+            if not one.pool.waiting and not settings.standby:
                 one.pool.coming = None
                 continue
             try:
                 known, failed = await asyncio.to_thread(_look, app, one.config.id)
             except Exception as error:
-                logger.warning("%s: it is not known which replicas are coming: %r", one.config.id, error)
+                logger.warning("%s: it is not known what its policy has decided: %r", one.config.id, error)
                 continue
             one.pool.coming = _coming(known["replicas"]) if known and not failed else None
+            if known and settings.standby:
+                await _carry_out(one.pool, known["replicas"], session)
 
 
 def _look(app: str, model: str) -> tuple[dict[str, Any] | None, bool]:
@@ -68,6 +80,17 @@ def _look(app: str, model: str) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _coming(replicas: dict[str, float | None]) -> Coming | None:
-    """From the policy's state, on the clock of pools."""
-    in_s, starting = replicas["ready_in_s"], replicas["starting"]
-    return Coming(int(starting), time.monotonic() + in_s) if starting and in_s is not None else None
+    """From the policy's state, on the clock of pools: those that are starting, without those that will only sleep."""
+    in_s, starting, awake = replicas["ready_in_s"], replicas["starting"] or 0, replicas["awake"] or 0
+    count = int(min(starting, awake - ((replicas["ready"] or 0) - (replicas["asleep"] or 0))))
+    return Coming(count, time.monotonic() + in_s) if count > 0 and in_s is not None else None
+
+
+async def _carry_out(pool: ReplicaPool, replicas: dict[str, int], session: aiohttp.ClientSession) -> None:
+    """Have as many replicas awake as the policy's state says; one that does not do as it is told is told again."""
+    seen = replicas["ready"] - replicas["asleep"]
+    wake, sleep = orders(pool.replicas, replicas["awake"], seen, pool.now())
+    told = [tell(session, one.info, WAKE) for one in wake] + [tell(session, one.info, SLEEP) for one in sleep]
+    done = await asyncio.gather(*told)
+    for replica in (one for one, is_awake in zip(wake, done, strict=False) if is_awake):
+        pool.woken(replica)

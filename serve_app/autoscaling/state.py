@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve_app.autoscaling.demand import Observation, Totals
 from serve_app.autoscaling.policy import Decision
@@ -13,6 +13,17 @@ from serve_app.compat import kv_store
 CHANGES = 100
 """Kept for each model."""
 DIGITS = 3
+
+
+class Counts(NamedTuple):
+    """A model's replicas at a time."""
+
+    ready: int
+    """Started, those that sleep included."""
+    asleep: int
+    target: int
+    """Wanted, those that should sleep included."""
+
 
 Change = dict[str, Any]
 """at (seconds since the epoch), from, to, reason."""
@@ -30,7 +41,7 @@ def describe(
     seen: Observation,
     decision: Decision,
     bounds: tuple[int, int],
-    running: int,
+    counts: Counts,
     ready_in_s: float | None,
 ) -> dict[str, Any]:
     """The present state, for people and programs. `at` is in seconds since the epoch; `ready_in_s` is when the replicas
@@ -44,10 +55,12 @@ def describe(
         "at": round(at, DIGITS),
         "bounds": {"min": bounds[0], "max": bounds[1]},
         "replicas": {
-            "ready": running,
-            "reporting": totals.replicas,
-            "starting": max(0, decision.replicas - running),
-            "target": decision.replicas,
+            "ready": counts.ready,
+            "asleep": counts.asleep,
+            "reporting": totals.replicas + counts.asleep,
+            "starting": max(0, counts.target - counts.ready),
+            "target": counts.target,
+            "awake": decision.replicas,
             "ready_in_s": None if ready_in_s is None else round(ready_in_s, 1),
         },
         "inputs": _rounded(inputs),

@@ -88,11 +88,21 @@ class Autoscaling(Section):
     more requests than slots."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
     """Demand must stay below the present replicas for this long."""
+    standby: NotNegative = 0
+    """Further replicas that are started but asleep, their weights in the host's memory: they serve a moment after they
+    are needed, and others are started in their place, up to `max_replicas` in all."""
+    standby_cost: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """What a sleeping replica counts in replica-seconds, as a share of one that serves."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Autoscaling:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        if self.min_replicas + self.standby > self.max_replicas:
+            raise ValueError(
+                f"min_replicas and standby ({self.min_replicas} + {self.standby}) are above max_replicas "
+                f"({self.max_replicas}), which counts sleeping replicas too"
+            )
         first = self.initial_replicas
         if first is not None and not self.min_replicas <= first <= self.max_replicas:
             raise ValueError(f"initial_replicas ({first}) is outside {self.min_replicas}..{self.max_replicas}")
@@ -117,3 +127,5 @@ class Simulated(Section):
     """Context length, tokens."""
     startup_s: Annotated[float, Field(ge=0)] = 0.0
     """How long a replica takes to become ready."""
+    wake_s: Annotated[float, Field(ge=0)] = 0.07
+    """How long one that sleeps takes to wake."""

@@ -27,6 +27,7 @@ from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartErr
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
+from serve_app.replica.sleep import SleepControl
 from serve_app.routing.discovery import listened_to
 
 START_FAILURES = QUICK
@@ -55,7 +56,8 @@ class EngineReplica(HttpReplica):
             max_running=model.max_running,
             max_model_len=self._engine.max_model_len,
             versions=self._engine.versions,
-            failure=self._engine.failure,
+            failure=self._failure,
+            sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
         )
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
 
@@ -73,12 +75,16 @@ class EngineReplica(HttpReplica):
             ttft_s=meter.ttft_s(now),
             arrivals_per_s=meter.arrivals_per_s(now),
             service_s=meter.service_s(now),
+            asleep=float(load.asleep),
         ).to_dict()
 
     def check_health(self) -> None:
         """Serve's hook: raises when the engine can serve no longer, and Serve replaces the replica."""
-        if reason := self._engine.failure():
+        if reason := self._failure():
             raise RuntimeError(f"{self._model.id}: {reason}")
+
+    def _failure(self) -> str | None:
+        return self._engine.failure() or (self._sleep.failure if self._sleep else None)
 
     def load(self) -> ReplicaLoad:
         """What admission control has counted, and the engine's state where it has anything to do."""

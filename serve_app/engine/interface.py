@@ -29,6 +29,14 @@ class Engine(Protocol):
         """Why it can serve no longer; None while it can."""
         ...
 
+    async def sleep(self) -> None:
+        """Give back what memory it can; called while no request is open."""
+        ...
+
+    async def wake(self) -> None:
+        """Be as before it slept."""
+        ...
+
     async def stop(self) -> None:
         """End it and every process it started."""
         ...

@@ -104,6 +104,8 @@ def _cpu_args(model: ModelConfig) -> dict[str, Any]:
 def _gpu_args(model: ModelConfig, gpu_memory_bytes: int) -> dict[str, Any]:
     share = gpu_share(model)
     args: dict[str, Any] = {"distributed_executor_backend": "uni"}
+    if model.autoscaling and model.autoscaling.standby:
+        args["enable_sleep_mode"] = True
     # vLLM schedules what only embeds without asynchrony, as it does on request; our scheduler is for the rest.
     if model.kind != "embedding" and model.engine_args.get("async_scheduling") is not False:
         args["scheduler_cls"] = "serve_app.engine.scheduler.GpuScheduler"

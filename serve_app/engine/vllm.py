@@ -128,6 +128,15 @@ class VllmEngine:
     def failure(self) -> str | None:
         return "vLLM's engine process has ended" if self._llm.errored else None
 
+    async def sleep(self) -> None:
+        """Weights to the host's memory, KV cache away; on a CPU, which has no other memory, nothing."""
+        if self._llm.model_config.enable_sleep_mode:
+            await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        if self._llm.model_config.enable_sleep_mode:
+            await self._llm.wake_up()
+
     async def stop(self) -> None:
         if self._trials is not None:
             await self._trials.close()

@@ -73,7 +73,7 @@ class IngressReplica:
         self._router.metrics.registry.register(self._failing)
         self._background = [
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
-            asyncio.create_task(coming.follow(self._router.catalogue, context.app_name)),
+            asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
             asyncio.create_task(self._failing.watch()),
         ]
 

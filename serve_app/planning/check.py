@@ -19,7 +19,7 @@ from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
 from serve_app.planning import compile_cache, gpus, machine, open_files, plan
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
-from serve_app.planning.plan import ModelPlan, ServicePlan
+from serve_app.planning.plan import ASLEEP_GIB, ModelPlan, ServicePlan
 from serve_app.planning.resolve import gpu_share, resolve
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -236,6 +236,10 @@ def _scaling(settings: Autoscaling, max_running: int) -> str:
         " requests than slots",
         f"down when fewer would have done for {settings.downscale_delay_s:g} s",
     ]
+    if settings.standby:
+        parts.append(
+            f"{settings.standby} of them asleep, with about {ASLEEP_GIB:g} GiB of a GPU each, woken before others start"
+        )
     parts += (
         [] if settings.min_replicas else ["to zero when nothing is asked of it; the next request waits at the ingress"]
     )

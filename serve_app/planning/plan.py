@@ -19,6 +19,8 @@ CPU_SEQUENCE_TOKENS = 1024
 CPU_STATE_FACTOR = 8
 """vLLM's blocks are 128 tokens long on CPUs and 16 on GPUs, and a convolution state takes whole blocks."""
 PACKING_SLACK = 1e-6
+ASLEEP_GIB = 1.3
+"""Of its GPU that a sleeping replica keeps, for CUDA's context and graphs: LFM2-1.2B's shape, vLLM 0.32, one H200."""
 
 
 @dataclass(frozen=True)

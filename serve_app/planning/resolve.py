@@ -43,9 +43,9 @@ def gpu_share(model: ModelConfig) -> float:
 
 
 def replica_bounds(model: ModelConfig) -> tuple[int, int]:
-    """Fewest and most replicas of a model; ValueError where they are still open."""
-    if model.autoscaling is not None:
-        return model.autoscaling.min_replicas, model.autoscaling.max_replicas
+    """Fewest and most replicas of a model, sleeping ones included; ValueError where they are still open."""
+    if (scaling := model.autoscaling) is not None:
+        return scaling.min_replicas + scaling.standby, scaling.max_replicas
     if model.replicas is None and model.replicas_per_gpu == "auto":
         raise ValueError(f"{model.id} is not resolved: its number of replicas is still open")
     return model.replicas or 1, model.replicas or 1

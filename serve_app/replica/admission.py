@@ -13,6 +13,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http.errors import ApiError
@@ -27,6 +28,7 @@ from serve_app.replica.protocol import (
     SEQUENCES_HEADER,
     TOKEN_HEADER,
 )
+from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
 
 
 class AdmissionControl:
@@ -35,8 +37,17 @@ class AdmissionControl:
     A request that is not a POST needs the token and nothing else: pages such as /metrics take no capacity.
     """
 
-    def __init__(self, app: ASGIApp, token: str, capacity: int, failure: Callable[[], str | None]) -> None:
-        """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        capacity: int,
+        failure: Callable[[], str | None],
+        sleep: SleepControl | None = None,
+    ) -> None:
+        """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None; `sleep` is of
+        a replica that can."""
+        self._sleep = sleep
         self._app = app
         self._token = token.encode()
         self._capacity = capacity
@@ -67,6 +78,9 @@ class AdmissionControl:
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        if self._sleep is not None and scope["path"] in (SLEEP, WAKE):
+            await self._rest_or_wake(self._sleep, scope["path"], send)
+            return
         if reason := self._refusal():
             await _refuse(send, reason)
             return
@@ -78,6 +92,8 @@ class AdmissionControl:
         self.accepted += 0 if MODEL_ROUTES.get(scope["path"]) == "prepare" else sequences
         self._idle.clear()
         try:
+            if self._sleep is not None and self._sleep.resting and not await _woken(self._sleep, send):
+                return
             if self.in_flight > self._capacity:
                 self._fits.clear()
                 receive = await _wait_until_set(self._fits, receive)
@@ -91,6 +107,15 @@ class AdmissionControl:
                 self._fits.set()
             if not self.in_flight:
                 self._idle.set()
+            if self._sleep is not None:
+                self._sleep.ended(self.in_flight)
+
+    async def _rest_or_wake(self, sleep: SleepControl, path: str, send: Send) -> None:
+        if path == SLEEP:
+            sleep.rest(self.in_flight)
+        elif not await _woken(sleep, send):
+            return
+        await JSONResponse({"resting": sleep.resting})({"type": "http"}, _nothing, send)
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new requests and wait for the open ones; False if some were still open in the end."""
@@ -119,6 +144,20 @@ class AdmissionControl:
         if self.draining:
             return DRAINING
         return FULL if self.in_flight >= self._capacity else None
+
+
+async def _woken(sleep: SleepControl, send: Send) -> bool:
+    """Wake the engine; False where it does not wake, which the router is told."""
+    try:
+        await sleep.wake()
+    except RuntimeError:
+        await _refuse(send, DEAD)
+        return False
+    return True
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 class _ClientLeft(Exception):

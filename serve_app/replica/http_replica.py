@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.replica.server import ReplicaServer
+from serve_app.replica.sleep import SleepControl
 
 
 def _never_fails() -> str | None:
@@ -30,6 +31,7 @@ class HttpReplica:
 
     _server: ReplicaServer | None = None
     _info: ReplicaInfo
+    _sleep: SleepControl | None = None
 
     async def listen(
         self,
@@ -41,13 +43,16 @@ class HttpReplica:
         max_model_len: int = 0,
         versions: dict[str, str] | None = None,
         failure: Callable[[], str | None] = _never_fails,
+        sleep: SleepControl | None = None,
     ) -> None:
         """Serve `app` on a free port, and be known to the pool `model` from then on.
 
-        The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None.
+        The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None; `sleep` is of
+        one that can sleep.
         """
         token = secrets.token_urlsafe(32)
-        self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure)
+        self._sleep = sleep
+        self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure, sleep=sleep)
         self._info = ReplicaInfo(
             model=model,
             url=await self._server.start(ray.util.get_node_ip_address()),
@@ -76,6 +81,7 @@ class HttpReplica:
             interactive=admission.interactive,
             interactive_begun=admission.interactive_begun,
             draining=admission.draining,
+            asleep=self._sleep is not None and self._sleep.resting,
         )
 
     @property

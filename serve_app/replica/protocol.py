@@ -75,6 +75,8 @@ class ReplicaLoad:
     """Sequences so far that are not batch work, ended ones included."""
     draining: bool = False
     """Finishing what it has; offer it nothing."""
+    asleep: bool = False
+    """Its engine sleeps, or will once it has nothing open; a request wakes it."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -107,6 +109,8 @@ class ReplicaSignals:
     """Sequences accepted a second, over the last RATES_OVER_S."""
     service_s: float = 0.0
     """Mean time in the batch, queueing not counted, of the sequences that ended last; 0 before the first."""
+    asleep: float = 0.0
+    """1 while its engine sleeps, or will once it has nothing open; 0 otherwise."""
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)

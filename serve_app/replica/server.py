@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serve_app.replica.admission import AdmissionControl
+from serve_app.replica.sleep import SleepControl
 
 KEEP_ALIVE_S = 120
 """Above the ingress's own keep-alive, so that the client side closes idle connections first."""
@@ -19,12 +20,20 @@ KEEP_ALIVE_S = 120
 class ReplicaServer:
     """Serves one replica's application over HTTP."""
 
-    def __init__(self, app: ASGIApp, *, token: str, capacity: int, failure: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        capacity: int,
+        failure: Callable[[], str | None],
+        sleep: SleepControl | None = None,
+    ) -> None:
         """`token` is the secret that every request must carry, `capacity` the sequences it holds, running and queued.
 
-        `failure` says why the engine behind the application is dead, or None.
+        `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can.
         """
-        self.admission = AdmissionControl(app, token, capacity, failure)
+        self.admission = AdmissionControl(app, token, capacity, failure, sleep)
         config = uvicorn.Config(
             self.admission,
             http="httptools",

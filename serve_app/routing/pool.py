@@ -79,7 +79,9 @@ class ReplicaPool:
         self._replicas: dict[str, Replica] = {}
         self._candidates: tuple[Replica, ...] = ()
         self._room: RandomSet[Replica] = RandomSet()
-        """Those that have room for a sequence."""
+        """Those that are awake and have room for a sequence."""
+        self._asleep: RandomSet[Replica] = RandomSet()
+        """Those that a request would wake."""
         self._waiters: dict[_Waiter, None] = {}
         self._returned: dict[_Waiter, None] = {}
         """Those that had a replica and were sent back by it: they go before the others."""
@@ -122,10 +124,22 @@ class ReplicaPool:
             replicas[one.id] = replica
         self._replicas = replicas
         self._candidates = tuple(replicas.values())
-        self.picker.update(replicas)
-        now = self._clock()
-        self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
+        self._sort_out()
         self._serve_waiters()
+
+    def woken(self, replica: Replica) -> None:
+        """It was told to wake, and has."""
+        if self._replicas.get(replica.id) is replica:
+            replica.woken(self._clock())
+            self._sort_out()
+            self._serve_waiters()
+
+    def _sort_out(self) -> None:
+        """Who has room, who sleeps."""
+        now = self._clock()
+        self.picker.update({id: one for id, one in self._replicas.items() if not one.asleep(now)})
+        self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
+        self._asleep = RandomSet(one for one in self._candidates if one.asleep(now) and one.serves(now))
 
     def now(self) -> float:
         """On the pool's clock."""
@@ -176,6 +190,11 @@ class ReplicaPool:
         replica = self._pick(avoid, key, sequences)
         if replica is None and sequences > 1:
             replica = self._pick(avoid, key, 1)
+        if replica is None:
+            replica = next((one for one in self._asleep if one.id not in avoid), None)
+            if replica is not None:
+                replica.woken(self._clock())
+                self._sort_out()
         if replica is not None:
             replica.in_flight += sequences
             if replica.free <= 0:
@@ -227,7 +246,7 @@ class ReplicaPool:
         """How long a request that came now would wait for a replica; None where that is not known."""
         now = self._clock()
         if not self._waiting:
-            return 0.0 if self._room else None
+            return 0.0 if self._room or self._asleep else None
         if (per_s := self._taken.per_s(now)) is None:
             return None
         serving = [one for one in self._candidates if one.serves(now)]
@@ -258,7 +277,7 @@ class ReplicaPool:
     def _serve_waiters(self) -> None:
         served = []
         for waiter in chain(self._returned, self._waiters):
-            if not self._room:
+            if not self._room and not self._asleep:
                 break
             if (replica := self._take(waiter.avoid, waiter.key, waiter.sequences)) is not None:
                 waiter.granted.set_result(replica)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
+from serve_app.replica.protocol import REPORT_PERIOD_S, ReplicaInfo, ReplicaLoad
+
+REPORTED_S = 6 * REPORT_PERIOD_S
+"""A replica's report has reached every process after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Replica:
     """One replica with what this process adds to its own report."""
 
     __slots__ = (
+        "awake_until",
         "breaks",
         "elsewhere",
         "full_until",
@@ -41,6 +45,7 @@ class Replica:
         self.shunned_until = 0.0
         self.full_until = 0.0
         self.breaks = 0
+        self.awake_until = 0.0
         self.update(published)
 
     def update(self, published: Published) -> None:
@@ -73,5 +78,14 @@ class Replica:
     def serves(self, now: float) -> bool:
         return now >= self.shunned_until and not self.load.draining
 
+    def asleep(self, now: float) -> bool:
+        """Whether a request would first have to wake it."""
+        return self.load.asleep and now >= self.awake_until
+
+    def woken(self, now: float) -> None:
+        """It was given a request, or told to wake: what it has reported before does not count."""
+        self.awake_until = now + REPORTED_S
+
     def accepts(self, now: float) -> bool:
-        return self.serves(now) and now >= self.full_until and self.free > 0
+        """Whether it is awake and has room."""
+        return self.serves(now) and not self.asleep(now) and now >= self.full_until and self.free > 0

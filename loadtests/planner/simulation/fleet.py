@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from loadtests.planner.simulation.replica import SimulatedReplica
+from serve_app.autoscaling.standby import orders
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation.batch import Sequence as Batched
 from serve_app.replica.protocol import DEAD, ReplicaSignals
@@ -76,9 +77,26 @@ class Fleet:
             raise Refused(DEAD)
         return await member.replica.answer(prompt_tokens, output_tokens)
 
+    @property
+    def asleep(self) -> int:
+        """Replicas that sleep."""
+        return sum(one.asleep for one in self.serving)
+
     def signals(self) -> tuple[ReplicaSignals, ...]:
-        """What replicas say to be scaled by, of those that serve and have reported."""
-        return tuple(said for one in self.serving if (said := one.signals()) is not None)
+        """What replicas say to be scaled by, of those that are awake and have reported."""
+        awake = (one for one in self.serving if not one.asleep)
+        return tuple(said for one in awake if (said := one.signals()) is not None)
+
+    def rest(self, awake: int, now: float) -> None:
+        """Have so many of those that serve awake, and the others asleep."""
+        wake, sleep = orders(self._pools[0].replicas, awake, len(self.serving) - self.asleep, now)
+        by_id = {one.id: one for one in self.serving}
+        for replica in wake:
+            by_id[replica.id].wake()
+        for replica in sleep:
+            by_id[replica.id].rest()
+        if wake or sleep:
+            self._publish()
 
     def scale(self, target: int, ready: bool = False) -> None:
         """Have so many replicas; the first ones of a fleet may be `ready` at once."""

@@ -39,10 +39,18 @@ class PolicyResult:
     """How far the run came, s."""
 
     @classmethod
-    def of(cls, policy: str, run: SimulationRun, slo: Slo, best: Oracle, reversal_window_s: float) -> PolicyResult:
+    def of(
+        cls,
+        policy: str,
+        run: SimulationRun,
+        slo: Slo,
+        best: Oracle,
+        reversal_window_s: float,
+        standby_cost: float = 1.0,
+    ) -> PolicyResult:
         """Sums a run up beside the oracle's, up to where it came."""
         least = best.step_s * sum(best.replicas[: max(1, round(run.until_s / best.step_s))])
-        spent = replicas.replica_seconds(run.samples, run.until_s)
+        spent = replicas.replica_seconds(run.samples, run.until_s, standby_cost)
         return cls(
             policy=policy,
             summary=Summary.of(run.records, slo),
@@ -64,7 +72,7 @@ def curve(run: SimulationRun) -> dict[str, list[float]]:
     """Replicas and queue over time, thinned out to about CURVE_POINTS."""
     every = max(1, len(run.samples) // CURVE_POINTS)
     samples = run.samples[::every]
-    names = ("at_s", "target", "ready", "occupied", "queued")
+    names = ("at_s", "target", "ready", "occupied", "queued", "asleep")
     return {name: [getattr(one, name) for one in samples] for name in names} | {"gpus": list(run.gpus[::every])}
 
 

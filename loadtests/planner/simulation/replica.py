@@ -43,6 +43,9 @@ class SimulatedReplica:
         self.in_flight = 0
         """Sequences, of which each of its requests is one."""
         self.draining = False
+        self.asleep = False
+        self._wake_s = timing.wake_s
+        self._awake_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._batch = SimulatedBatch(timing, model.max_running, model.max_queued)
         self._timer: asyncio.TimerHandle | None = None
@@ -65,6 +68,9 @@ class SimulatedReplica:
             raise Refused(DRAINING)
         if self.in_flight >= self.info.capacity:
             raise Refused(FULL)
+        self.wake()
+        if (left_s := self._awake_at - self._loop.time()) > 0:
+            await asyncio.sleep(left_s)
         now = self._loop.time()
         self._advance(now)
         done: asyncio.Future[None] = self._loop.create_future()
@@ -82,6 +88,15 @@ class SimulatedReplica:
                 self._idle.set()
         return sequence
 
+    def rest(self) -> None:
+        """Sleep, as soon as nothing is open."""
+        self.asleep = True
+
+    def wake(self) -> None:
+        """Be awake a moment later."""
+        if self.asleep:
+            self.asleep, self._awake_at = False, self._loop.time() + self._wake_s
+
     def load(self) -> ReplicaLoad:
         """What it says to be picked by."""
         batch = self._batch
@@ -91,6 +106,7 @@ class SimulatedReplica:
             kv_usage=batch.kv_usage,
             in_flight=self.in_flight,
             draining=self.draining,
+            asleep=self.asleep,
         )
 
     def sample(self) -> None:
@@ -112,6 +128,7 @@ class SimulatedReplica:
             ttft_s=meter.ttft_s(at),
             arrivals_per_s=meter.arrivals_per_s(at),
             service_s=meter.service_s(at),
+            asleep=float(self.asleep),
         )
         self._samples.append(_values(signals))
 

@@ -32,6 +32,8 @@ class Scaler:
     """Replicas wanted from now on."""
     first: int | None = None
     """Replicas to start with, where that is not the configuration's to say."""
+    standby: int = 0
+    """Further replicas that it keeps asleep."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ScalerInputs:
 def ours(inputs: ScalerInputs) -> Scaler:
     """This project's policy, `serve_app.autoscaling.policy`."""
     policy = Policy(inputs.settings, inputs.max_running)
-    return Scaler(lambda seen: policy.decide(seen).replicas)
+    return Scaler(lambda seen: policy.decide(seen).replicas, standby=inputs.settings.standby)
 
 
 def fixed(inputs: ScalerInputs, replicas: float = 0) -> Scaler:

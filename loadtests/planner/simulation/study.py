@@ -70,7 +70,7 @@ def compare(asked: SimulationOptions, study: Study) -> Iterator[tuple[PolicyResu
     for policy in asked.policies:
         with bar(policy) as progress:
             run = study.run(policy, progress)
-        yield PolicyResult.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s), run
+        yield _figures(asked, study, policy, run), run
         if run.until_s < study.scenario.traffic.duration_s:
             return
 
@@ -92,7 +92,7 @@ def fewest_gpus(
             run = study.run(policy, progress)
         if run.until_s < study.scenario.traffic.duration_s:
             raise KeyboardInterrupt
-        figures = PolicyResult.of(policy, run, asked.slo, study.best, study.settings.downscale_delay_s)
+        figures = _figures(asked, study, policy, run)
         on_result(gpus, figures)
         return figures
 
@@ -122,3 +122,8 @@ def bar(name: str) -> Iterator[OnProgress]:
 def settings_line(settings: Autoscaling) -> str:
     """The settings in a line, for people."""
     return ", ".join(f"{key} {value:g}" for key, value in settings.model_dump(exclude_none=True).items())
+
+
+def _figures(asked: SimulationOptions, study: Study, policy: str, run: SimulationRun) -> PolicyResult:
+    settings = study.settings
+    return PolicyResult.of(policy, run, asked.slo, study.best, settings.downscale_delay_s, settings.standby_cost)

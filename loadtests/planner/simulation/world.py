@@ -22,6 +22,7 @@ from loadtests.results.replicas import ReplicaCounts
 from serve_app.autoscaling.coming import StartupWatch
 from serve_app.autoscaling.policy import Observation
 from serve_app.autoscaling.refused import RefusedRate
+from serve_app.autoscaling.standby import in_all
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.batch import Sequence
 from serve_app.http.errors import ApiError
@@ -126,7 +127,7 @@ class _Simulator:
         ]
         self._fleet = Fleet(scenario.model, scenario.hardware, self._pools)
         first = self._scaler.first
-        self._fleet.scale(scenario.first_replicas if first is None else first, ready=True)
+        self._fleet.scale((scenario.first_replicas if first is None else first) + self._scaler.standby, ready=True)
         self._next_pool = cycle(self._pools)
         self._lengths = Random(f"{scenario.seed} lengths")
         self._arrivals = scenario.traffic.arrivals(arrivals_rng(scenario.seed))
@@ -142,19 +143,26 @@ class _Simulator:
         """Reports and decisions every REPORT_PERIOD_S, to the end of the traffic and of its last request."""
         fleet, duration = self._fleet, self._scenario.traffic.duration_s
         refused, startup = RefusedRate(), StartupWatch(self._scenario.hardware.startup_s)
+        settings, standby = self._scenario.model.autoscaling, self._scaler.standby
+        awake = fleet.target - standby
         for i in count(1):
             now = self._loop.time()
             queued = sum(pool.waiting for pool in self._pools)
             refused_per_s = refused.add(now, sum(pool.refused for pool in self._pools))
-            seen = Observation(now, fleet.signals(), fleet.target, queued, refused_per_s)
-            target = self._scaler.decide(seen)
+            up = len(fleet.serving) - fleet.asleep
+            seen = Observation(now, fleet.signals(), max(awake, up) if standby else fleet.target, queued, refused_per_s)
+            awake = self._scaler.decide(seen)
+            target = in_all(settings, awake, up, fleet.target) if standby and settings else awake
             if target != fleet.target:
                 fleet.scale(target)
-            missing, in_s = target - len(fleet.serving), startup.ready_in_s(now, target, len(fleet.serving))
+            if standby:
+                fleet.rest(awake, now)
+            missing, in_s = awake - up, startup.ready_in_s(now, target, len(fleet.serving))
             for pool in self._pools:
-                pool.coming = None if in_s is None else Coming(missing, now + in_s)
+                pool.coming = None if in_s is None or missing <= 0 else Coming(missing, now + in_s)
             waiting = queued + sum(one.waiting for one in seen.replicas)
-            self._run.samples.append(ReplicaCounts(now, target, len(fleet.serving), fleet.occupied, waiting))
+            counts = ReplicaCounts(now, awake, up, fleet.occupied, waiting, asleep=fleet.asleep)
+            self._run.samples.append(counts)
             self._run.gpus.append(fleet.gpus)
             progress(min(1.0, now / duration))
             if now >= duration and self._all_ended.done():

@@ -85,8 +85,10 @@ def outcome(
     startup_s: float,
     reversal_window_s: float,
     within: float = Criteria.within,
+    standby_cost: float = 1.0,
 ) -> ReplayOutcome:
-    """Sum a replay up. `capacity` is of one replica, requests/s: a rise that one replica carries is no spike."""
+    """Sum a replay up. `capacity` is of one replica, requests/s: a rise that one replica carries is no spike.
+    `standby_cost` is what a sleeping replica counts, as a share of one that serves."""
     starts = spikes(traffic, capacity)
     counted = [one for one in records if not any(at <= one.scheduled_s < at + startup_s for at in starts)]
     ends = [*starts[1:], traffic.duration_s][: len(starts)]
@@ -98,7 +100,7 @@ def outcome(
         within=_share(counted, slo),
         within_all=_share(records, slo),
         excused=len(records) - len(counted),
-        replica_seconds=replicas.replica_seconds(samples, traffic.duration_s),
+        replica_seconds=replicas.replica_seconds(samples, traffic.duration_s, standby_cost),
         oracle_replica_seconds=best.replica_seconds,
         recovery_s=max(recoveries, default=None),
         actions=len(replicas.changes(samples)),

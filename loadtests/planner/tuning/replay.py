@@ -44,6 +44,7 @@ def replay(job: TuningJob, name: str, title: str, process: str, make: MakePeer) 
         startup_s=derived.startup_s,
         reversal_window_s=derived.value("autoscaling.downscale_delay_s"),
         within=job.criteria.within,
+        standby_cost=scaling.standby_cost if (scaling := job.source.model.autoscaling) else 1.0,
     )
     state.replays[name] = {
         "title": title,

@@ -55,8 +55,9 @@ def look(running: RunningPeer, model: str, title: str, at_s: float) -> ReplicaCo
         return ReplicaCounts(at_s, occupied, occupied, occupied, 0.0)
     inputs = known.get("inputs", {})
     queued = float(inputs.get("waiting", 0.0)) + float(inputs.get("held", 0.0))
-    target, ready = int(replicas["target"]), int(replicas["ready"])
-    return ReplicaCounts(at_s, target, ready, max(occupied, target), queued, str(known.get("reason", "")))
+    in_all, asleep = int(replicas["target"]), int(replicas.get("asleep", 0))
+    target, ready = int(replicas.get("awake", in_all)), int(replicas["ready"]) - asleep
+    return ReplicaCounts(at_s, target, ready, max(occupied, in_all), queued, str(known.get("reason", "")), asleep)
 
 
 def _get_json(url: str) -> Any:

@@ -128,6 +128,8 @@ def _replicas(axis: Any, one: ObservedRun, load: OfferedRate) -> None:
     axis.fill_between(times, occupied, step="post", color=BLUE, alpha=0.15, linewidth=0, label="occupied")
     axis.step(times, [each.target for each in kept], where="post", color=BLUE, lw=1.2, label="target")
     axis.step(times, [each.ready for each in kept], where="post", color=GREEN, lw=1.2, label="ready")
+    if any(each.asleep for each in kept):
+        axis.step(times, [each.asleep for each in kept], where="post", color=ORANGE, lw=1.0, ls="--", label="asleep")
     if one.oracle:
         axis.step(*zip(*one.oracle, strict=True), where="post", color=INK, lw=0.9, ls=":", label="oracle")
     from_zero(axis)

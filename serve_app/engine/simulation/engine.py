@@ -34,6 +34,7 @@ class SimulatedEngine:
 
     def __init__(self, model: ModelConfig) -> None:
         timing = model.simulated or Simulated()
+        self._wake_s = timing.wake_s
         self.max_model_len = min(timing.max_model_len, timing.kv_tokens)
         self.versions = {"simulated": VERSION}
         self._driver = Driver(SimulatedBatch(timing, model.max_running, model.max_queued))
@@ -55,6 +56,13 @@ class SimulatedEngine:
     def failure(self) -> str | None:
         """Why it is dead; None while healthy."""
         return self._driver.dead
+
+    async def sleep(self) -> None:
+        """At once: it has nothing to give back."""
+
+    async def wake(self) -> None:
+        """After `simulated.wake_s`."""
+        await asyncio.sleep(self._wake_s)
 
     async def stop(self) -> None:
         """Break off what is open and accept no more."""

@@ -74,8 +74,13 @@ def test_all_are_there_when_the_last_that_was_ordered_is() -> None:
     assert watch.ready_in_s(50.0, 5, 4) == 35.0
 
 
+COUNTS = {"ready_in_s": 5.0, "starting": 1, "ready": 1, "asleep": 0, "awake": 2}
+NO_SESSION: Any = None
+"""No model here may sleep, so nobody is told anything."""
+
+
 async def test_who_fails_its_start_is_not_coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts: dict[str, Any] = {coming.state.keys("app", "m")[0]: {"replicas": {"ready_in_s": 5.0, "starting": 1}}}
+    facts: dict[str, Any] = {coming.state.keys("app", "m")[0]: {"replicas": COUNTS}}
     monkeypatch.setattr(kv_store, "read", facts.get)
     monkeypatch.setattr(
         kv_store, "read_all", lambda prefix: {key: fact for key, fact in facts.items() if key.startswith(prefix)}
@@ -85,7 +90,7 @@ async def test_who_fails_its_start_is_not_coming(monkeypatch: pytest.MonkeyPatch
     model = ModelConfig(id="m", engine="simulated", autoscaling=Autoscaling(max_replicas=2))
     pool = SimpleNamespace(waiting=1, coming=None)
     catalogue: Any = SimpleNamespace(models=[SimpleNamespace(config=model, pool=pool)])
-    following = asyncio.create_task(coming.follow(catalogue, "app"))
+    following = asyncio.create_task(coming.follow(catalogue, "app", NO_SESSION))
     try:
         async with asyncio.timeout(10):
             while pool.coming is None:

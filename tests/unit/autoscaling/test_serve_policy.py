@@ -139,7 +139,8 @@ def test_what_it_says_can_be_read(desk: Desk) -> None:
     present, past = state.keys("app", MODEL)
     told = desk.written[present]
     assert told["bounds"] == {"min": 0, "max": 8}
-    assert told["replicas"] == {"ready": 1, "reporting": 1, "starting": 3, "target": 4, "ready_in_s": None}
+    counts = {"ready": 1, "reporting": 1, "starting": 3, "target": 4, "ready_in_s": None, "asleep": 0, "awake": 4}
+    assert told["replicas"] == counts
     assert told["inputs"] == {
         "running": 8,
         "waiting": 2,
