@@ -187,7 +187,7 @@ class IngressConfig(Section):
     """Sequences one ingress process holds while all replicas of their model are full; more get 429."""
     wait_timeout_s: Positive = 30.0
     """How long such a request may wait. Who would wait longer, by how fast the queue is taken and what replicas are
-    starting, gets 429 at once."""
+    starting, gets 429 at once; who waits longer than was expected gets it after twice this."""
     start_timeout_s: Positive = 60.0
     """How long a request waits for a model's first replica before it gets 503."""
 

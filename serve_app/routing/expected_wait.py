@@ -3,15 +3,18 @@
 The rate is that at which replicas have lately taken requests from the queue while it was not empty. What ends while
 nobody waits says how fast requests come, not how fast replicas are, so it does not count. Before a queue has been
 watched for LEARN_S nothing is known, nor while none has been taken from it, as when all places are held by long
-answers: nobody is refused for what is not known, and the queue's length is its only bound.
+answers: nobody is refused for what is not known, and the queue's length is its only bound. Of a queue younger than
+RECENT_S few have been taken, by which the rate may look too low by chance: the highest that is likely counts then, two
+standard deviations of a Poisson process above.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
-LEARN_S = 2.0
+LEARN_S = 0.5
 """A queue is watched for so long before its rate counts."""
 RECENT_S = 10.0
 """The rate is that of this long, or of as long as ENOUGH took, up to LONGEST_S."""
@@ -66,6 +69,8 @@ class TakenRate:
                 break
             taken += count
         else:
+            if taken and now < self._began + RECENT_S:
+                taken += 2 * math.sqrt(taken)
             return taken / (now - since) if taken else None
         return taken / (now - max(since, self._began))
 

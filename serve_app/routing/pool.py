@@ -17,6 +17,7 @@ from serve_app.routing.expected_wait import CAUTION, Coming, TakenRate, expected
 from serve_app.routing.picker import Key, Picker, Placed
 from serve_app.routing.pickers.least_loaded import LeastLoaded
 from serve_app.routing.random_set import RandomSet
+from serve_app.routing.refusals import not_ready, overloaded, too_long
 from serve_app.routing.replica import Published, Replica
 
 EJECTED_FIRST_S = 2.0
@@ -26,8 +27,13 @@ TIMER_SLACK_S = 0.01
 """uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full."""
-RETRY_MOST_S = 60
-"""No client is told to stay away for longer."""
+REVIEW_S = 0.25
+"""How often it is looked whether those who wait can still be served in time."""
+SOON_S = 0.75
+"""Who is refused is refused within this time and a REVIEW_S, as far as it can be known."""
+PATIENCE = 2.0
+"""Who has waited longer than that, and is not served within the limit as was expected, may wait for so many times it:
+to be late is better than to be refused late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,8 @@ class QueueLimits:
 
     max_waiting: int
     wait_timeout_s: float
-    """While some replica serves. Who would wait longer, as far as that is known, is refused at once."""
+    """While some replica serves. Who would wait longer, as far as that is known, is refused at once; who waits longer
+    all the same goes after PATIENCE times this."""
     start_timeout_s: float
     """While none does."""
     processes: int = 1
@@ -50,6 +57,8 @@ class _Waiter:
     avoid: frozenset[str]
     key: Key | None
     sequences: int
+    came: float
+    """On the pool's clock."""
     granted: asyncio.Future[Replica]
 
 
@@ -218,7 +227,10 @@ class ReplicaPool:
             self._check_queue(now, sequences)
         if not self._waiting:
             self._taken.began(now)
-        waiter = _Waiter(avoid, key, sequences, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(avoid, key, sequences, began, loop.create_future())
+        if not self._waiting:
+            loop.call_later(REVIEW_S, self._review)
         queue = self._waiters if since is None else self._returned
         queue[waiter] = None
         self._waiting += sequences
@@ -226,11 +238,11 @@ class ReplicaPool:
         self._serve_waiters()
         try:
             # Which of the two holds may change meanwhile, with the replicas.
-            for limit in sorted((self._limits.wait_timeout_s, self._limits.start_timeout_s)):
+            for limit in sorted((PATIENCE * self._limits.wait_timeout_s, self._limits.start_timeout_s)):
                 await asyncio.wait((waiter.granted,), timeout=began + limit - self._clock())
                 if waiter.granted.done():
                     return waiter.granted.result()
-                if self._limit_s() <= limit:
+                if self._patience_s() <= limit:
                     break
         except asyncio.CancelledError:
             if waiter.granted.done():
@@ -240,35 +252,61 @@ class ReplicaPool:
             if waiter in queue:
                 self._leave(waiter)
         self.refused += sequences
-        raise self._timed_out(self._limit_s())
+        raise self._timed_out(self._patience_s())
 
     def expected_wait_s(self) -> float | None:
         """How long a request that came now would wait for a replica; None where that is not known."""
         now = self._clock()
         if not self._waiting:
             return 0.0 if self._room or self._asleep else None
-        if (per_s := self._taken.per_s(now)) is None:
-            return None
-        serving = [one for one in self._candidates if one.serves(now)]
-        room = max((one.info.capacity for one in serving), default=0) / self._limits.processes
-        return expected_s(self._waiting, per_s, now, len(serving), self.coming, room)
+        per_s = self._taken.per_s(now)
+        return None if per_s is None else self._until_taken_s(self._waiting, per_s, now)
 
     def _check_queue(self, now: float, sequences: int) -> None:
         """Raises ApiError 429 for a request that would be too many, or would wait too long."""
         wait_s, limit_s = self.expected_wait_s(), self._limit_s()
         if self._waiting >= self._limits.max_waiting:
             self.refused += sequences
-            raise self._overloaded(f"{self._waiting} sequences for {self.model!r} wait already", wait_s or 1)
+            raise overloaded(f"{self._waiting} sequences for {self.model!r} wait already", wait_s or 1)
         if wait_s is not None and CAUTION * wait_s > limit_s:
             self.refused += sequences
-            raise self._overloaded(
-                f"{self._waiting} sequences for {self.model!r} wait already, and {self._taken.per_s(now) or 0:.3g} a"
-                f" second are taken: this one would wait about {wait_s:.0f} s, too long for the {limit_s:g} s allowed",
-                wait_s - limit_s / CAUTION,
-            )
+            raise self._too_long(now, self._waiting, self._taken.per_s(now) or math.inf)
+
+    def _review(self) -> None:
+        """Refuse those who came lately and cannot be served in time, as soon as that is known."""
+        if not self._waiting:
+            return
+        asyncio.get_running_loop().call_later(REVIEW_S, self._review)
+        now = self._clock()
+        if (per_s := self._taken.per_s(now)) is None or not self._serving():
+            return
+        before, late = sum(one.sequences for one in self._returned), []
+        for waiter in self._waiters:
+            expected_at = now + self._until_taken_s(before, per_s, now)
+            if now < waiter.came + SOON_S and expected_at > waiter.came + self._limits.wait_timeout_s:
+                late.append(waiter)
+            else:
+                before += waiter.sequences
+        for waiter in late:
+            waiter.granted.set_exception(self._too_long(now, before, per_s))
+            self._leave(waiter)
+            self.refused += waiter.sequences
+
+    def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
+        serving = [one for one in self._candidates if one.serves(now)]
+        room = max((one.info.capacity for one in serving), default=0) / self._limits.processes
+        return expected_s(before, per_s, now, len(serving), self.coming, room)
+
+    def _too_long(self, now: float, before: int, per_s: float) -> ApiError:
+        wait_s, limit_s = self._until_taken_s(before, per_s, now), self._limit_s()
+        return too_long(self.model, before, per_s, wait_s, limit_s)
 
     def _limit_s(self) -> float:
         return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
+
+    def _patience_s(self) -> float:
+        """How long one waits at most."""
+        return PATIENCE * self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
 
     def _leave(self, waiter: _Waiter) -> None:
         del (self._returned if waiter in self._returned else self._waiters)[waiter]
@@ -299,14 +337,5 @@ class ReplicaPool:
 
     def _timed_out(self, limit: float) -> ApiError:
         if self._serving():
-            return self._overloaded(f"every replica of {self.model!r} stayed full for {limit:g} s")
-        message = f"no replica of {self.model!r} is ready; the request waited {limit:g} s for one"
-        return ApiError(503, message, param="model", code="model_not_ready", retry_after_s=10)
-
-    @staticmethod
-    def _overloaded(message: str, retry_s: float = 1.0) -> ApiError:
-        """`retry_s` is when a new request would find a queue that is short enough, if no others came."""
-        after_s = max(1, min(RETRY_MOST_S, math.ceil(retry_s)))
-        return ApiError(
-            429, f"{message}; retry in {after_s} s, or add replicas", code="overloaded", retry_after_s=after_s
-        )
+            return overloaded(f"every replica of {self.model!r} stayed full for {limit:g} s")
+        return not_ready(self.model, limit)

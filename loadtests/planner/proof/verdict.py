@@ -55,7 +55,8 @@ class Proof:
     startups: tuple[float, ...]
     """How long each ordered replica took to serve."""
     excused_s: float
-    """The start-up time that is excused after each jump: as given, else the longest of `startups`."""
+    """What is excused after each jump: until more replicas were ordered, and their start-up time, which is as given,
+    else the longest of `startups`."""
     within: float
     """Share of requests within the SLO, outside the times that are excused."""
     within_all: float
@@ -83,10 +84,11 @@ def proof(
     startup_s: float | None = None,
     killed_at_s: float | None = None,
 ) -> Proof:
-    """Sum up a replay. `startup_s` is excused after each jump, the longest start that was seen unless it is given."""
+    """Sum up a replay. `startup_s` is the longest start that was seen unless it is given."""
     jumps = prove.spikes(traffic, 0.0)
     startups = replicas.startups(samples)
-    excused_s = max(startups, default=0.0) if startup_s is None else startup_s
+    ordered_s = _ordered_s(samples, jumps)
+    excused_s = (ordered_s or 0.0) + (max(startups, default=0.0) if startup_s is None else startup_s)
     counted = [one for one in records if not any(at <= one.scheduled_s < at + excused_s for at in jumps)]
     refusals = [one.latency_s for one in records if one.outcome == "refused"]
     ends = [*jumps[1:], traffic.duration_s][: len(jumps)]
@@ -101,7 +103,7 @@ def proof(
         refused_slowest_s=max(refusals, default=0.0),
         pages={page: _figures(page, answers) for page in sorted({one.page for one in answers})},
         jumps=tuple(jumps),
-        ordered_s=_ordered_s(samples, jumps),
+        ordered_s=ordered_s,
         startups=tuple(startups),
         excused_s=excused_s,
         within=after.share_within_slo if counted else 0.0,

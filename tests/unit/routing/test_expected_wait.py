@@ -19,9 +19,9 @@ def test_nothing_is_known_before_something_was_taken_from_a_queue_for_a_while() 
     rate = TakenRate()
     assert rate.per_s(100.0) is None
     rate.began(100.0)
-    rate.took(100.5, 5)
-    assert rate.per_s(101.0) is None, "too soon"
-    assert rate.per_s(100.0 + LEARN_S) == pytest.approx(5 / LEARN_S)
+    rate.took(100.3, 5)
+    assert rate.per_s(100.4) is None, "too soon"
+    assert rate.per_s(100.0 + LEARN_S) == pytest.approx((5 + 2 * 5**0.5) / LEARN_S), "the most that is likely"
 
 
 def test_long_answers_that_hold_all_places_are_not_taken_for_a_queue_that_never_moves() -> None:
@@ -110,6 +110,26 @@ async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_
     await asyncio.sleep(0)
     assert not late.done(), "with a second replica in 5 s it will not wait so long"
     await ended([*waiting, late])
+
+
+async def test_who_cannot_be_served_in_time_is_refused_when_that_is_known_and_not_when_time_is_up() -> None:
+    pool = ReplicaPool("m", QueueLimits(1000, 20.0, 20.0))
+    pool.update([published(1)])
+    replica = await pool.acquire()
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(600)]
+    for _ in range(20):
+        await asyncio.sleep(0.05)
+        pool.release(replica)
+    async with asyncio.timeout(5):
+        while not any(task.done() and task.exception() for task in waiting):
+            await asyncio.sleep(0.05)
+    refused = [task.exception() for task in waiting if task.done() and task.exception()]
+    assert all(isinstance(one, ApiError) and one.status == 429 for one in refused)
+    assert len(refused) == pool.refused and pool.waiting + len(refused) + 20 >= 600
+    assert not waiting[25].done(), "the first have time"
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_nobody_is_refused_for_what_is_not_known() -> None:

@@ -1,0 +1,33 @@
+"""What a request is told that finds no replica in time."""
+
+from __future__ import annotations
+
+import math
+
+from serve_app.http.errors import ApiError
+
+RETRY_MOST_S = 60
+"""No client is told to stay away for longer."""
+NOT_READY_RETRY_S = 10
+
+
+def overloaded(message: str, retry_s: float = 1.0) -> ApiError:
+    """429. `retry_s` is when a new request would find a queue that is short enough, if no others came."""
+    after_s = max(1, min(RETRY_MOST_S, math.ceil(retry_s)))
+    text = f"{message}; retry in {after_s} s, or add replicas"
+    return ApiError(429, text, code="overloaded", retry_after_s=after_s)
+
+
+def too_long(model: str, before: int, per_s: float, wait_s: float, limit_s: float) -> ApiError:
+    """429 for one that would wait for `wait_s` behind so many sequences, of which `per_s` a second are taken."""
+    return overloaded(
+        f"{before} sequences for {model!r} wait already, and {per_s:.3g} a second are taken: this one would wait about"
+        f" {wait_s:.0f} s, too long for the {limit_s:g} s allowed",
+        wait_s - limit_s,
+    )
+
+
+def not_ready(model: str, waited_s: float) -> ApiError:
+    """503 for one that has waited in vain for a model's first replica."""
+    message = f"no replica of {model!r} is ready; the request waited {waited_s:g} s for one"
+    return ApiError(503, message, param="model", code="model_not_ready", retry_after_s=NOT_READY_RETRY_S)
