@@ -92,7 +92,7 @@ class AdmissionControl:
         self.accepted += 0 if MODEL_ROUTES.get(scope["path"]) == "prepare" else sequences
         self._idle.clear()
         try:
-            if self._sleep is not None and self._sleep.resting and not await _woken(self._sleep, send):
+            if self._sleep is not None and not self._sleep.awake and not await _woken(self._sleep, send):
                 return
             if self.in_flight > self._capacity:
                 self._fits.clear()

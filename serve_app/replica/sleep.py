@@ -40,6 +40,11 @@ class SleepControl:
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def awake(self) -> bool:
+        """Whether a request may go to the engine; else `wake` comes first, also while it falls asleep or wakes."""
+        return not self.resting and not self._asleep
+
     def rest(self, in_flight: int) -> None:
         """Sleep, at once where nothing is open, else when `ended` says so."""
         self.resting = True
@@ -47,7 +52,7 @@ class SleepControl:
 
     def ended(self, in_flight: int) -> None:
         """A request has ended, and so many sequences are open."""
-        if self.resting and not in_flight and not self._asleep and (self._task is None or self._task.done()):
+        if self.resting and not in_flight and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._sleep())
 
     async def wake(self) -> None:

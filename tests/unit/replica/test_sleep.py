@@ -100,6 +100,30 @@ async def test_many_requests_at_once_wake_it_once() -> None:
     assert server.engine.did.count("wake") == server.engine.did.count("sleep") <= 1
 
 
+async def test_no_request_reaches_an_engine_that_falls_asleep_or_wakes() -> None:
+    server = Server(Engine())
+    server.may_end.set()
+    await server.asked(SLEEP)
+    requests = []
+    for _ in range(4):
+        await asyncio.sleep(0.004)
+        requests.append(asyncio.create_task(server.asked("/v1/completions")))
+    await asyncio.gather(*requests)
+    assert server.engine.did == ["sleep", "wake", *["answer"] * 4]
+
+
+async def test_an_order_to_sleep_that_comes_while_it_wakes_is_kept() -> None:
+    server = Server(Engine())
+    await server.asked(SLEEP)
+    await server.until("sleep")
+    waking = asyncio.create_task(server.asked(WAKE))
+    await asyncio.sleep(0.003)
+    await server.asked(SLEEP)
+    await waking
+    await server.until("sleep", "wake", "sleep")
+    assert server.sleep.resting
+
+
 async def test_one_that_does_not_wake_refuses_and_is_replaced() -> None:
     server = Server(Engine(fails="wake"))
     await server.asked(SLEEP)
