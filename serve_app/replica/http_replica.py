@@ -14,6 +14,7 @@ from typing import Any
 import ray.util
 from starlette.types import ASGIApp
 
+from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.replica.server import ReplicaServer
 from serve_app.replica.sleep import SleepControl
@@ -50,6 +51,7 @@ class HttpReplica:
         The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None; `sleep` is of
         one that can sleep.
         """
+        raise_to_hard_limit()
         token = secrets.token_urlsafe(32)
         self._sleep = sleep
         self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure, sleep=sleep)

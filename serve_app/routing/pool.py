@@ -96,6 +96,7 @@ class ReplicaPool:
         """Those that had a replica and were sent back by it: they go before the others."""
         self._waiting = 0
         self._taken = TakenRate()
+        self._reviewing: asyncio.TimerHandle | None = None
         self.coming: Coming | None = None
         """Replicas that are starting, as far as the owner of this pool knows; on the pool's clock."""
         self.refused = 0
@@ -229,8 +230,8 @@ class ReplicaPool:
             self._taken.began(now)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(avoid, key, sequences, began, loop.create_future())
-        if not self._waiting:
-            loop.call_later(REVIEW_S, self._review)
+        if self._reviewing is None:
+            self._reviewing = loop.call_later(REVIEW_S, self._review)
         queue = self._waiters if since is None else self._returned
         queue[waiter] = None
         self._waiting += sequences
@@ -245,7 +246,7 @@ class ReplicaPool:
                 if self._patience_s() <= limit:
                     break
         except asyncio.CancelledError:
-            if waiter.granted.done():
+            if waiter.granted.done() and waiter.granted.exception() is None:
                 self.release(waiter.granted.result(), sequences)
             raise
         finally:
@@ -274,9 +275,10 @@ class ReplicaPool:
 
     def _review(self) -> None:
         """Refuse those who came lately and cannot be served in time, as soon as that is known."""
+        self._reviewing = None
         if not self._waiting:
             return
-        asyncio.get_running_loop().call_later(REVIEW_S, self._review)
+        self._reviewing = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
         now = self._clock()
         if (per_s := self._taken.per_s(now)) is None or not self._serving():
             return

@@ -10,7 +10,7 @@ import pytest
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing.expected_wait import LEARN_S, Coming, TakenRate, expected_s
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import REVIEW_S, QueueLimits, ReplicaPool
 from serve_app.routing.replica import Published
 from tests.support import replicas
 
@@ -174,3 +174,42 @@ def test_a_long_watch_keeps_few_sums() -> None:
     for at in itertools.takewhile(lambda at: at < 1000, itertools.count(0, 0.01)):
         rate.took(at, 1)
     assert len(rate._slots) < 200
+
+
+async def test_a_queue_that_keeps_emptying_is_reviewed_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    reviews = 0
+    review = ReplicaPool._review
+
+    def counted(pool: ReplicaPool) -> None:
+        nonlocal reviews
+        reviews += 1
+        review(pool)
+
+    monkeypatch.setattr(ReplicaPool, "_review", counted)
+    pool = ReplicaPool("m", QueueLimits(10, 5.0, 5.0))
+    pool.update([published(1)])
+    for _ in range(100):
+        replica = await pool.acquire()
+        waiting = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0.006)
+        pool.release(replica)
+        pool.release(await waiting)
+    await asyncio.sleep(REVIEW_S + 0.05)
+    before = reviews
+    await asyncio.sleep(2 * REVIEW_S)
+    assert reviews == before, "none goes on without a queue"
+    assert reviews < 20
+
+
+async def test_a_client_that_leaves_as_it_is_refused_has_left() -> None:
+    pool = ReplicaPool("m", QueueLimits(10, 5.0, 5.0))
+    pool.update([published(1)])
+    await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    (waiter,) = pool._waiters
+    waiter.granted.set_exception(ApiError(429, "refused"))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert pool.waiting == 0
