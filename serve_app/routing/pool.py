@@ -282,9 +282,10 @@ class ReplicaPool:
         now = self._clock()
         if (per_s := self._taken.per_s(now)) is None or not self._serving():
             return
+        serving, room = self._takers(now)
         before, late = sum(one.sequences for one in self._returned), []
         for waiter in self._waiters:
-            expected_at = now + self._until_taken_s(before, per_s, now)
+            expected_at = now + expected_s(before, per_s, now, serving, self.coming, room)
             if now < waiter.came + SOON_S and expected_at > waiter.came + self._limits.wait_timeout_s:
                 late.append(waiter)
             else:
@@ -295,9 +296,13 @@ class ReplicaPool:
             self.refused += waiter.sequences
 
     def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
-        serving = [one for one in self._candidates if one.serves(now)]
-        room = max((one.info.capacity for one in serving), default=0) / self._limits.processes
-        return expected_s(before, per_s, now, len(serving), self.coming, room)
+        serving, room = self._takers(now)
+        return expected_s(before, per_s, now, serving, self.coming, room)
+
+    def _takers(self, now: float) -> tuple[int, float]:
+        """Replicas that take from the queue, and this process's part of the places of one."""
+        capacities = [one.info.capacity for one in self._candidates if one.serves(now)]
+        return len(capacities), max(capacities, default=0) / self._limits.processes
 
     def _too_long(self, now: float, before: int, per_s: float) -> ApiError:
         wait_s, limit_s = self._until_taken_s(before, per_s, now), self._limit_s()
