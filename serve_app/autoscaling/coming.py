@@ -61,15 +61,15 @@ async def follow(catalogue: Catalogue, app: str, session: aiohttp.ClientSession)
     while True:
         await asyncio.sleep(LOOK_S)
         for one, settings in scaled:
-            if not one.pool.waiting and not settings.standby:
-                one.pool.coming = None
+            if not one.pool.queue.waiting and not settings.standby:
+                one.pool.queue.coming = None
                 continue
             try:
                 known, failed = await asyncio.to_thread(_look, app, one.config.id)
             except Exception as error:
                 logger.warning("%s: it is not known what its policy has decided: %r", one.config.id, error)
                 continue
-            one.pool.coming = _coming(known["replicas"]) if known and not failed else None
+            one.pool.queue.coming = _coming(known["replicas"]) if known and not failed else None
             if known and settings.standby:
                 await _carry_out(one.pool, known["replicas"], session)
 

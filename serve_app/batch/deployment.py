@@ -21,7 +21,7 @@ from serve_app.config.schema import ServiceConfig
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.discovery import listened_to
-from serve_app.routing.pool import QueueLimits
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
 
 CAPACITY = 256

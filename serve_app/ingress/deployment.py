@@ -32,7 +32,8 @@ from serve_app.ingress.unoffered import Unoffered
 from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing import registry
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
 
 KEEP_ALIVE_S = 30

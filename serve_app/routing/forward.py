@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
-from serve_app.routing.body import RequestBody
 from serve_app.routing.head import ClientGone, header
 from serve_app.routing.metrics import ObservedRequest
-from serve_app.routing.picker import Key
-from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
+from serve_app.routing.request import RoutedRequest
 from serve_app.routing.retry import BrokenOff, Refused, with_retries
 from serve_app.routing.upstream import Upstream, UpstreamError
 
@@ -32,26 +30,16 @@ class Forwarder:
         self._upstream = upstream
 
     async def __call__(
-        self,
-        scope: Scope,
-        receive: Receive | None,
-        send: Send,
-        body: RequestBody,
-        pool: ReplicaPool,
-        seen: ObservedRequest,
-        key: Key | None = None,
-        sequences: int = 1,
+        self, request: RoutedRequest, receive: Receive | None, send: Send, seen: ObservedRequest
     ) -> None:
-        """Answer the request, of so many sequences; raises ApiError while nothing has been sent, ClientGone when nobody
-        listens.
+        """Answer the request; raises ApiError while nothing has been sent, ClientGone when nobody listens.
 
-        `receive` tells when the client has gone; None if it never goes. The scope's headers go to the replica as they
-        are: see `headers.for_replica`.
+        `receive` tells when the client has gone; None if it never goes.
         """
         if receive is None:
-            await self._with_retries(scope, send, body, pool, seen, key, sequences)
+            await self._with_retries(request, send, seen)
             return
-        work = asyncio.ensure_future(self._with_retries(scope, send, body, pool, seen, key, sequences))
+        work = asyncio.ensure_future(self._with_retries(request, send, seen))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -64,40 +52,32 @@ class Forwarder:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _with_retries(
-        self,
-        scope: Scope,
-        send: Send,
-        body: RequestBody,
-        pool: ReplicaPool,
-        seen: ObservedRequest,
-        key: Key | None,
-        sequences: int,
-    ) -> None:
+    async def _with_retries(self, request: RoutedRequest, send: Send, seen: ObservedRequest) -> None:
         async def attempt(replica: Replica) -> None:
             try:
-                await self._once(scope, send, body, replica, seen, sequences)
+                await self._once(request, send, replica, seen)
             except UpstreamError as broken:
                 if broken.answered:
                     raise BrokenOff(str(broken)) from broken
                 raise Refused(DIED if broken.connected else DEAD) from broken
 
         try:
-            await with_retries(pool, attempt, key, seen.retried, sequences)
+            await with_retries(request.pool, attempt, request.claim, seen.retried)
         except BrokenOff as broken:
-            await _break_off(scope["path"], send, seen, str(broken))
+            await _break_off(request.scope["path"], send, seen, str(broken))
 
-    async def _once(
-        self, scope: Scope, send: Send, body: RequestBody, replica: Replica, seen: ObservedRequest, sequences: int
-    ) -> None:
+    async def _once(self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest) -> None:
+        scope, sequences = request.scope, request.claim.sequences
         headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
-        answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body.data)
+        answer = await self._upstream.request(
+            scope["method"], replica.info.url, scope["path"], headers, request.body.data
+        )
         try:
             if refusal := header(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
-            body.release()
+            request.body.release()
             seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
             kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
             await send({"type": "http.response.start", "status": answer.status, "headers": kept})

@@ -40,6 +40,11 @@ def for_replica(headers: Headers, head: RequestHead, *, batch: bool = False) -> 
     return kept
 
 
+def is_batch(headers: Headers) -> bool:
+    """Whether a request with these headers for a replica is batch work."""
+    return any(name == BATCH_HEADER for name, _ in headers)
+
+
 def _is_low(priority: bytes | str) -> bool:
     """Whether it is below others' 0: a number above it, as JSON or a text. vLLM refuses what is neither."""
     try:

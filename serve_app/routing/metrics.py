@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.refusals import REFUSALS
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -57,7 +58,7 @@ class PoolCounts(Collector):
         """Each family has one sample for each model, and for each kind of place where it has those."""
         yield self._picks()
         refused = CounterMetricFamily(
-            "serve_app_refused_sequences", "Sequences refused for want of a replica.", labels=("model",)
+            "serve_app_refused_sequences", "Sequences refused for want of a replica.", labels=("model", "reason")
         )
         waiting = GaugeMetricFamily(
             "serve_app_requests_waiting", "Sequences held until a replica has room.", labels=("model",)
@@ -68,9 +69,10 @@ class PoolCounts(Collector):
             labels=("model",),
         )
         for one in self._pools:
-            wait_s = one.expected_wait_s()
-            refused.add_metric((one.model,), one.refused)
-            waiting.add_metric((one.model,), one.waiting)
+            wait_s = one.queue.expected_wait_s()
+            for reason in REFUSALS:
+                refused.add_metric((one.model, reason), one.queue.refused[reason])
+            waiting.add_metric((one.model,), one.queue.waiting)
             expected.add_metric((one.model,), math.nan if wait_s is None else wait_s)
         yield from (refused, waiting, expected)
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 from serve_app.http.errors import ApiError
+
+Refusal = Literal["too many", "too long", "made way", "waited in vain", "sent back", "no replica"]
+"""Why a request was sent away: the queue was full; it would have waited too long; as batch work it made way for others;
+it was let in and all replicas stayed full; they sent it back again and again; no replica was ready in time."""
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 RETRY_MOST_S = 60
 """No client is told to stay away for longer."""
@@ -18,6 +24,11 @@ def overloaded(message: str, retry_s: float = 1.0) -> ApiError:
     return ApiError(429, text, code="overloaded", retry_after_s=after_s)
 
 
+def too_many(model: str, waiting: int, retry_s: float) -> ApiError:
+    """429 for one that finds the queue full."""
+    return overloaded(f"{waiting} sequences for {model!r} wait already", retry_s)
+
+
 def too_long(model: str, before: int, per_s: float, wait_s: float, limit_s: float) -> ApiError:
     """429 for one that would wait for `wait_s` behind so many sequences, of which `per_s` a second are taken."""
     return overloaded(
@@ -25,6 +36,16 @@ def too_long(model: str, before: int, per_s: float, wait_s: float, limit_s: floa
         f" {wait_s:.0f} s, too long for the {limit_s:g} s allowed",
         wait_s - limit_s,
     )
+
+
+def made_way(model: str, retry_s: float) -> ApiError:
+    """429 for batch work that waited, when the queue was full and an interactive request came."""
+    return overloaded(f"the queue of {model!r} is full, and batch work makes way for interactive requests", retry_s)
+
+
+def stayed_full(model: str, waited_s: float, retry_s: float) -> ApiError:
+    """429 for one that was let in, and waited in vain."""
+    return overloaded(f"every replica of {model!r} stayed full for {waited_s:g} s", retry_s)
 
 
 def not_ready(model: str, waited_s: float) -> ApiError:

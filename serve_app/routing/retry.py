@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import DIED, FULL
-from serve_app.routing.picker import Key
+from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
 
@@ -30,11 +30,10 @@ class BrokenOff(Exception):
 async def with_retries(
     pool: ReplicaPool,
     attempt: Callable[[Replica], Awaitable[None]],
-    key: Key | None = None,
+    claim: Claim = ONE,
     retried: Callable[[], None] = lambda: None,
-    sequences: int = 1,
 ) -> None:
-    """Let `attempt` answer the request, of so many sequences, from one replica, then another while it raises Refused.
+    """Let `attempt` answer the request from one replica, then another while it raises Refused.
 
     Raises ApiError when there is none to answer it, and BrokenOff as `attempt` does.
     """
@@ -43,7 +42,7 @@ async def with_retries(
     began = pool.now()
     since: float | None = None
     for _ in range(_MOST_TRIES):
-        replica = await pool.acquire(frozenset(failed), key, sequences, since)
+        replica = await pool.acquire(claim, frozenset(failed), since)
         try:
             await attempt(replica)
             pool.succeeded(replica)
@@ -59,12 +58,11 @@ async def with_retries(
             pool.eject(replica)
             raise
         finally:
-            pool.release(replica, sequences)
+            pool.release(replica, claim.sequences)
         if deaths >= _MOST_DEATHS:
             break
         retried()
         since = began
     if not failed:
-        pool.refused += sequences
-        raise ApiError(429, f"every replica of {pool.model!r} is full", code="overloaded", retry_after_s=1)
+        raise pool.queue.all_full(claim)
     raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)

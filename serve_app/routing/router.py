@@ -6,7 +6,6 @@ The ingress, the batch deployment and offline runs each have a `Router`, and dif
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
@@ -16,33 +15,20 @@ from serve_app.http.errors import ApiError
 from serve_app.routing import registry, sequences
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
+from serve_app.routing.claim import Claim
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import read_head
-from serve_app.routing.headers import for_replica
+from serve_app.routing.headers import for_replica, is_batch
 from serve_app.routing.metrics import Metrics, ObservedRequest
-from serve_app.routing.picker import Key
 from serve_app.routing.pickers import PICKERS
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits, WaitingQueue
+from serve_app.routing.request import RoutedRequest
 from serve_app.routing.upstream import Upstream
 
 CONNECT_TIMEOUT_S = 2.0
 KEEP_ALIVE_S = 30.0
 """How long a connection to a replica is kept for another request; below the replica server's own keep-alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedRequest:
-    """A request of which it is known who may answer it."""
-
-    scope: Scope
-    """Its method and path, and the headers that go to the replica."""
-    body: RequestBody
-    pool: ReplicaPool
-    """The replicas of its model."""
-    sequences: int
-    """How many sequences it is."""
-    key: Key | None
-    """What it shares with other requests; None if that makes no difference."""
 
 
 class Router:
@@ -72,7 +58,8 @@ class Router:
         count = sequences.bounded(head, body.data, served.config.most_sequences, path)
         key = pool.picker.key(scope, head)
         headers = for_replica(scope["headers"], head, batch=batch)
-        return RoutedRequest({**scope, "headers": headers}, body, pool, count, key)
+        claim = Claim(count, key, is_batch(headers))
+        return RoutedRequest({**scope, "headers": headers}, body, pool, claim)
 
     async def answer(self, request: RoutedRequest, send: Send, receive: Receive | None = None) -> None:
         """Let a replica answer the request; `receive` tells when its client has gone, None if it never goes.
@@ -80,20 +67,20 @@ class Router:
         Raises ApiError while nothing has been sent, ConnectionError where the response cannot be completed,
         ClientGone when nobody listens.
         """
-        pool = request.pool
-        with ObservedRequest(self.metrics, pool.model, request.scope["path"]) as seen:
+        with ObservedRequest(self.metrics, request.pool.model, request.scope["path"]) as seen:
             try:
-                await self._forward(
-                    request.scope, receive, send, request.body, pool, seen, request.key, request.sequences
-                )
+                await self._forward(request, receive, send, seen)
             except ApiError as error:
                 seen.failed(error.status)
                 raise
 
     def waiting(self) -> dict[str, int]:
         """Sequences this process holds for want of a replica, by id of the models that scale."""
-        return {one.config.id: one.pool.waiting for one in self.catalogue.models if one.config.autoscaling}
+        return {model: queue.waiting for model, queue in self._scaled()}
 
     def refused(self) -> dict[str, int]:
         """Sequences this process has sent away for want of a replica so far, by id of the models that scale."""
-        return {one.config.id: one.pool.refused for one in self.catalogue.models if one.config.autoscaling}
+        return {model: queue.refused.total() for model, queue in self._scaled()}
+
+    def _scaled(self) -> list[tuple[str, WaitingQueue]]:
+        return [(one.config.id, one.pool.queue) for one in self.catalogue.models if one.config.autoscaling]

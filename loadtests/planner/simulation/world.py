@@ -29,7 +29,8 @@ from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
 from serve_app.routing.expected_wait import Coming
 from serve_app.routing.pickers import PICKERS
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.replica import Replica
 from serve_app.routing.retry import BrokenOff, with_retries
 
@@ -147,8 +148,8 @@ class _Simulator:
         awake = fleet.target - standby
         for i in count(1):
             now = self._loop.time()
-            queued = sum(pool.waiting for pool in self._pools)
-            refused_per_s = refused.add(now, sum(pool.refused for pool in self._pools))
+            queued = sum(pool.queue.waiting for pool in self._pools)
+            refused_per_s = refused.add(now, sum(pool.queue.refused.total() for pool in self._pools))
             up = len(fleet.serving) - fleet.asleep
             seen = Observation(now, fleet.signals(), max(awake, up) if standby else fleet.target, queued, refused_per_s)
             awake = self._scaler.decide(seen)
@@ -159,7 +160,7 @@ class _Simulator:
                 fleet.rest(awake, now)
             missing, in_s = awake - up, startup.ready_in_s(now, target, len(fleet.serving))
             for pool in self._pools:
-                pool.coming = None if in_s is None or missing <= 0 else Coming(missing, now + in_s)
+                pool.queue.coming = None if in_s is None or missing <= 0 else Coming(missing, now + in_s)
             waiting = queued + sum(one.waiting for one in seen.replicas)
             counts = ReplicaCounts(now, awake, up, fleet.occupied, waiting, asleep=fleet.asleep)
             self._run.samples.append(counts)

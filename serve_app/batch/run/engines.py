@@ -80,7 +80,7 @@ class LocalEngines:
     def client(self) -> Any:
         """A `PoolClient` for the running event loop, which alone may use it."""
         from serve_app.batch.run.pooled import PoolClient
-        from serve_app.routing.pool import QueueLimits
+        from serve_app.routing.queue import QueueLimits
         from serve_app.routing.router import Router
 
         limits = QueueLimits(max_waiting=1_000_000, wait_timeout_s=WAIT_S, start_timeout_s=WAIT_S)

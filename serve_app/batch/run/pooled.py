@@ -50,7 +50,7 @@ class PoolClient:
         answer = _Collected()
         try:
             request = self._router.route(scope, RequestBody(body), batch=True)
-            pool, size = request.pool, request.sequences
+            pool, size = request.pool, request.claim.sequences
             self._pools[pool.model] = pool
             self._open[pool.model] += size
             self.requests += 1

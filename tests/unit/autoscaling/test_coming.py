@@ -88,15 +88,15 @@ async def test_who_fails_its_start_is_not_coming(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(kv_store, "write", lambda key, fact: facts.update({key: fact}))
     monkeypatch.setattr(coming, "LOOK_S", 0.01)
     model = ModelConfig(id="m", engine="simulated", autoscaling=Autoscaling(max_replicas=2))
-    pool = SimpleNamespace(waiting=1, coming=None)
+    pool = SimpleNamespace(queue=SimpleNamespace(waiting=1, coming=None))
     catalogue: Any = SimpleNamespace(models=[SimpleNamespace(config=model, pool=pool)])
     following = asyncio.create_task(coming.follow(catalogue, "app", NO_SESSION))
     try:
         async with asyncio.timeout(10):
-            while pool.coming is None:
+            while pool.queue.coming is None:
                 await asyncio.sleep(0.01)
             NodeStarts("app", model, "node").failed("no GPU", True, time.time())
-            while pool.coming is not None:
+            while pool.queue.coming is not None:
                 await asyncio.sleep(0.01)
     finally:
         following.cancel()

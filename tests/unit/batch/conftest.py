@@ -23,7 +23,8 @@ from serve_app.config.schema import ModelConfig
 from serve_app.http.pages import starlette_app
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
 from tests.support.replicas import published
 

@@ -20,7 +20,8 @@ from serve_app.http.pages import starlette_app
 from serve_app.ingress.batches import FORM_BYTES, BatchApi
 from serve_app.replica.protocol import TOKEN_HEADER
 from serve_app.replica.server import ReplicaServer
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from tests.support.replicas import published
 
 MOST = 2**20

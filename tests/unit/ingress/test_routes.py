@@ -20,7 +20,8 @@ from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
 from tests.support.replicas import published
 

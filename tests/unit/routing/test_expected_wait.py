@@ -10,7 +10,8 @@ import pytest
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing.expected_wait import LEARN_S, Coming, TakenRate, expected_s
-from serve_app.routing.pool import REVIEW_S, QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import REVIEW_S, QueueLimits, WaitingQueue
 from serve_app.routing.replica import Published
 from tests.support import replicas
 
@@ -98,14 +99,14 @@ async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_
     pool = ReplicaPool("m", QueueLimits(1000, 30.0, 60.0), clock=clock)
     pool.update([published(1)])
     waiting = await queue_of(pool, clock, per_s=2.0, seconds=10.0)
-    assert pool.waiting == 80 and pool.expected_wait_s() == pytest.approx(40, rel=0.1)
+    assert pool.queue.waiting == 80 and pool.queue.expected_wait_s() == pytest.approx(40, rel=0.1)
     with pytest.raises(ApiError) as refused:
         await pool.acquire()
     error = refused.value
-    assert error.status == 429 and error.code == "overloaded" and pool.refused == 1
+    assert error.status == 429 and error.code == "overloaded" and pool.queue.refused.total() == 1
     assert error.retry_after_s is not None and 8 <= error.retry_after_s <= 20
     assert "80 sequences" in error.message and "2 a second" in error.message and "30 s" in error.message
-    pool.coming = Coming(1, clock.now + 5.0)
+    pool.queue.coming = Coming(1, clock.now + 5.0)
     late = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0)
     assert not late.done(), "with a second replica in 5 s it will not wait so long"
@@ -125,7 +126,7 @@ async def test_who_cannot_be_served_in_time_is_refused_when_that_is_known_and_no
             await asyncio.sleep(0.05)
     refused = [task.exception() for task in waiting if task.done() and task.exception()]
     assert all(isinstance(one, ApiError) and one.status == 429 for one in refused)
-    assert len(refused) == pool.refused and pool.waiting + len(refused) + 20 >= 600
+    assert len(refused) == pool.queue.refused.total() and pool.queue.waiting + len(refused) + 20 >= 600
     assert not waiting[25].done(), "the first have time"
     for task in waiting:
         task.cancel()
@@ -140,7 +141,9 @@ async def test_nobody_is_refused_for_what_is_not_known() -> None:
     waiting: list[asyncio.Task[object]] = [asyncio.create_task(pool.acquire()) for _ in range(500)]
     await asyncio.sleep(0)
     clock.now += 0.5
-    assert pool.waiting == 500 and pool.expected_wait_s() is None and not any(task.done() for task in waiting)
+    assert (
+        pool.queue.waiting == 500 and pool.queue.expected_wait_s() is None and not any(task.done() for task in waiting)
+    )
     await ended(waiting)
 
 
@@ -154,8 +157,8 @@ async def test_a_process_that_shares_replicas_counts_on_its_share_of_a_new_one()
         pool.update([published(40)])
         waiting += [asyncio.create_task(pool.acquire()) for _ in range(60)]
         await asyncio.sleep(0)
-        pool.coming = Coming(1, clock.now + 5.0)
-        found[processes] = pool.expected_wait_s()
+        pool.queue.coming = Coming(1, clock.now + 5.0)
+        found[processes] = pool.queue.expected_wait_s()
         await ended(waiting)
     one, four = found[1], found[4]
     assert one is not None and four is not None and one < four
@@ -163,9 +166,9 @@ async def test_a_process_that_shares_replicas_counts_on_its_share_of_a_new_one()
 
 async def test_with_no_queue_there_is_no_wait() -> None:
     pool = ReplicaPool("m", QueueLimits(10, 1.0, 1.0))
-    assert pool.expected_wait_s() is None, "no replica is known"
+    assert pool.queue.expected_wait_s() is None, "no replica is known"
     pool.update([published(1)])
-    assert pool.expected_wait_s() == 0.0
+    assert pool.queue.expected_wait_s() == 0.0
 
 
 def test_a_long_watch_keeps_few_sums() -> None:
@@ -178,14 +181,14 @@ def test_a_long_watch_keeps_few_sums() -> None:
 
 async def test_a_queue_that_keeps_emptying_is_reviewed_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     reviews = 0
-    review = ReplicaPool._review
+    review = WaitingQueue._review
 
-    def counted(pool: ReplicaPool) -> None:
+    def counted(queue: WaitingQueue) -> None:
         nonlocal reviews
         reviews += 1
-        review(pool)
+        review(queue)
 
-    monkeypatch.setattr(ReplicaPool, "_review", counted)
+    monkeypatch.setattr(WaitingQueue, "_review", counted)
     pool = ReplicaPool("m", QueueLimits(10, 5.0, 5.0))
     pool.update([published(1)])
     for _ in range(100):
@@ -207,9 +210,9 @@ async def test_a_client_that_leaves_as_it_is_refused_has_left() -> None:
     await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0)
-    (waiter,) = pool._waiters
+    (waiter,) = pool.queue._interactive
     waiter.granted.set_exception(ApiError(429, "refused"))
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert pool.waiting == 0
+    assert pool.queue.waiting == 0

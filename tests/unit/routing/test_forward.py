@@ -9,11 +9,14 @@ import pytest
 
 from serve_app.http.errors import ApiError
 from serve_app.routing.body import RequestBody
+from serve_app.routing.claim import Claim
 from serve_app.routing.forward import Forwarder
 from serve_app.routing.head import ClientGone
 from serve_app.routing.metrics import Metrics, ObservedRequest
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.replica import Published
+from serve_app.routing.request import RoutedRequest
 from serve_app.routing.upstream import Upstream
 from tests.support.replicas import published
 
@@ -84,7 +87,8 @@ async def forward() -> AsyncIterator[Callable]:
             "headers": [(b"accept", b"*/*")],
         }
         with ObservedRequest(Metrics(), "m", "/v1/completions") as seen:
-            await forwarder(scope, receive, send, RequestBody(b"{}"), pool, seen, sequences=sequences)
+            request = RoutedRequest(scope, RequestBody(b"{}"), pool, Claim(sequences))
+            await forwarder(request, receive, send, seen)
         assert all(replica.in_flight == 0 for replica in pool.replicas)
         return sent, pool
 
@@ -164,7 +168,8 @@ async def test_a_client_that_cannot_be_written_to_is_not_held_against_the_replic
 
     scope = {"method": "POST", "path": "/v1/completions", "headers": []}
     with ObservedRequest(Metrics(), "m", "/") as seen, pytest.raises(BrokenPipeError):
-        await Forwarder(Upstream(2, 30))(scope, asyncio.Event().wait, broken_pipe, RequestBody(b"{}"), pool, seen)
+        request = RoutedRequest(scope, RequestBody(b"{}"), pool, Claim())
+        await Forwarder(Upstream(2, 30))(request, asyncio.Event().wait, broken_pipe, seen)
     assert [replica.breaks for replica in pool.replicas] == [0] and replicas.seen == ["a"]
 
 

@@ -10,8 +10,10 @@ import pytest
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ReplicaLoad
 from serve_app.routing import pool as pool_module
+from serve_app.routing.claim import Claim
 from serve_app.routing.pickers.prefix_affinity import PrefixAffinity
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.replica import Published
 from tests.support import replicas
 
@@ -56,7 +58,7 @@ async def test_what_is_known_of_a_replica_survives_an_update() -> None:
 
 async def test_draining_and_avoided_replicas_are_not_offered() -> None:
     pool = pool_of(published("a", draining=True), published("b"), published("c"))
-    assert {(await pool.acquire(frozenset({"b"}))).id for _ in range(4)} == {"c"}
+    assert {(await pool.acquire(avoid=frozenset({"b"}))).id for _ in range(4)} == {"c"}
 
 
 async def test_an_ejected_replica_comes_back_and_pauses_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +87,10 @@ async def test_a_request_waits_for_room_in_order_of_arrival() -> None:
 
     waiting = [asyncio.create_task(wait(number)) for number in range(3)]
     await asyncio.sleep(0)
-    assert pool.waiting == 3
+    assert pool.queue.waiting == 3
     pool.release(first)
     await asyncio.gather(*waiting)
-    assert order == [0, 1, 2] and pool.waiting == 0
+    assert order == [0, 1, 2] and pool.queue.waiting == 0
 
 
 async def test_room_for_one_is_given_to_the_first_and_costs_the_same_however_many_wait() -> None:
@@ -103,7 +105,7 @@ async def test_room_for_one_is_given_to_the_first_and_costs_the_same_however_man
     full = [published(str(number), capacity=1, in_flight=1) for number in range(1000)]
     pool = ReplicaPool("m", QueueLimits(1000, 5, 5), PrefixAffinity(Counting()))
     pool.update(full)
-    waiting = [asyncio.create_task(pool.acquire(key=(number, number))) for number in range(1000)]
+    waiting = [asyncio.create_task(pool.acquire(Claim(key=(number, number)))) for number in range(1000)]
     await asyncio.sleep(0)
     draws = 0
     for number in (7, 3):
@@ -111,11 +113,11 @@ async def test_room_for_one_is_given_to_the_first_and_costs_the_same_however_man
     pool.release(await waiting[0])
     await asyncio.sleep(0)
     assert [(await task).id for task in waiting[:3]] == ["7", "3", "7"]
-    assert pool.waiting == 997 and draws < 10
+    assert pool.queue.waiting == 997 and draws < 10
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert pool.waiting == 0
+    assert pool.queue.waiting == 0
 
 
 async def test_room_for_several_is_shared_out_in_order_of_arrival() -> None:
@@ -132,7 +134,7 @@ async def test_room_for_several_is_shared_out_in_order_of_arrival() -> None:
 
 async def test_one_that_avoids_what_has_room_holds_up_nobody_and_keeps_its_place() -> None:
     pool = pool_of(published("a", capacity=1, in_flight=1), published("b", capacity=1, in_flight=1))
-    picky = asyncio.create_task(pool.acquire(frozenset({"a"})))
+    picky = asyncio.create_task(pool.acquire(avoid=frozenset({"a"})))
     await asyncio.sleep(0)
     other = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0)
@@ -179,7 +181,7 @@ async def test_which_limit_holds_is_seen_when_it_ends() -> None:
     pool.update([published("a", capacity=1, in_flight=1)])
     with pytest.raises(ApiError) as full:
         await waiting
-    assert full.value.status == 429 and pool.waiting == 0
+    assert full.value.status == 429 and pool.queue.waiting == 0
 
 
 async def test_a_request_that_gives_up_leaves_its_turn_to_the_next() -> None:
@@ -202,21 +204,21 @@ async def test_a_first_replica_wakes_those_who_wait() -> None:
 
 async def test_a_request_counts_as_its_sequences() -> None:
     pool = pool_of(published("a", capacity=8))
-    replica = await pool.acquire(sequences=6)
+    replica = await pool.acquire(Claim(6))
     assert replica.in_flight == 6 and replica.free == 2
     waiting = [asyncio.create_task(pool.acquire()) for _ in range(4)]
     await asyncio.sleep(0)
-    assert pool.waiting == 2
+    assert pool.queue.waiting == 2
     pool.release(replica, 6)
     await asyncio.gather(*waiting)
-    assert replica.in_flight == 4 and pool.waiting == 0
+    assert replica.in_flight == 4 and pool.queue.waiting == 0
 
 
 async def test_one_of_many_goes_where_all_of_it_fits() -> None:
     full, empty = published("full", capacity=16, in_flight=9), published("empty", capacity=4)
     pool = pool_of(full, empty)
-    assert (await pool.acquire(sequences=5)).id == "full"
-    assert (await pool.acquire(sequences=3)).id == "empty"
+    assert (await pool.acquire(Claim(5))).id == "full"
+    assert (await pool.acquire(Claim(3))).id == "empty"
 
 
 async def test_one_of_many_is_served_in_its_turn_though_small_ones_keep_coming() -> None:
@@ -225,7 +227,7 @@ async def test_one_of_many_is_served_in_its_turn_though_small_ones_keep_coming()
     order: list[int] = []
 
     async def request(sequences: int) -> None:
-        got = await pool.acquire(sequences=sequences)
+        got = await pool.acquire(Claim(sequences))
         order.append(sequences)
         await asyncio.sleep(0)
         pool.release(got, sequences)
@@ -244,16 +246,16 @@ async def test_one_of_many_is_served_in_its_turn_though_small_ones_keep_coming()
 
 async def test_waiting_is_bounded_by_sequences() -> None:
     pool = pool_of(published("a", capacity=4, in_flight=4), max_waiting=8)
-    big = [asyncio.create_task(pool.acquire(sequences=4)) for _ in range(2)]
+    big = [asyncio.create_task(pool.acquire(Claim(4))) for _ in range(2)]
     await asyncio.sleep(0)
-    assert pool.waiting == 8
+    assert pool.queue.waiting == 8
     with pytest.raises(ApiError) as refused:
         await pool.acquire()
     assert refused.value.status == 429
     for task in big:
         task.cancel()
     await asyncio.gather(*big, return_exceptions=True)
-    assert pool.waiting == 0
+    assert pool.queue.waiting == 0
 
 
 async def test_no_replica_in_time_is_503_and_full_is_429() -> None:
@@ -282,7 +284,7 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
     async def request() -> None:
         sequences = rng.choice((1, 1, 1, 2, 3))
         try:
-            replica = await pool.acquire(sequences=sequences)
+            replica = await pool.acquire(Claim(sequences))
         except ApiError:
             return
         try:
@@ -296,4 +298,4 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
     for task in rng.sample(tasks, 10):
         asyncio.get_running_loop().call_later(rng.random() / 100, task.cancel)
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert [replica.in_flight for replica in pool.replicas] == [0, 0] and pool.waiting == 0
+    assert [replica.in_flight for replica in pool.replicas] == [0, 0] and pool.queue.waiting == 0

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from serve_app.http.errors import ApiError
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from tests.unit.routing.test_pool import pool_of, published
 
 
@@ -27,7 +28,7 @@ async def test_one_that_was_sent_back_goes_before_the_others_and_waits_no_longer
     assert refused.value.status == 429
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert pool.waiting == 0
+    assert pool.queue.waiting == 0
 
 
 async def test_processes_share_the_places_of_a_replica_that_all_see_free() -> None:
@@ -83,4 +84,4 @@ async def test_those_who_wait_are_given_one_that_is_told_to_wake() -> None:
     pool.update([published("c", asleep=True)])
     (sleeping,) = pool.replicas
     pool.woken(sleeping)
-    assert not sleeping.asleep(pool.now()) and pool.expected_wait_s() == 0.0
+    assert not sleeping.asleep(pool.now()) and pool.queue.expected_wait_s() == 0.0

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from serve_app.routing import registry
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from tests.support.replicas import replica_info
 
 INFO = replica_info(url="http://a").to_dict()

@@ -10,7 +10,8 @@ from serve_app.replica.protocol import BATCH_HEADER
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.pickers import PICKERS
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
 from tests.support.replicas import published
 
@@ -36,7 +37,7 @@ def test_batch_work_is_marked_once() -> None:
 )
 def test_a_request_has_a_key_where_it_makes_a_difference(policy: str, replicas: str, keyed: bool) -> None:
     request = router(policy, *replicas).route(SCOPE, RequestBody(b'{"prompt": "a", "session_id": "s"}'))
-    assert (request.key is not None) == keyed
+    assert (request.claim.key is not None) == keyed
 
 
 async def test_a_request_without_a_replica_is_counted_by_its_status() -> None:

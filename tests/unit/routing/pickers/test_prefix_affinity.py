@@ -9,9 +9,11 @@ from collections import Counter
 import pytest
 
 from serve_app.replica.protocol import ReplicaLoad
+from serve_app.routing.claim import Claim
 from serve_app.routing.picker import Key
 from serve_app.routing.pickers import PICKERS
-from serve_app.routing.pool import QueueLimits, ReplicaPool
+from serve_app.routing.pool import ReplicaPool
+from serve_app.routing.queue import QueueLimits
 from serve_app.routing.replica import Published, Replica
 from tests.support import replicas
 
@@ -30,7 +32,7 @@ def pool_of(*names: str, policy: str = "prefix_affinity", capacity: int = 256) -
 
 
 async def once(pool: ReplicaPool, key: Key | None = KEY, avoid: frozenset[str] = frozenset()) -> Replica:
-    replica = await pool.acquire(avoid, key)
+    replica = await pool.acquire(Claim(key=key), avoid)
     pool.release(replica)
     return replica
 
@@ -50,7 +52,7 @@ async def test_the_same_key_gets_the_same_replica_in_every_process() -> None:
 
 async def test_many_keys_are_spread_over_all_replicas() -> None:
     pool, rng = pool_of(*NAMES), random.Random(3)
-    held = [await pool.acquire(key=(rng.getrandbits(64), rng.getrandbits(64))) for _ in range(800)]
+    held = [await pool.acquire(Claim(key=(rng.getrandbits(64), rng.getrandbits(64)))) for _ in range(800)]
     counts = Counter(replica.id for replica in held)
     assert set(counts) == set(NAMES) and max(counts.values()) < 1.35 * 100
 
@@ -68,7 +70,7 @@ async def test_a_replica_that_leaves_moves_only_its_keys() -> None:
 async def test_a_crowded_home_spills_to_the_second_place_and_then_to_the_least_loaded() -> None:
     pool = pool_of(*NAMES)
     home, second = await places(pool)
-    held = [await pool.acquire(key=KEY) for _ in range(60)]
+    held = [await pool.acquire(Claim(key=KEY)) for _ in range(60)]
     counts = Counter(replica.id for replica in held)
     assert [name for name, _ in Counter(replica.id for replica in held[:10]).most_common()] == [home, second]
     assert set(counts) == set(NAMES) and max(counts.values()) <= 1.25 * 60 / len(NAMES) + 5
@@ -103,12 +105,12 @@ async def test_a_small_replica_keeps_its_key_although_a_report_lags() -> None:
 async def test_full_of_streams_most_keys_stay_at_home_and_no_replica_is_far_above_the_others() -> None:
     pool, rng = pool_of(*NAMES[:4], capacity=160), random.Random(5)
     keys = [(rng.getrandbits(64), rng.getrandbits(64)) for _ in range(64)]
-    streams = [await pool.acquire(key=rng.choice(keys)) for _ in range(128)]
+    streams = [await pool.acquire(Claim(key=rng.choice(keys))) for _ in range(128)]
     busiest = 0.0
     for _ in range(5000):
         stream = rng.randrange(len(streams))
         pool.release(streams[stream])
-        streams[stream] = await pool.acquire(key=rng.choice(keys))
+        streams[stream] = await pool.acquire(Claim(key=rng.choice(keys)))
         busiest += max(replica.occupied for replica in pool.replicas) / 5000
     assert pool.placed["home"] / sum(pool.placed.values()) > 0.7
     assert busiest < 1.25 * 128 / 4
@@ -118,7 +120,7 @@ async def test_who_waits_keeps_its_key() -> None:
     pool = pool_of("a", "b", capacity=1)
     home = (await once(pool)).id
     held = [await pool.acquire(), await pool.acquire()]
-    waiting = asyncio.create_task(pool.acquire(key=KEY))
+    waiting = asyncio.create_task(pool.acquire(Claim(key=KEY)))
     await asyncio.sleep(0)
     for replica in held:
         pool.release(replica)

@@ -1,0 +1,22 @@
+"""What a request wants of its model's replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serve_app.routing.picker import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request wants of its model's replicas."""
+
+    sequences: int = 1
+    """How many sequences it is."""
+    key: Key | None = None
+    """What it shares with other requests; None if that makes no difference."""
+    batch: bool = False
+    """Whether it is batch work, which waits behind other requests and is the first to go."""
+
+
+ONE = Claim()

@@ -1,0 +1,250 @@
+"""The requests of one model that wait, in this process, until a replica has room.
+
+They are served in the order in which they came: first those that a replica sent back, then interactive requests, then
+batch work. Who would wait longer than the limit is refused as soon as that can be known, and where someone must go,
+batch work goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+
+from serve_app.http.errors import ApiError
+from serve_app.routing.claim import Claim
+from serve_app.routing.expected_wait import CAUTION, Coming, TakenRate, expected_s
+from serve_app.routing.refusals import Refusal, made_way, not_ready, overloaded, stayed_full, too_long, too_many
+from serve_app.routing.replica import Replica
+
+REVIEW_S = 0.25
+"""How often it is looked whether those who wait can still be served in time."""
+SOON_S = 0.75
+"""Who is refused is refused within this time and a REVIEW_S, as far as it can be known."""
+PATIENCE = 2.0
+"""Who has waited longer than that, and is not served within the limit as was expected, may wait for so many times it:
+to be late is better than to be refused late."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How long and how many sequences wait for a replica in this process."""
+
+    max_waiting: int
+    wait_timeout_s: float
+    """While some replica serves. Who would wait longer, as far as that is known, is refused at once; who waits longer
+    all the same goes after PATIENCE times this."""
+    start_timeout_s: float
+    """While none does."""
+    processes: int = 1
+    """Processes like this one, among which the places of the replicas are shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """Who takes from the queue at a moment."""
+
+    serving: int
+    """Replicas that serve."""
+    places: float
+    """This process's part of the places of one of them."""
+    room: bool
+    """Whether one has room, or would wake for a request."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request that waits, and what it gets."""
+
+    claim: Claim
+    avoid: frozenset[str]
+    """Ids of replicas that have already failed it."""
+    came: float
+    """On the queue's clock."""
+    granted: asyncio.Future[Replica]
+
+
+class WaitingQueue:
+    """The wait of one model's requests; counted are sequences, of which a request may be many."""
+
+    def __init__(
+        self, model: str, limits: QueueLimits, takers: Callable[[float], Takers], clock: Callable[[], float]
+    ) -> None:
+        """`takers` says who takes from the queue now; `clock` tells the time in seconds."""
+        self._model = model
+        self._limits = limits
+        self._takers = takers
+        self._clock = clock
+        self._returned: dict[Waiter, None] = {}
+        """Those that had a replica and were sent back by it."""
+        self._interactive: dict[Waiter, None] = {}
+        self._batch: dict[Waiter, None] = {}
+        self._taken = TakenRate()
+        self._reviewing: asyncio.TimerHandle | None = None
+        self.waiting = 0
+        """Sequences that wait."""
+        self.coming: Coming | None = None
+        """Replicas that are starting, as far as is known; on the queue's clock."""
+        self.refused: Counter[Refusal] = Counter()
+        """Sequences that were sent away so far, by reason."""
+
+    def before(self, claim: Claim, *, returned: bool) -> bool:
+        """Whether somebody waits who would be served before such a request."""
+        return bool(self._returned or (not returned and (self._interactive or (claim.batch and self._batch))))
+
+    async def wait(
+        self,
+        claim: Claim,
+        avoid: frozenset[str],
+        since: float | None,
+        joined: Callable[[], None],
+        unused: Callable[[Replica], None],
+    ) -> Replica:
+        """Wait for a replica; `since` is when a request that was sent back has been on its way.
+
+        `joined` is called when the request is in the queue, `unused` with a replica that is granted to one that has
+        left meanwhile. Raises ApiError 429 for a request that would wait too long or be too many, or that all replicas
+        were too full for in the end; 503 where there was no replica in time.
+        """
+        now = self._clock()
+        if since is None:
+            self._check(now, claim)
+        if not self.waiting:
+            self._taken.began(now)
+        waiter = self._join(claim, avoid, now if since is None else since, returned=since is not None)
+        joined()
+        try:
+            return await self._granted(waiter)
+        except asyncio.CancelledError:
+            if waiter.granted.done() and waiter.granted.exception() is None:
+                unused(waiter.granted.result())
+            raise
+        finally:
+            self._leave(waiter)
+
+    def serve(self, take: Callable[[Waiter], Replica | None], room: Callable[[], bool]) -> None:
+        """Give replicas to those who wait, by `take`, while there is `room` anywhere."""
+        served = []
+        for waiter in chain(self._returned, self._interactive, self._batch):
+            if not room():
+                break
+            if (replica := take(waiter)) is not None:
+                waiter.granted.set_result(replica)
+                if waiter not in self._returned:
+                    self._taken.took(self._clock(), waiter.claim.sequences)
+                served.append(waiter)
+        for waiter in served:
+            self._leave(waiter)
+
+    def expected_wait_s(self, *, batch: bool = False) -> float | None:
+        """How long a request that came now would wait for a replica; None where that is not known."""
+        now = self._clock()
+        if not self.waiting:
+            return 0.0 if self._takers(now).room else None
+        per_s = self._taken.per_s(now)
+        return None if per_s is None else self._until_taken_s(self._ahead(batch=batch), per_s, now)
+
+    def refuse(self, reason: Refusal, sequences: int, error: ApiError) -> ApiError:
+        """Count a refusal; returns its error."""
+        self.refused[reason] += sequences
+        return error
+
+    def all_full(self, claim: Claim) -> ApiError:
+        """The refusal of a request that replica after replica sent back."""
+        wait_s = self.expected_wait_s(batch=claim.batch)
+        error = overloaded(f"every replica of {self._model!r} is full", wait_s or 1)
+        return self.refuse("sent back", claim.sequences, error)
+
+    def _join(self, claim: Claim, avoid: frozenset[str], came: float, *, returned: bool) -> Waiter:
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(claim, avoid, came, loop.create_future())
+        queue = self._returned if returned else self._batch if claim.batch else self._interactive
+        queue[waiter] = None
+        self.waiting += claim.sequences
+        if self._reviewing is None:
+            self._reviewing = loop.call_later(REVIEW_S, self._review)
+        return waiter
+
+    async def _granted(self, waiter: Waiter) -> Replica:
+        # Which of the two limits holds may change meanwhile, with the replicas.
+        for limit in sorted((PATIENCE * self._limits.wait_timeout_s, self._limits.start_timeout_s)):
+            await asyncio.wait((waiter.granted,), timeout=waiter.came + limit - self._clock())
+            if waiter.granted.done():
+                return waiter.granted.result()
+            if self._patience_s() <= limit:
+                break
+        if self._serving():
+            error = stayed_full(self._model, self._patience_s(), self.expected_wait_s() or 1)
+            raise self.refuse("waited in vain", waiter.claim.sequences, error)
+        raise self.refuse("no replica", waiter.claim.sequences, not_ready(self._model, self._patience_s()))
+
+    def _check(self, now: float, claim: Claim) -> None:
+        """Raises ApiError 429 for a request that would be too many, or would wait too long."""
+        wait_s, limit_s = self.expected_wait_s(batch=claim.batch), self._limit_s()
+        if self.waiting >= self._limits.max_waiting and (claim.batch or not self._make_way()):
+            raise self.refuse("too many", claim.sequences, too_many(self._model, self.waiting, wait_s or 1))
+        if wait_s is not None and CAUTION * wait_s > limit_s:
+            per_s = self._taken.per_s(now) or math.inf
+            error = too_long(self._model, self._ahead(batch=claim.batch), per_s, wait_s, limit_s)
+            raise self.refuse("too long", claim.sequences, error)
+
+    def _make_way(self) -> bool:
+        """Send away the batch work that came last; False where none waits."""
+        if not self._batch:
+            return False
+        last = next(reversed(self._batch))
+        wait_s = self.expected_wait_s(batch=True)
+        self._send_away(last, "made way", made_way(self._model, wait_s or 1))
+        return True
+
+    def _review(self) -> None:
+        """Refuse those who came lately and cannot be served in time, as soon as that is known."""
+        self._reviewing = None
+        if not self.waiting:
+            return
+        self._reviewing = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
+        now = self._clock()
+        takers, limit_s = self._takers(now), self._limits.wait_timeout_s
+        if (per_s := self._taken.per_s(now)) is None or not takers.serving:
+            return
+        before, late = sum(one.claim.sequences for one in self._returned), []
+        for waiter in chain(self._interactive, self._batch):
+            wait_s = expected_s(before, per_s, now, takers.serving, self.coming, takers.places)
+            if now < waiter.came + SOON_S and now + wait_s > waiter.came + limit_s:
+                late.append((waiter, too_long(self._model, before, per_s, wait_s, limit_s)))
+            else:
+                before += waiter.claim.sequences
+        for waiter, error in late:
+            self._send_away(waiter, "too long", error)
+
+    def _send_away(self, waiter: Waiter, reason: Refusal, error: ApiError) -> None:
+        waiter.granted.set_exception(self.refuse(reason, waiter.claim.sequences, error))
+        self._leave(waiter)
+
+    def _ahead(self, *, batch: bool) -> int:
+        """Sequences that would be served before a request that comes now."""
+        return self.waiting if batch else self.waiting - sum(one.claim.sequences for one in self._batch)
+
+    def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
+        takers = self._takers(now)
+        return expected_s(before, per_s, now, takers.serving, self.coming, takers.places)
+
+    def _serving(self) -> bool:
+        return self._takers(self._clock()).serving > 0
+
+    def _limit_s(self) -> float:
+        return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
+
+    def _patience_s(self) -> float:
+        """How long one waits at most."""
+        return PATIENCE * self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
+
+    def _leave(self, waiter: Waiter) -> None:
+        """Take it out of the queue, if it is in it."""
+        for queue in (self._returned, self._interactive, self._batch):
+            if waiter in queue:
+                del queue[waiter]
+                self.waiting -= waiter.claim.sequences

@@ -1,0 +1,23 @@
+"""A request of which it is known who may answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from serve_app.routing.body import RequestBody
+from serve_app.routing.claim import Claim
+from serve_app.routing.pool import ReplicaPool
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedRequest:
+    """A request, the replicas that may answer it, and what it wants of them."""
+
+    scope: Scope
+    """Its method and path, and the headers that go to the replica."""
+    body: RequestBody
+    pool: ReplicaPool
+    """The replicas of its model."""
+    claim: Claim
