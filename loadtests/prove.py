@@ -25,6 +25,7 @@ from loadtests.bench.peers.peer import DidNotServe, RunningPeer
 from loadtests.loadgen import lengths, options, scenarios, traffic
 from loadtests.loadgen.locust_run import LocustFailed
 from loadtests.planner.proof import verdict
+from loadtests.planner.proof.idle import IdleConnections
 from loadtests.planner.proof.kill import EngineKill
 from loadtests.planner.proof.probes import Probes
 from loadtests.planner.proof.verdict import Proof
@@ -97,6 +98,7 @@ def _one(args: argparse.Namespace, source: ConfiguredModel) -> tuple[Proof, Obse
         running = stack.enter_context(RunningPeer(peer, source.setup, folder))
         print(f"{peer.name}: ready; {args.traffic}", flush=True)
         service = ServiceUnderTest(running, spec, folder, args.clients)
+        stack.enter_context(IdleConnections(peer.url, args.idle))
         probes = stack.enter_context(Probes(peer.url))
         kill = None
         if args.kill_at:
@@ -112,6 +114,7 @@ def _one(args: argparse.Namespace, source: ConfiguredModel) -> tuple[Proof, Obse
         slo=slo,
         startup_s=args.startup_s,
         killed_at_s=kill.at - replayed.began if kill and kill.at else None,
+        overload=args.overload,
     )
     excused = [(at, at + found.excused_s) for at in found.jumps]
     return found, ObservedRun(source.path.stem, replayed.records, replayed.samples, excused=excused)
@@ -142,8 +145,8 @@ def _question(args: argparse.Namespace) -> dict[str, Any]:
     traffic.parse(args.traffic)
     lengths.parse(args.lengths)
     options.check_streamed(slo, scenarios.weights(args.scenario))
-    keys = ("model", "traffic", "slo", "lengths", "scenario", "seed", "clients", "mps", "kill_at", "startup_s")
-    return {key: getattr(args, key) for key in keys}
+    told = "model traffic slo lengths scenario seed clients idle overload mps kill_at startup_s"
+    return {key: getattr(args, key) for key in told.split()}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--lengths", default="fixed:prompt=256,output=128", help="of requests, tokens: fixed, lognormal, or trace:FILE")
     add("--scenario", default="chat", help="what users ask; see loadtests/locustfile.py")
     add("--clients", type=whole(), default=1, help="processes that send the requests")
+    add("--idle", type=whole(0), default=0, help="connections that are open meanwhile and say nothing")
+    add("--overload", action="store_true", help="too much comes: refusals do not count against the SLO")
     add("--mps", action="store_true", help="start the services with `up --mps`")
     add("--kill-at", type=above_zero(), help="kill an engine so many seconds after the load test's start")
     add("--startup-s", type=above_zero(), help="excused after a jump; unless given, the longest start that is seen")

@@ -24,7 +24,7 @@ def test_an_engine_is_killed_and_what_was_lost_is_told(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     command = [sys.executable, "-m", "loadtests.prove", str(config), "--model", "brief", "--kill-at", "6"]
     command += ["--traffic", "steady:rate=4,duration=15", "--lengths", "fixed:prompt=16,output=25"]
-    command += ["--slo", "ttft_p99=20s,tpot_p99=2s", "--json", str(tmp_path / "out.json")]
+    command += ["--idle", "40", "--slo", "ttft_p99=20s,tpot_p99=2s", "--json", str(tmp_path / "out.json")]
     done = subprocess.run([*command, "--plot", str(tmp_path / "out.png")], capture_output=True, text=True, timeout=200)
     found = json.loads((tmp_path / "out.json").read_text())["runs"]["brief"]
     proof = found["proof"]

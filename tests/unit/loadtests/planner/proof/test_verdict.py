@@ -24,10 +24,15 @@ def record(at: float, ttft: float = 0.1, outcome: Outcome = "ok", latency: float
     return Record(at, at, first, latency, 10, 100, outcome, detail)
 
 
-def proof(records: Sequence[Record], answers: Sequence[ProbeAnswer] = ANSWERS, killed: float | None = None) -> Proof:
+def proof(
+    records: Sequence[Record],
+    answers: Sequence[ProbeAnswer] = ANSWERS,
+    killed: float | None = None,
+    overload: bool = False,
+) -> Proof:
     """One replica, and a second that is ordered 2 s after the jump and serves 6 s later."""
     counts = samples((0, 1, 1), (12, 2, 1), (18, 2, 2))
-    return verdict.proof(records, counts, answers, traffic=SPIKE, slo=SLO, killed_at_s=killed)
+    return verdict.proof(records, counts, answers, traffic=SPIKE, slo=SLO, killed_at_s=killed, overload=overload)
 
 
 def passed(found: Proof) -> bool:
@@ -76,3 +81,11 @@ def test_what_fails_with_an_engine_that_was_killed_is_told_and_not_judged() -> N
 
 def test_nothing_that_counts_proves_nothing() -> None:
     assert "within the SLO, from 8.0 s after each jump" in failed(proof([record(11)]))
+
+
+def test_under_overload_what_is_refused_at_once_does_not_count_against_the_slo() -> None:
+    refused = [record(30 + at / 100, outcome="refused", latency=0.1) for at in range(500)]
+    requests = [*(record(at) for at in range(40)), *refused]
+    assert passed(proof(requests, overload=True)) and not passed(proof(requests))
+    assert not passed(proof([*requests, record(35, ttft=30.0)], overload=True)), "what is answered does"
+    assert proof(requests, overload=True).refused == 500
