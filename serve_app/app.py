@@ -4,12 +4,15 @@ import ray
 from ray import serve
 
 from serve_app.batch.deployment import batch_application
+from serve_app.compat import free_resources
+from serve_app.config import names
 from serve_app.config.api_keys import WrittenOut
 from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.schema import ServiceConfig
 from serve_app.engine.deployment import engine_application
 from serve_app.ingress.deployment import ingress_application
 from serve_app.planning.resolve import resolve
+from serve_app.planning.upgrade import surge_percent
 
 
 def build(args: ServiceConfig) -> serve.Application:
@@ -19,9 +22,17 @@ def build(args: ServiceConfig) -> serve.Application:
     """
     refuse_logged_keys(args)
     config = resolve(args).config
-    engines = {model.id: engine_application(model, config) for model in config.models}
+    surges = surge_percents(config)
+    engines = {model.id: engine_application(model, config, surges[model.id]) for model in config.models}
     batch = batch_application(config, engines)
     return ingress_application(config, engines, batch)
+
+
+def surge_percents(config: ServiceConfig) -> dict[str, int]:
+    """Serve's `max_surge_percent` for each model, by its id, from what the cluster has free now."""
+    free, there = free_resources.free_of_nodes(), free_resources.deployed()
+    newcomers = [model for model in config.models if names.deployment(model.id) not in there]
+    return {model.id: surge_percent(model, newcomers, free) for model in config.models}
 
 
 def refuse_logged_keys(config: ServiceConfig) -> None:

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "check": Command("serve_app.planning.check", "is a configuration right, and what would run where?"),
     "up": Command("serve_app.launching.up", "start a service on this machine and show how it comes up"),
+    "deploy": Command("serve_app.launching.deploy", "give a service that `up` started another configuration"),
     "down": Command("serve_app.launching.down", "end a service that `up` started on this machine"),
     "warm": Command("serve_app.launching.warm", "fill the compile cache, so that replicas start in seconds"),
     "batch": Command("serve_app.batch.command", "answer every request of a file, going on where an earlier run ended"),

@@ -16,8 +16,10 @@ from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.worker import Worker
+from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
+from serve_app.planning.parts import for_router
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.discovery import listened_to
@@ -96,4 +98,5 @@ def batch_application(config: ServiceConfig, engines: dict[str, serve.Applicatio
         graceful_shutdown_wait_loop_s=POLL_S,
         request_router_config=listened_to(names.BATCH_POOL),
     )
-    return deployment.bind(config, engines)
+    part = for_router(config)
+    return with_version(deployment, part.model_dump_json()).bind(part, engines)

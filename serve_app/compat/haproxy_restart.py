@@ -10,14 +10,11 @@ The manager is an actor of Serve's own, in a worker process of Ray's: `serve_app
 from __future__ import annotations
 
 import asyncio
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import logging
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from types import ModuleType
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from serve_app.compat.on_import import patch_on_import
 
 TARGET = "ray.serve._private.haproxy"
 ATTEMPTS = 5
@@ -77,30 +74,6 @@ async def _restart(api: Any, process: Any) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-class _Patching(importlib.abc.MetaPathFinder):
-    """Patches Serve's module when somebody imports it: most workers never do, and importing it takes a second."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != TARGET:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.loader is not None
-        load = spec.loader.exec_module
-
-        def loaded(module: ModuleType) -> None:
-            load(module)
-            patch(module.HAProxyApi)
-
-        spec.loader.exec_module = loaded  # type: ignore[method-assign]
-        return spec
-
-
 def install() -> None:
     """Patch Serve's module, now or when it is imported."""
-    if TARGET in sys.modules:
-        patch(sys.modules[TARGET].HAProxyApi)
-    else:
-        sys.meta_path.insert(0, _Patching())
+    patch_on_import(TARGET, lambda module: patch(module.HAProxyApi))

@@ -3,6 +3,7 @@
 The variable sets `preload_python_modules` of Ray's own settings (2.60). This module is cheap: every worker imports it.
 """
 
-from serve_app.compat import haproxy_restart
+from serve_app.compat import build_keeps_serving, haproxy_restart
 
 haproxy_restart.install()
+build_keeps_serving.install()

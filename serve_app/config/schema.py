@@ -88,6 +88,9 @@ class ModelConfig(Section):
     where load allows; `least_loaded` sends each to the less loaded of two."""
     drain_timeout_s: Positive = 600.0
     """How long a leaving replica may take to finish what it accepted."""
+    max_surge_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How many replicas of a new version may start before old ones stop, in percent of their number; 0 stops each old
+    one before its successor starts. Unless set, 100 where there is room for one more, and 0 where there is not."""
     simulated: Simulated | None = None
     """Timing of `engine: simulated`."""
 

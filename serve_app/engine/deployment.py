@@ -17,11 +17,13 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from serve_app.autoscaling.serve_policy import autoscaling_config
+from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
 from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
 from serve_app.engine.interface import Engine
 from serve_app.engine.start_failure import OwnOutput, why
 from serve_app.planning.machine import without_weights
+from serve_app.planning.parts import for_engine
 from serve_app.planning.resolve import gpu_share
 from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartError
 from serve_app.replica.http_replica import HttpReplica
@@ -153,8 +155,13 @@ async def start_engine(model: ModelConfig, images: ImageConfig, cache_directory:
     return await VllmEngine.start(model, images, cache_directory)
 
 
-def engine_application(model: ModelConfig, service: ServiceConfig) -> serve.Application:
-    """The Ray Serve deployment of the replicas of one model of a service, with what each of them is built from."""
+def engine_application(model: ModelConfig, service: ServiceConfig, surge_percent: int = 0) -> serve.Application:
+    """The Ray Serve deployment of the replicas of one model of a service, with what each of them is built from.
+
+    It is deployed anew when any of that changes. `surge_percent` is how many new replicas may start before old ones
+    stop.
+    """
+    part = for_engine(model)
     deployment = serve.deployment(
         EngineReplica,
         name=names.deployment(model.id),
@@ -165,9 +172,11 @@ def engine_application(model: ModelConfig, service: ServiceConfig) -> serve.Appl
         graceful_shutdown_timeout_s=model.drain_timeout_s + SHUTDOWN_MARGIN_S,
         graceful_shutdown_wait_loop_s=POLL_S,
         request_router_config=listened_to(model.id),
+        max_surge_percent=surge_percent,
         **number_of_replicas(model),
     )
-    return deployment.bind(model, service.images, service.cache_directory)
+    uses = (part.model_dump_json(), service.images.model_dump_json(), str(service.cache_directory))
+    return with_version(deployment, *uses).bind(part, service.images, service.cache_directory)
 
 
 def number_of_replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from serve_app.autoscaling import coming, queued
 from serve_app.compat.body_queue import bound_queues
+from serve_app.compat.deployment_version import with_version
 from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
@@ -25,11 +26,13 @@ from serve_app.ingress.docs import Docs
 from serve_app.ingress.failing import Failing
 from serve_app.ingress.models import Models
 from serve_app.ingress.processes import IngressProcesses
+from serve_app.ingress.rollout import Rollout
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.planning.open_files import raise_to_hard_limit
+from serve_app.planning.parts import for_router
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing import registry
 from serve_app.routing.pool import ReplicaPool
@@ -70,12 +73,14 @@ class IngressReplica:
             (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
-        self._failing = Failing(context.app_name, [one.id for one in config.models])
+        self._rollout = Rollout(context.app_name)
+        self._failing = Failing(context.app_name, [one.id for one in config.models], self._rollout.settled)
         self._router.metrics.registry.register(self._failing)
         self._background = [
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
             asyncio.create_task(self._failing.watch()),
+            asyncio.create_task(self._rollout.watch()),
         ]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -83,12 +88,13 @@ class IngressReplica:
         session, metrics, catalogue = self._session, self._router.metrics, self._router.catalogue
         settings = self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
+        keys = Authentication(settings.api_keys)
         app = IngressApp(
             self._router,
-            Authentication(settings.api_keys),
+            keys,
             [
                 Models(catalogue),
-                Status(catalogue, metrics, session, self._batches, self._processes, self._failing),
+                Status(catalogue, metrics, session, self._batches, self._processes, self._failing, self._rollout, keys),
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 Docs(catalogue, session, batches=self._batches is not None, keys=bool(settings.api_keys)),
@@ -114,7 +120,8 @@ def ingress_application(
 ) -> serve.Application:
     """The Ray Serve deployment of the public face.
 
-    `engines` are the models' deployments by id, `batch` is that of the Batch API, if the service has one.
+    `engines` are the models' deployments by id, `batch` is that of the Batch API, if the service has one. It is
+    deployed anew when what it uses of the configuration changes.
     """
     deployment = serve.deployment(
         serve.ingress()(IngressReplica),
@@ -134,4 +141,5 @@ def ingress_application(
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
     )
-    return deployment.bind(config, engines, batch)
+    part = for_router(config)
+    return with_version(deployment, part.model_dump_json()).bind(part, engines, batch)

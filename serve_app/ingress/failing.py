@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from serve_app.config.names import deployment
 from serve_app.replica import failed_starts
 
 LOOK_S = 2.0
@@ -21,16 +22,19 @@ logger = logging.getLogger("ray.serve")
 class Failing(Collector):
     """Looked up again and again beside the requests, so that no page waits for the cluster's store."""
 
-    def __init__(self, app: str, models: Sequence[str]) -> None:
+    def __init__(self, app: str, models: Sequence[str], over: Callable[[str], bool] = lambda deployment: False) -> None:
+        """`over` tells of a deployment whether it has all its replicas, so that what failed before does not count."""
         self._app = app
         self._models = models
+        self._over = over
         self._known: dict[str, dict[str, Any]] = {}
 
     async def watch(self) -> None:
         """Until cancelled."""
         while True:
             try:
-                self._known = await asyncio.to_thread(failed_starts.failing, self._app, self._models, time.time())
+                known = await asyncio.to_thread(failed_starts.failing, self._app, self._models, time.time())
+                self._known = {model: one for model, one in known.items() if not self._over(deployment(model))}
             except Exception as error:
                 logger.warning("whether replicas fail their start is not known: %r", error)
             await asyncio.sleep(LOOK_S)

@@ -49,6 +49,12 @@ MODEL = record(
 REPLICAS = record(ready=INTEGER, wanted=INTEGER)
 REPLICAS["properties"]["failed_starts"] = INTEGER
 READY = record(status={"enum": ["ready", "starting"]}, models=by_name(REPLICAS))
+READY["properties"]["deploy"] = {
+    "type": "object",
+    "properties": {"state": {"enum": ["changing", "waiting", "failed"]}, "reason": TEXT},
+    "required": ["state"],
+    "description": "What the last deploy has come to, where it is not what runs.",
+}
 FILE = record(
     id=TEXT,
     object=constant("file"),

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from serve_app.http.errors import ApiError
+from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.exposition import merge, own
 from serve_app.ingress.failing import Failing
 from serve_app.ingress.processes import IngressProcesses
+from serve_app.ingress.rollout import Rollout
 from serve_app.planning.resolve import replica_bounds
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
@@ -33,14 +36,19 @@ class Status:
         batches: ReplicaPool | None = None,
         processes: IngressProcesses | None = None,
         failing: Failing | None = None,
+        rollout: Rollout | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
-        """`processes` are the ingress's other processes, where there may be any; `failing` knows of failed starts."""
+        """`processes` are the ingress's other processes, where there may be any; `failing` knows of failed starts,
+        `rollout` of the last deploy, whose failure is told to who `authentication` lets in."""
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
         self._processes = processes
         self._batches = batches
         self._failing = failing
+        self._rollout = rollout
+        self._authentication = authentication
         metrics.registry.register(PoolCounts([one.pool for one in catalogue.models]))
 
     def routes(self) -> list[Route]:
@@ -66,7 +74,19 @@ class Status:
             for one in self._catalogue.models
         }
         ready = all(model["ready"] or not model["wanted"] for model in models.values())
-        return JSONResponse({"status": "ready" if ready else "starting", "models": models}, 200 if ready else 503)
+        deploy = self._rollout.shown(reasons=self._has_key(request)) if self._rollout else {}
+        told = {"status": "ready" if ready else "starting", "models": models, **deploy}
+        return JSONResponse(told, 200 if ready else 503)
+
+    def _has_key(self, request: Request) -> bool:
+        """Whether who asks may know more than a probe."""
+        if self._authentication is None:
+            return False
+        try:
+            self._authentication.check(request.scope)
+        except ApiError:
+            return False
+        return True
 
     async def _ping(self, request: Request) -> Response:
         """As SageMaker asks: the status alone."""

@@ -93,13 +93,20 @@ def offline() -> None:
         os.environ.setdefault(name, value)
 
 
-def _ray(fallback: int) -> dict[str, str]:
-    ingress = random.choice(THOUSANDS)
+def joining() -> dict[str, str]:
+    """What a process needs in its environment that joins the Ray of a local service. Before Ray is imported."""
     return {
         # Ray's switch for machines without clusters: the node's address is 127.0.0.1, and all of Ray binds to it.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # The one port Ray Serve opens on every interface (replicas' own gRPC) asks for the cluster's token.
         "RAY_AUTH_MODE": "token",
+    }
+
+
+def _ray(fallback: int) -> dict[str, str]:
+    ingress = random.choice(THOUSANDS)
+    return {
+        **joining(),
         "RAY_DEDUP_LOGS": "0",
         # Ray's workers are at nice 15: everything else on the machine, clients included, would go before the engines.
         "RAY_worker_niceness": "0",

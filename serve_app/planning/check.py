@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ import yaml
 from serve_app.config import api_keys, known_keys
 from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
-from serve_app.planning import compile_cache, gpus, machine, open_files, plan
+from serve_app.planning import compile_cache, gpus, machine, open_files, plan, upgrade
 from serve_app.planning.packing import ASSUMED_GPU_GIB, GIB
 from serve_app.planning.plan import ASLEEP_GIB, ModelPlan, ServicePlan
 from serve_app.planning.resolve import gpu_share, resolve
+from serve_app.planning.upgrade import Upgrade
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COLUMNS = ("MODEL", "REPLICAS", "GPUS", "GIB", "WEIGHTS", "RESERVE", "KV", "TOKENS", "FULL", "2K", "RUNNING")
@@ -37,6 +39,7 @@ class Checked:
     application: Application
     memory: GpuMemory
     plan: ServicePlan
+    upgrades: tuple[Upgrade, ...]
 
 
 @dataclass(frozen=True)
@@ -67,32 +70,35 @@ def main(argv: list[str]) -> int:
     if args.full:
         print(full(file), end="")
     else:
-        print(as_json(file, args.gpu_memory_gib) if args.json else report(file, args.gpu_memory_gib))
+        shown = as_json if args.json else report
+        print(shown(file, args.gpu_memory_gib, here=not args.elsewhere and not file.manifest))
     return 0
 
 
-def report(file: ConfigFile, gpu_memory_gib: float | None) -> str:
-    """What would run, for people."""
-    checked = _checked(file, gpu_memory_gib)
+def report(file: ConfigFile, gpu_memory_gib: float | None, here: bool = False) -> str:
+    """What would run, on this machine if `here`, for people."""
+    checked = _checked(file, gpu_memory_gib, here)
     parts = [f"{file.path}: right"]
     for one in checked:
         parts.append(_summary(file, one))
         parts.append(_table([COLUMNS, *(_row(model) for model in one.plan.models)]) + f"\n{LEGEND}")
-        parts.append("\n".join(line for model in one.plan.models for line in _describe(model)))
+        described = zip(one.plan.models, one.upgrades, strict=True)
+        parts.append("\n".join(line for model, order in described for line in _describe(model, order)))
     if found := warnings(file, checked):
         parts.append("\n".join(f"warning: {one}" for one in found))
     return "\n\n".join(parts)
 
 
-def as_json(file: ConfigFile, gpu_memory_gib: float | None) -> str:
-    """What would run, for programs."""
-    checked = _checked(file, gpu_memory_gib)
+def as_json(file: ConfigFile, gpu_memory_gib: float | None, here: bool = False) -> str:
+    """What would run, on this machine if `here`, for programs."""
+    checked = _checked(file, gpu_memory_gib, here)
     applications = [
         {
             "name": one.application.name,
             "route_prefix": one.application.route_prefix,
             "gpu_memory": asdict(one.memory),
             "plan": asdict(one.plan),
+            "upgrades": [asdict(each) for each in one.upgrades],
         }
         for one in checked
     ]
@@ -142,13 +148,24 @@ def _about_keys(config: ServiceConfig) -> list[str]:
     return found
 
 
-def _checked(file: ConfigFile, gpu_memory_gib: float | None) -> list[Checked]:
+def _checked(file: ConfigFile, gpu_memory_gib: float | None, here: bool) -> list[Checked]:
     checked = []
     for application in file.applications:
         resolved = resolve(application.config)
         memory = gpu_memory(resolved.config, gpu_memory_gib)
-        checked.append(Checked(application, memory, plan.plan(resolved, int(memory.gib * GIB))))
+        planned = plan.plan(resolved, int(memory.gib * GIB))
+        gpus_here = _gpus_here() if here and planned.gpus_max else None
+        cores = os.cpu_count() if here else None
+        upgrades = tuple(upgrade.planned(one, planned, gpus_here, cores) for one in resolved.config.models)
+        checked.append(Checked(application, memory, planned, upgrades))
     return checked
+
+
+def _gpus_here() -> int | None:
+    try:
+        return len(gpus.installed())
+    except gpus.GpusUnknown:
+        return None
 
 
 def _host(file: ConfigFile) -> str:
@@ -207,7 +224,7 @@ def _row(model: ModelPlan) -> tuple[str, ...]:
     )
 
 
-def _describe(model: ModelPlan) -> list[str]:
+def _describe(model: ModelPlan, order: Upgrade) -> list[str]:
     facts = [model.kind if model.engine == "vllm" else f"{model.kind}, {model.engine}"]
     if aliases := model.names[1:]:
         facts.append("also " + ", ".join(aliases))
@@ -222,6 +239,7 @@ def _describe(model: ModelPlan) -> list[str]:
         lines.append(f"{model.id}: replicas_per_gpu auto: {model.packing.replicas_per_gpu}; {model.packing.reason}")
     if model.autoscaling is not None:
         lines.append(f"{model.id}: " + _scaling(Autoscaling.model_validate(model.autoscaling), model.max_running))
+    lines.append(f"{model.id}: {order}")
     return lines
 
 

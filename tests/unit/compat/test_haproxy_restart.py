@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.compat import haproxy_restart
+from serve_app.compat import build_keeps_serving, haproxy_restart
 from tests.support.haproxy import exchange, get, haproxy_api, server
 
 
@@ -72,12 +72,13 @@ async def test_what_is_stopped_stays_so(api: Any) -> None:
     assert api.count_haproxy_processes() == 0
 
 
-def test_serves_module_is_patched_when_a_worker_imports_it_and_not_before() -> None:
+def test_serves_modules_are_patched_when_a_worker_imports_them_and_not_before() -> None:
     script = (
         "import sys, serve_app.compat.preload\n"
         "assert not any(name.startswith('ray') for name in sys.modules)\n"
         "from ray.serve._private.haproxy import HAProxyApi\n"
-        "print(HAProxyApi.stop.__module__)"
+        "from ray.serve._private.application_state import ApplicationState\n"
+        "print(HAProxyApi.stop.__module__, ApplicationState.target_deployments.fget.__module__)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == [haproxy_restart.__name__]
+    assert run.stdout.split() == [haproxy_restart.__name__, build_keeps_serving.__name__]

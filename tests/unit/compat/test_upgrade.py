@@ -24,7 +24,7 @@ from ray.serve.config import AutoscalingContext, AutoscalingPolicy, RequestRoute
 from ray.serve.context import ReplicaContext
 from ray.serve.request_router import RequestRouter, RunningReplica
 
-from serve_app.compat import serve_log
+from serve_app.compat import free_resources, serve_log
 from serve_app.launching.environment import environment
 from serve_app.launching.haproxy_config import _SERVES_OWN_HEADERS
 from serve_app.replica.http_replica import HttpReplica
@@ -115,6 +115,26 @@ def test_serve_log(text: str) -> None:
 )
 def test_serve_log_of_replicas(text: str) -> None:
     assert text in source("serve/_private/deployment_state.py")
+
+
+def test_free_resources() -> None:
+    from ray._private import state
+    from ray.serve._private.common import DeploymentID, ReplicaID
+
+    assert callable(state.available_resources_per_node)
+    full = ReplicaID("abc1", DeploymentID("m", "app")).to_full_id_str()
+    assert full.startswith(free_resources.REPLICA) and full.split("#")[1] == "m"
+
+
+def test_serve_status() -> None:
+    from ray.serve._private.client import ServeControllerClient
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ApplicationStatus, DeploymentStatus
+
+    assert parameters(ServeControllerClient.deploy_apps)[:2] == ["self", "config"] and callable(_get_global_client)
+    assert {"DEPLOYING", "DEPLOY_FAILED", "RUNNING"} <= {one.value for one in ApplicationStatus}
+    assert {"HEALTHY", "DEPLOY_FAILED"} <= {one.value for one in DeploymentStatus}
+    assert "to be scheduled" in source("serve/_private/deployment_state.py")
 
 
 def test_a_replicas_id_is_written_as_the_log_is_read() -> None:

@@ -1,0 +1,40 @@
+"""What of a configuration each deployment uses, so that a change replaces those replicas alone that it is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
+from serve_app.config.sections import Autoscaling
+
+SLEEPS = Autoscaling(min_replicas=0, max_replicas=1, standby=1)
+"""For an engine, whose replicas count nobody but others: it may be told to sleep."""
+OUTSIDE_ENGINES: dict[str, Any] = {
+    name: ModelConfig.model_fields[name].default for name in ("replicas", "routing_policy", "max_surge_percent")
+}
+"""How many replicas there are, and who gets a request, is nothing to a replica."""
+INSIDE_ENGINES: dict[str, Any] = {
+    "source": None,
+    "engine_args": {},
+    "memory": None,
+    "packing": None,
+    "cpus": 0.0,
+    "gpus": 0.0,
+    "simulated": None,
+    "drain_timeout_s": ModelConfig.model_fields["drain_timeout_s"].default,
+    "max_surge_percent": None,
+}
+"""What runs a replica is nothing to who forwards requests to it."""
+
+
+def for_engine(model: ModelConfig) -> ModelConfig:
+    """What a replica of a resolved model uses of its entry."""
+    sleeps = SLEEPS if model.autoscaling and model.autoscaling.standby else None
+    return model.model_copy(update=OUTSIDE_ENGINES | {"autoscaling": sleeps})
+
+
+def for_router(config: ServiceConfig) -> ServiceConfig:
+    """What who forwards requests to the models of a resolved service uses of it, in front of a client or of a batch."""
+    models = tuple(model.model_copy(update=INSIDE_ENGINES) for model in config.models)
+    changes = {"models": models, "images": ImageConfig(), "gpu_memory_gib": None, "cache_directory": None}
+    return config.model_copy(update=changes)
