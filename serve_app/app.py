@@ -5,8 +5,7 @@ from ray import serve
 
 from serve_app.batch.deployment import batch_application
 from serve_app.compat import free_resources
-from serve_app.config import names
-from serve_app.config.api_keys import WrittenOut
+from serve_app.config import keys, names
 from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.schema import ServiceConfig
 from serve_app.engine.deployment import engine_application
@@ -37,7 +36,8 @@ def surge_percents(config: ServiceConfig) -> dict[str, int]:
 
 def refuse_logged_keys(config: ServiceConfig) -> None:
     """Ray Serve logs the arguments of the task in which it builds an application from a file, and stores them."""
-    written_out = [index for index, key in enumerate(config.ingress.api_keys) if isinstance(key, WrittenOut)]
+    given = keys.entries(config.ingress.api_keys, config.ingress.keys)
+    written_out = [path for path, entry in given if keys.written_out(entry)]
     if written_out and ray.is_initialized() and ray.get_runtime_context().get_task_id() is not None:
         text = "is written out, and Ray has it in its logs now: choose another, and put its sha256:HEX, env: or file:"
-        raise ConfigError(Problem(("ingress", "api_keys", index), text) for index in written_out)
+        raise ConfigError(Problem(("ingress", *path), text) for path in written_out)

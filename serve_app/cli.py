@@ -26,6 +26,7 @@ COMMANDS = {
     "deploy": Command("serve_app.launching.deploy", "give a service that `up` started another configuration"),
     "down": Command("serve_app.launching.down", "end a service that `up` started on this machine"),
     "warm": Command("serve_app.launching.warm", "fill the compile cache, so that replicas start in seconds"),
+    "key": Command("serve_app.config.new_key", "make a key for a client, and the entry of the configuration for it"),
     "batch": Command("serve_app.batch.command", "answer every request of a file, going on where an earlier run ended"),
     "tune": Command("loadtests.tune", "measure a replica, write a configuration, prove it under a traffic"),
     "prove": Command("loadtests.prove", "what becomes of a configuration, as it stands, under a traffic"),

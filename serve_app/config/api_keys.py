@@ -1,14 +1,13 @@
-"""Clients' API keys: how a configuration names them, and how one that a client shows is found to be one of them.
+"""Clients' API keys: how a configuration names them, and how they are read.
 
-An entry of `ingress.api_keys` is `sha256:HEX`, the digest of a key; `env:NAME`, a variable of the ingress process;
-`file:PATH`, a file on its node; or the key itself, which is replaced by its digest as soon as it is read, so that
-nothing that is logged, shown or sent to a cluster holds it.
+An entry of `ingress.api_keys`, or the `key` of one of `ingress.keys`, is `sha256:HEX`, the digest of a key;
+`env:NAME`, a variable of the ingress process; `file:PATH`, a file on its node; or the key itself, which is replaced by
+its digest as soon as it is read, so that nothing that is logged, shown or sent to a cluster holds it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
 from collections.abc import Iterable
@@ -28,25 +27,6 @@ class WrittenOut(str):
     """The digest of a key that stood in the configuration itself."""
 
 
-class Keys:
-    """The keys a service accepts; with none, it accepts everybody.
-
-    Raises ValueError, which names the entry and never a key, for one that yields no key.
-    """
-
-    def __init__(self, entries: Iterable[str]) -> None:
-        self._digests = [bytes.fromhex(text.removeprefix(DIGEST)) for entry in entries for text in digests(entry)]
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
-    def accept(self, key: str) -> bool:
-        """Whether it is one of them; takes as long whichever it is like."""
-        given = hashlib.sha256(key.encode()).digest()
-        matches = [hmac.compare_digest(given, known) for known in self._digests]
-        return any(matches)
-
-
 def loggable(entry: str) -> str:
     """The entry as it may be logged: a key by its digest, anything else as it is. Raises ValueError for a wrong one."""
     if entry.startswith(DIGEST):
@@ -63,7 +43,7 @@ def loggable(entry: str) -> str:
 
 
 ApiKey = Annotated[str, AfterValidator(loggable)]
-"""An entry of `ingress.api_keys`, as it may be logged."""
+"""An entry of `ingress.api_keys` or a `key`, as it may be logged."""
 
 
 def digests(entry: str) -> list[str]:

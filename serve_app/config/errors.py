@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 KeyPath = tuple[str | int, ...]
 """Keys of mappings and indices of lists, from the top of a configuration to one of its parts."""
 
-SECRET = "api_keys"
-"""Values beneath this key are not repeated in a message."""
+SECRET = frozenset({"api_keys", "key", "key_sha256"})
+"""Values beneath these keys are not repeated in a message, nor what stands in the place of an entry of `keys`."""
 SEVERAL_KEYS = "several_keys"
 """Type of the error that blames several keys of one mapping: its context has `{place: what is wrong}`."""
 
@@ -117,9 +117,13 @@ def _plain(detail: ErrorDetails) -> str:
     text = re.sub(r" or instance of \w+", "", detail["msg"].removeprefix("Input "))
     text = text.replace("valid tuple", "list").replace("valid dictionary", "mapping")
     given = detail["input"]
-    if SECRET in detail["loc"] or isinstance(given, (dict, list, tuple)):
+    if _is_secret(detail["loc"]) or isinstance(given, (dict, list, tuple)):
         return text
     return f"{text}, not {given!r}"
+
+
+def _is_secret(path: KeyPath) -> bool:
+    return not SECRET.isdisjoint(path) or (len(path) > 1 and path[-2] == "keys") or path[-1:] == ("keys",)
 
 
 def _section(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from serve_app.config import catalog, vllm_args
 from serve_app.config.api_keys import ApiKey
 from serve_app.config.errors import SEVERAL_KEYS, ConfigError, KeyPath, explain, spell
+from serve_app.config.keys import KeyConfig, told_apart
 from serve_app.config.names import Id, Name, distinct
 from serve_app.config.origin import Origin
 from serve_app.config.sections import (
@@ -177,6 +178,8 @@ class IngressConfig(Section):
     """Keys clients may present as `Authorization: Bearer KEY`; none means open. `sha256:HEX` is the digest of one,
     `env:NAME` a variable of the ingress process, comma-separated, `file:PATH` a file on its node, one a line. A key
     written out works with `up` alone, which deploys its digest."""
+    keys: tuple[KeyConfig, ...] = ()
+    """Keys that have names and rights."""
     max_connections: AtLeastOne = 65_536
     """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
     cors: tuple[Origin, ...] = ()
@@ -193,6 +196,11 @@ class IngressConfig(Section):
     starting, gets 429 at once; who waits longer than was expected gets it after twice this."""
     start_timeout_s: Positive = 60.0
     """How long a request waits for a model's first replica before it gets 503."""
+
+    @model_validator(mode="after")
+    def _keys_told_apart(self) -> IngressConfig:
+        told_apart(self.api_keys, self.keys)
+        return self
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> IngressConfig:
@@ -252,6 +260,20 @@ class ServiceConfig(Section):
     def _named_once(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
         distinct([model.names for model in models])
         return models
+
+    @model_validator(mode="after")
+    def _keys_name_models(self) -> ServiceConfig:
+        served = {name for model in self.models for name in model.names}
+        wrong = {
+            ("ingress", "keys", index, "models"): f"{name!r} is not served: " + ", ".join(map(repr, sorted(served)))
+            for index, key in enumerate(self.ingress.keys)
+            for name in key.models or ()
+            if name not in served
+        }
+        if wrong:
+            text = "; ".join(f"{spell(path)} {what}" for path, what in wrong.items())
+            raise PydanticCustomError(SEVERAL_KEYS, "{text}", {"text": text, "keys": wrong})
+        return self
 
     @property
     def longest_drain_s(self) -> float:

@@ -1,34 +1,64 @@
-"""Who may call: API keys."""
+"""Who may call: whose key a request shows, and whether that key opens the route."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from starlette.types import Scope
 
-from serve_app.config.api_keys import Keys
+from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.http.errors import ApiError
+from serve_app.ingress.keyring import Keyring
 from serve_app.routing.head import header
+
+OPEN = frozenset({"/health", "/ready", "/ping"})
+"""Answered without a key: probes have none."""
+ADMIN = frozenset({"/metrics", "/autoscaling", "/docs", "/openapi.json"})
+"""What tells of other clients or of the service's inside."""
+EVERYONES = ("/v1/models", "/v1/usage")
+"""Open to each key, whatever its routes."""
+OWNER = "serve_app.owner"
+"""Where a request's scope has the key it showed, for the pages."""
 
 
 class Authentication:
-    """Lets a request in if it presents one of the configured keys, or if none is configured.
+    """Finds a request's owner; everybody is UNNAMED, who may do everything, where no key is configured."""
 
-    Raises ValueError for an entry of `ingress.api_keys` that yields no key.
-    """
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
 
-    def __init__(self, api_keys: Iterable[str]) -> None:
-        try:
-            self._keys = Keys(api_keys)
-        except ValueError as error:
-            raise ValueError(f"ingress.api_keys: {error}") from None
+    def owner(self, scope: Scope) -> KeyConfig:
+        """Raises ApiError 401 for a missing or wrong key, 403 for one that does not open the route."""
+        path = scope["path"].rstrip("/")
+        # A browser's preflight has no key; without `ingress.cors` it is a method that no route has.
+        if not self._keyring or path in OPEN or scope["method"] == "OPTIONS":
+            return UNNAMED
+        owner = self.shown(scope)
+        if owner is None:
+            raise ApiError(401, "missing or wrong API key: send 'Authorization: Bearer KEY'", code="invalid_api_key")
+        if path in ADMIN and not owner.admin:
+            raise _denied(f"{path} needs a key with `admin: true`, which {owner.name!r} has not")
+        if owner.routes is not None and not _below(path, (*owner.routes, *EVERYONES)) and path not in ADMIN:
+            raise _denied(f"the key {owner.name!r} is not for {path}: it is for {', '.join(owner.routes)}")
+        return owner
 
-    def check(self, scope: Scope) -> None:
-        """Raise ApiError 401 for a missing or wrong key."""
-        if not self._keys:
-            return
+    def shown(self, scope: Scope) -> KeyConfig | None:
+        """Whose key the request shows, whatever its route; None where it is nobody's."""
+        if not self._keyring:
+            return UNNAMED
         scheme, _, presented = header(scope["headers"], b"authorization").partition(" ")
         if scheme.lower() != "bearer":
             presented = header(scope["headers"], b"x-api-key")
-        if not self._keys.accept(presented.strip()):
-            raise ApiError(401, "missing or wrong API key: send 'Authorization: Bearer KEY'", code="invalid_api_key")
+        return self._keyring.owner(presented.strip())
+
+
+def owner_of(scope: Scope) -> KeyConfig:
+    """Whom `Authentication` has found."""
+    found: KeyConfig = scope[OWNER]
+    return found
+
+
+def _below(path: str, tops: tuple[str, ...]) -> bool:
+    return any(path == top or path.startswith(top + "/") for top in tops)
+
+
+def _denied(message: str) -> ApiError:
+    return ApiError(403, message, code="permission_denied")

@@ -24,6 +24,7 @@ from serve_app.ingress.body import BodyReader
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.failing import Failing
+from serve_app.ingress.keyring import Keyring
 from serve_app.ingress.models import Models
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.rollout import Rollout
@@ -61,6 +62,7 @@ class IngressReplica:
         refuse_unreadable()
         raise_to_hard_limit()
         ingress = config.ingress
+        self._keyring = Keyring(ingress.api_keys, ingress.keys)
         limits = QueueLimits(ingress.max_waiting, ingress.wait_timeout_s, ingress.start_timeout_s, ingress.replicas)
         self._router = Router.of_deployments(config.models, engines, limits)
         self._batches: ReplicaPool | None = None
@@ -81,6 +83,7 @@ class IngressReplica:
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
             asyncio.create_task(self._failing.watch()),
             asyncio.create_task(self._rollout.watch()),
+            asyncio.create_task(self._keyring.follow()),
         ]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -88,7 +91,7 @@ class IngressReplica:
         session, metrics, catalogue = self._session, self._router.metrics, self._router.catalogue
         settings = self._config.ingress
         max_file_mib = self._config.batch.max_file_mib if self._config.batch else 0.0
-        keys = Authentication(settings.api_keys)
+        keys = Authentication(self._keyring)
         app = IngressApp(
             self._router,
             keys,
@@ -97,7 +100,7 @@ class IngressReplica:
                 Status(catalogue, metrics, session, self._batches, self._processes, self._failing, self._rollout, keys),
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
-                Docs(catalogue, session, batches=self._batches is not None, keys=bool(settings.api_keys)),
+                Docs(catalogue, session, batches=self._batches is not None, keys=bool(self._keyring)),
                 Unoffered(),
             ],
             BodyReader(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),

@@ -1,4 +1,4 @@
-"""/v1/models, answered from the configuration and the pool."""
+"""/v1/models, answered from the configuration and the pool: the models that the key may use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from serve_app.ingress.authentication import owner_of
 from serve_app.routing.catalogue import Catalogue, Served
 
 
@@ -21,12 +22,13 @@ class Models:
         return [Route("/v1/models", self._list), Route("/v1/models/{id:path}", self._one)]
 
     async def _list(self, request: Request) -> JSONResponse:
-        data = [_describe(served, name) for served in self._catalogue.models for name in served.config.names]
+        found = self._catalogue.open_to(owner_of(request.scope))
+        data = [_describe(served, name) for served in found for name in served.config.names]
         return JSONResponse({"object": "list", "data": data})
 
     async def _one(self, request: Request) -> JSONResponse:
         name = request.path_params["id"]
-        return JSONResponse(_describe(self._catalogue.find(name), name))
+        return JSONResponse(_describe(self._catalogue.find(name, owner_of(request.scope)), name))
 
 
 def _describe(served: Served, name: str) -> dict[str, Any]:

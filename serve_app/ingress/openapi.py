@@ -17,6 +17,7 @@ from serve_app.ingress.own_routes import ANYTHING, BATCH_PATHS, MAYBE_TEXT, PATH
 ERRORS = {
     400: "Something is wrong with the request; the message says what, and `param` where.",
     401: "No API key, or a wrong one.",
+    403: "The API key is not for this.",
     404: "There is no such model, object or route.",
     408: "The body did not arrive in time.",
     409: "Not in the state it is in.",
@@ -96,7 +97,7 @@ def _with_errors(path: str, operation: Mapping[str, Any], keys: bool) -> Json:
     wanted = dict(operation["responses"])
     wanted |= {str(status): status for status in EVERYWHERE if str(status) not in wanted}
     if keys and operation.get("security") != []:
-        wanted["401"] = 401
+        wanted |= {"401": 401, "403": 403}
     answers = {
         status: _error(answer, schema) if isinstance(answer, int) else answer
         for status, answer in sorted(wanted.items())

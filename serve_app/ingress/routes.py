@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.http.pages import starlette_app
-from serve_app.ingress.authentication import Authentication
+from serve_app.ingress.authentication import OWNER, Authentication, owner_of
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader, TimedReceive
 from serve_app.ingress.docs import Docs
@@ -23,9 +23,6 @@ from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.routing.head import ClientGone
 from serve_app.routing.router import Router
-
-OPEN_ROUTES = frozenset({"/health", "/ready", "/ping"})
-"""Answered without an API key: probes have none."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -55,9 +52,7 @@ class IngressApp:
         path = scope["path"]
         plain = path.rstrip("/")
         try:
-            # A browser's preflight has no key; without `ingress.cors` it is a method that no route has.
-            if plain not in OPEN_ROUTES and scope["method"] != "OPTIONS":
-                self._authentication.check(scope)
+            scope[OWNER] = self._authentication.owner(scope)
             if scope["method"] == "POST" and path in MODEL_ROUTES:
                 await self._to_model(scope, receive, send)
             elif plain != path and self._is_route({**scope, "path": plain}):
@@ -87,7 +82,7 @@ class IngressApp:
         except ClientGone:
             return
         try:
-            await self._router.answer(self._router.route(scope, body), tracked, receive)
+            await self._router.answer(self._router.route(scope, body, owner_of(scope)), tracked, receive)
         except ClientGone:
             return
         except (ApiError, ConnectionError):

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serve_app.http.errors import ApiError
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.exposition import merge, own
 from serve_app.ingress.failing import Failing
@@ -40,7 +39,7 @@ class Status:
         authentication: Authentication | None = None,
     ) -> None:
         """`processes` are the ingress's other processes, where there may be any; `failing` knows of failed starts,
-        `rollout` of the last deploy, whose failure is told to who `authentication` lets in."""
+        `rollout` of the last deploy, whose failure is told to an admin."""
         self._catalogue = catalogue
         self._metrics = metrics
         self._session = session
@@ -74,19 +73,14 @@ class Status:
             for one in self._catalogue.models
         }
         ready = all(model["ready"] or not model["wanted"] for model in models.values())
-        deploy = self._rollout.shown(reasons=self._has_key(request)) if self._rollout else {}
+        deploy = self._rollout.shown(reasons=self._is_admin(request)) if self._rollout else {}
         told = {"status": "ready" if ready else "starting", "models": models, **deploy}
         return JSONResponse(told, 200 if ready else 503)
 
-    def _has_key(self, request: Request) -> bool:
+    def _is_admin(self, request: Request) -> bool:
         """Whether who asks may know more than a probe."""
-        if self._authentication is None:
-            return False
-        try:
-            self._authentication.check(request.scope)
-        except ApiError:
-            return False
-        return True
+        shown = self._authentication.shown(request.scope) if self._authentication else None
+        return shown is not None and shown.admin
 
     async def _ping(self, request: Request) -> Response:
         """As SageMaker asks: the status alone."""

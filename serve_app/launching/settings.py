@@ -119,6 +119,10 @@ def _seal_keys(data: dict[str, Any]) -> bool:
             entries = ingress.get("api_keys") or []
             ingress["api_keys"] = [str(loggable(entry)) for entry in entries]
             found = found or ingress["api_keys"] != entries
+            for one in ingress.get("keys") or []:
+                if one.get("key") is not None:
+                    entry, one["key"] = one["key"], str(loggable(one["key"]))
+                    found = found or one["key"] != entry
     return found
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from serve_app.config import api_keys, known_keys
+from serve_app.config import keys, known_keys
+from serve_app.config.errors import spell
 from serve_app.config.file import Application, ConfigFile, load
 from serve_app.config.schema import Autoscaling, ConfigError, ServiceConfig
 from serve_app.planning import compile_cache, gpus, machine, open_files, plan, upgrade
@@ -127,8 +128,9 @@ def warnings(file: ConfigFile, checked: list[Checked]) -> list[str]:
         found.append("vLLM is not installed here, so the names in engine_args could not be checked")
     host = _host(file)
     for one in checked:
-        if host not in LOOPBACK and not one.application.config.ingress.api_keys:
-            found.append(f"anyone who reaches {host} may use the service: ingress.api_keys is empty")
+        ingress = one.application.config.ingress
+        if host not in LOOPBACK and not ingress.api_keys and not ingress.keys:
+            found.append(f"anyone who reaches {host} may use the service: ingress.keys is empty")
         found += _about_keys(one.application.config)
         found += one.plan.warnings
     if (timeout := file.http_options.get("request_timeout_s")) is not None:
@@ -139,9 +141,9 @@ def warnings(file: ConfigFile, checked: list[Checked]) -> list[str]:
 def _about_keys(config: ServiceConfig) -> list[str]:
     """Keys that only `up` takes, and those that are not on this machine."""
     found = []
-    for index, entry in enumerate(config.ingress.api_keys):
-        place = f"ingress.api_keys[{index}]"
-        if isinstance(entry, api_keys.WrittenOut):
+    for path, entry in keys.entries(config.ingress.api_keys, config.ingress.keys):
+        place = spell(("ingress", *path))
+        if keys.written_out(entry):
             found.append(f"{place} is written out: `up` deploys its digest, but other ways Ray logs it; write {entry}")
         elif not machine.key_exists(entry):
             found.append(f"{place}: there is no {entry} on this machine, and the service does not start without it")

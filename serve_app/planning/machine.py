@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from serve_app.config import api_keys
+from serve_app.config import api_keys, keys
 from serve_app.config.errors import ConfigError, KeyPath, Problem
 from serve_app.config.file import Application, ConfigFile
 from serve_app.config.schema import ModelConfig
@@ -83,16 +83,17 @@ def _directory(name: str) -> str | None:
 
 
 def _keys(application: Application, at: KeyPath, starting: bool) -> Iterator[Problem]:
-    for index, entry in enumerate(application.config.ingress.api_keys):
+    ingress = application.config.ingress
+    for path, entry in keys.entries(ingress.api_keys, ingress.keys):
         if starting or key_exists(entry):
             try:
                 api_keys.digests(entry)
             except ValueError as error:
-                yield Problem((*at, "ingress", "api_keys", index), str(error))
+                yield Problem((*at, "ingress", *path), str(error))
 
 
 def key_exists(entry: str) -> bool:
-    """Whether the variable or the file that an entry of `api_keys` names exists on this machine."""
+    """Whether the variable or the file that an entry of `api_keys` or a `key` names exists on this machine."""
     if entry.startswith(api_keys.VARIABLE):
         return entry.removeprefix(api_keys.VARIABLE) in os.environ
     return not entry.startswith(api_keys.FILE) or pathlib.Path(entry.removeprefix(api_keys.FILE)).expanduser().exists()

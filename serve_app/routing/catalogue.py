@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
 from serve_app.routing.pool import ReplicaPool
@@ -29,25 +30,32 @@ class Catalogue:
         self.models = tuple(served)
         self._by_name = {name: one for one in self.models for name in one.config.names}
 
-    def served(self, name: str | None) -> Served:
-        """The model a request names, or the only one when it names none. Raises ApiError."""
-        if name:
-            return self.find(name)
-        if len(self.models) == 1:
-            return self.models[0]
-        raise ApiError(
-            400, f"the request names no model, and several are served: {self._names()}", "model", "missing_model"
-        )
+    def open_to(self, owner: KeyConfig) -> Sequence[Served]:
+        """The models that a key may use."""
+        if owner.models is None:
+            return self.models
+        return [one for one in self.models if not set(one.config.names).isdisjoint(owner.models)]
 
-    def find(self, name: str) -> Served:
-        """Raises ApiError 404 naming what there is."""
-        if (served := self._by_name.get(name)) is not None:
+    def served(self, name: str | None, owner: KeyConfig = UNNAMED) -> Served:
+        """The model a request of this key's names, or the only one when it names none. Raises ApiError."""
+        if name:
+            return self.find(name, owner)
+        if len(found := self.open_to(owner)) == 1:
+            return found[0]
+        message = f"the request names no model, and several are served: {self._names(owner)}"
+        raise ApiError(400, message, "model", "missing_model")
+
+    def find(self, name: str, owner: KeyConfig = UNNAMED) -> Served:
+        """Raises ApiError 404 naming what there is for this key: it is not told what others use."""
+        served = self._by_name.get(name)
+        if served is not None and (owner.models is None or served in self.open_to(owner)):
             return served
         shown = name if len(name) <= MOST_NAME_CHARACTERS else name[:MOST_NAME_CHARACTERS] + "..."
-        close = difflib.get_close_matches(name, self._by_name, n=1) if shown is name else None
+        known = [name for one in self.open_to(owner) for name in one.config.names]
+        close = difflib.get_close_matches(name, known, n=1) if shown is name else None
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        message = f"the model {shown!r} does not exist.{hint} Served here: {self._names()}"
+        message = f"the model {shown!r} does not exist.{hint} Served here: {self._names(owner)}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _names(self) -> str:
-        return ", ".join(repr(name) for name in self._by_name)
+    def _names(self, owner: KeyConfig) -> str:
+        return ", ".join(repr(name) for one in self.open_to(owner) for name in one.config.names)

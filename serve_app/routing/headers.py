@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from serve_app.replica.protocol import BATCH_HEADER
+from serve_app.config.keys import UNNAMED, KeyConfig
+from serve_app.replica.protocol import BATCH_HEADER, KEY_HEADER
 from serve_app.routing.head import MOST_ID_CHARACTERS, Headers, RequestHead, header, id_too_long
 
 REQUEST_ID = b"x-request-id"
@@ -23,21 +24,35 @@ KEPT = frozenset(
 client's to send, nor is X-Data-Parallel-Rank."""
 
 
-def for_replica(headers: Headers, head: RequestHead, *, batch: bool = False) -> list[tuple[bytes, bytes]]:
-    """The headers a request goes to a replica with. Raises ApiError 400 for an id that is too long.
+def for_replica(
+    headers: Headers, head: RequestHead, owner: KeyConfig = UNNAMED, *, batch: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """The headers with which a request of a key's goes to a replica. Raises ApiError 400 for an id that is too long.
 
     A body's `request_id` comes before the header, which HAProxy gives to every request. One that lowers its own
-    priority, in the body or with vLLM's header, is marked as batch work, as is one of a `batch`: nobody has to make way
-    for it.
+    priority, in the body or with vLLM's header, is marked as batch work, as is one of a `batch` and of a key with that
+    priority: nobody has to make way for it.
     """
     kept = [one for one in headers if one[0] in KEPT]
     if len(header(kept, REQUEST_ID)) > MOST_ID_CHARACTERS:
         raise id_too_long("X-Request-Id")
     if len(memoryview(head.request_id)):
         kept = [one for one in kept if one[0] != REQUEST_ID]
-    if batch or _is_low(bytes(memoryview(head.priority)[:32])) or _is_low(header(kept, PRIORITY)):
+    kept += _of_key(owner)
+    if (
+        batch
+        or owner.priority == "batch"
+        or _is_low(bytes(memoryview(head.priority)[:32]))
+        or _is_low(header(kept, PRIORITY))
+    ):
         kept.append((BATCH_HEADER, b"1"))
     return kept
+
+
+def _of_key(owner: KeyConfig) -> list[tuple[bytes, bytes]]:
+    if not owner.name:
+        return []
+    return [(KEY_HEADER, owner.name.encode())]
 
 
 def is_batch(headers: Headers) -> bool:

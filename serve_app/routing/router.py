@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
 
+from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
 from serve_app.routing import registry, sequences
@@ -50,14 +51,16 @@ class Router:
         router._handles = [registry.listen(handles[one.config.id], one.pool) for one in served]
         return router
 
-    def route(self, scope: Scope, body: RequestBody, *, batch: bool = False) -> RoutedRequest:
-        """Read the request. Raises ApiError where it cannot be routed. `batch` marks it as batch work."""
+    def route(
+        self, scope: Scope, body: RequestBody, owner: KeyConfig = UNNAMED, *, batch: bool = False
+    ) -> RoutedRequest:
+        """Read a request of this key's. Raises ApiError where it cannot be routed. `batch` marks it as batch work."""
         head = read_head(scope, body.data)
-        served = self.catalogue.served(head.model)
+        served = self.catalogue.served(head.model, owner)
         pool, path = served.pool, scope["path"]
         count = sequences.bounded(head, body.data, served.config.most_sequences, path)
         key = pool.picker.key(scope, head)
-        headers = for_replica(scope["headers"], head, batch=batch)
+        headers = for_replica(scope["headers"], head, owner, batch=batch)
         claim = Claim(count, key, is_batch(headers))
         return RoutedRequest({**scope, "headers": headers}, body, pool, claim)
 

@@ -180,6 +180,32 @@ def test_a_configuration_holds_no_key() -> None:
     assert isinstance(again.ingress.api_keys[0], WrittenOut)
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["sk-1"], "ingress.keys[0]: should be a mapping"),
+        ("sk-1", "ingress.keys: should be a list"),
+        ([{"name": "a", "key": ["sk-1"]}], "ingress.keys[0].key: should be a valid string"),
+        ([{"name": "a", "key_sha256": "sk-1"}], "ingress.keys[0].key_sha256: sha256: should be followed by 64"),
+        ([{"name": "a"}], "ingress.keys[0]: needs one of key and key_sha256"),
+        ([{"name": "a b", "key": "sk-1"}], "ingress.keys[0].name: should be up to 64 letters"),
+        ([{"name": "a", "key": "sk-1"}, {"name": "a", "key": "sk-2"}], "ingress: two keys have the name 'a'"),
+        ([{"name": "a", "key": "sk-1"}, {"name": "b", "key": "sk-1"}], "ingress: keys[0] and keys[1] are the same key"),
+        ([{"name": "a", "key": "sk-1", "models": ["b"]}], "ingress.keys[0].models: 'b' is not served: 'a'"),
+        ([{"name": "a", "key": "sk-1", "model": ["a"]}], "unknown key; did you mean `models`?"),
+    ],
+)
+def test_what_is_wrong_with_a_named_key_is_told_without_the_key(keys: Any, told: str) -> None:
+    (found,) = told_of({"models": [{"id": "a"}], "ingress": {"keys": keys}})
+    assert told in found and "sk-1" not in found
+
+
+def test_a_configuration_holds_no_named_key() -> None:
+    config = ServiceConfig.parse({"models": [{"id": "a"}], "ingress": {"keys": [{"name": "a", "key": "sk-1"}]}})
+    assert b"sk-1" not in pickle.dumps(config) and "sk-1" not in f"{config!r} {config.model_dump()}"
+    assert isinstance(pickle.loads(pickle.dumps(config)).ingress.keys[0].key, WrittenOut)
+
+
 def test_ray_serves_way_to_the_configuration_tells_the_same() -> None:
     wrong = {"models": [{"id": "a", "replica": 1}]}
     with pytest.raises(ConfigError, match=r"models\[0\]\.replica: unknown key; did you mean `replicas`"):

@@ -19,6 +19,7 @@ from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
+from serve_app.ingress.keyring import Keyring
 from serve_app.ingress.models import Models
 from serve_app.ingress.openapi import document
 from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
@@ -122,7 +123,7 @@ class Ingress:
             pages = [Models(catalogue), Status(catalogue, metrics := Metrics(), session), Docs(catalogue, session)]
             app = IngressApp(
                 Router(catalogue, metrics),
-                Authentication([]),
+                Authentication(Keyring([])),
                 [*pages, Unoffered()],
                 BodyReader(2**20, 2**24),
             )

@@ -9,11 +9,13 @@ import aiohttp
 import httpx
 import pytest
 
+from serve_app.config.keys import KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
+from serve_app.ingress.keyring import Keyring
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
@@ -26,6 +28,7 @@ from serve_app.routing.router import Router
 from tests.support.replicas import published
 
 KEY = {"authorization": "Bearer key"}
+LIMITED = KeyConfig(name="limited", key="two", models=("down",))
 JSON = {"content-type": "application/json"}
 
 
@@ -46,7 +49,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Docs(catalogue, session),
             Unoffered(),
         ]
-        app = IngressApp(Router(catalogue, metrics), Authentication(["key"]), pages, BodyReader(2**22, 2**24))
+        app = IngressApp(
+            Router(catalogue, metrics), Authentication(Keyring(["key"], [LIMITED])), pages, BodyReader(2**22, 2**24)
+        )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
             yield client
@@ -70,6 +75,22 @@ async def test_models_by_id_and_alias(http: httpx.AsyncClient) -> None:
     ]
     one = (await http.get("/v1/models/owner/up")).json()
     assert (one["owned_by"], one["max_model_len"], one["created"]) == ("owner", 4096, 1700000000)
+
+
+async def test_a_key_for_some_models_is_told_of_no_others(http: httpx.AsyncClient) -> None:
+    http.headers["authorization"] = "Bearer two"
+    assert [model["id"] for model in (await http.get("/v1/models")).json()["data"]] == ["down"]
+    unknown = (await http.get("/v1/models/nope")).json()["error"]["message"]
+    for answer in (
+        await http.get("/v1/models/u"),
+        await http.post("/v1/completions", json={"model": "owner/up", "prompt": "a"}),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (404, "model_not_found")
+        assert "Served here: 'down'" in error["message"] and "Did you mean" not in error["message"]
+    assert "Served here: 'down'" in unknown
+    assert (await http.post("/v1/completions", json={"prompt": "a"})).status_code == 503
+    assert (await http.get("/metrics")).json()["error"]["code"] == "permission_denied"
 
 
 async def test_ready_counts_each_model(http: httpx.AsyncClient) -> None:

@@ -52,6 +52,15 @@ def test_keys_written_out_are_deployed_as_digests(tmp_path: Path, folder: Path) 
     assert deployed == [digest_of("sk-1"), "env:KEYS"]
 
 
+def test_named_keys_written_out_are_deployed_as_digests(tmp_path: Path, folder: Path) -> None:
+    keys = "[{name: a, key: sk-1}, {name: b, key: 'file:/b'}, {name: c, key_sha256: 00}]"
+    here = HERE.replace("{name: a}", f"{{import_path: 'serve_app.app:build', args: {{ingress: {{keys: {keys}}}}}}}")
+    wanted = prepare(config(tmp_path, here), None, folder)
+    assert "sk-1" not in wanted.config.read_text()
+    deployed = yaml.safe_load(wanted.config.read_text())["applications"][0]["args"]["ingress"]["keys"]
+    assert [one.get("key") for one in deployed] == [digest_of("sk-1"), "file:/b", None]
+
+
 @pytest.mark.parametrize("options", ["", "http_options:\n", "http_options: {port: 8000}\n"])
 def test_a_service_that_does_not_say_where_listens_here_only(tmp_path: Path, folder: Path, options: str) -> None:
     wanted = prepare(config(tmp_path, options + "applications: [{name: a}]\n"), None, folder)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from serve_app.config.keys import KeyConfig
 from serve_app.http.errors import ApiError
-from serve_app.routing.head import read_head
+from serve_app.routing.head import RequestHead, read_head
 from serve_app.routing.headers import for_replica
 
 JSON = (b"content-type", b"application/json")
@@ -73,3 +74,9 @@ def test_an_id_has_a_length_that_can_be_repeated() -> None:
     with pytest.raises(ApiError) as refused:
         sent((b"x-request-id", b"a" * 257))
     assert (refused.value.status, refused.value.param) == (400, "X-Request-Id")
+
+
+def test_a_named_key_tells_the_replica_its_name() -> None:
+    owner = KeyConfig(name="a", key="k", priority="batch")
+    kept = for_replica([(b"x-key-name", b"other")], RequestHead(), owner)
+    assert kept == [(b"x-key-name", b"a"), (b"x-batch", b"1")]

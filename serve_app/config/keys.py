@@ -1,0 +1,106 @@
+"""Clients' keys that have names, and what each of them may use.
+
+An entry of `ingress.keys` is a key and what goes with it; one of `ingress.api_keys` is a key that may do everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from serve_app.config.api_keys import DIGEST, ApiKey, WrittenOut, loggable
+from serve_app.config.names import Name
+from serve_app.config.sections import Section
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def key_name(name: str) -> str:
+    """The name as it is; ValueError for one that metrics or headers cannot carry."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "should be up to 64 letters, digits and any of . _ - after the first: metrics and headers carry it"
+        )
+    return name
+
+
+def _digest(text: str) -> str:
+    return loggable(DIGEST + text).removeprefix(DIGEST)
+
+
+def _path(path: str) -> str:
+    if not path.startswith("/") or len(path) < 2 or path.endswith("/"):
+        raise ValueError("should be a path such as /v1/chat/completions; it stands for what lies below it too")
+    return path
+
+
+class KeyConfig(Section):
+    """A client's key and its rights."""
+
+    name: Annotated[str, AfterValidator(key_name)]
+    """What the client is called in metrics, accounts and logs."""
+    key: ApiKey | None = None
+    """The key: `env:NAME`, `file:PATH` (read again when it changes), or written out, which works with `up` alone."""
+    key_sha256: Annotated[str, AfterValidator(_digest)] | None = None
+    """Or the digest of it, 64 hexadecimal digits; `serve-app key new NAME` makes a key and prints both."""
+    admin: bool = False
+    """Whether it opens `/metrics`, `/autoscaling`, `/docs` and `/openapi.json`, and sees the usage, the files and the
+    batches of all."""
+    models: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """Models it may use, by any of their names; all unless set."""
+    routes: Annotated[tuple[Annotated[str, AfterValidator(_path)], ...], Field(min_length=1)] | None = None
+    """Routes it may use beside `/v1/models` and `/v1/usage`, each with what lies below it; all unless set."""
+    priority: Literal["interactive", "batch"] = "interactive"
+    """`batch` marks all of its requests as batch work, which makes way for people."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> KeyConfig:
+        if (self.key is None) == (self.key_sha256 is None):
+            raise ValueError("needs one of key and key_sha256")
+        return self
+
+    @property
+    def entry(self) -> str:
+        """Where its key is to be had, as `api_keys` writes it."""
+        return self.key if self.key is not None else DIGEST + str(self.key_sha256)
+
+
+def _nobody(**fields: Any) -> KeyConfig:
+    return KeyConfig.model_construct(name="", **fields)
+
+
+UNNAMED = _nobody(admin=True)
+"""Whoever shows an entry of `api_keys`, and everybody where no key is configured."""
+
+
+def entries(api_keys: Sequence[str], keys: Sequence[KeyConfig]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every key of a configuration, as it may be logged, and where it stands below `ingress`."""
+    for index, entry in enumerate(api_keys):
+        yield ("api_keys", index), entry
+    for index, one in enumerate(keys):
+        yield ("keys", index, "key" if one.key is not None else "key_sha256"), one.entry
+
+
+def told_apart(api_keys: Sequence[str], keys: Sequence[KeyConfig]) -> None:
+    """Raises ValueError where two have one name or, as far as can be seen here, one key."""
+    names: set[str] = set()
+    for one in keys:
+        if one.name in names:
+            raise ValueError(
+                f"two keys have the name {one.name!r}: rotation takes one entry with several keys in a file"
+            )
+        names.add(one.name)
+    places: dict[str, str] = {}
+    for path, entry in entries(api_keys, keys):
+        place = f"{path[0]}[{path[1]}]"
+        if entry.startswith(DIGEST) and entry in places:
+            raise ValueError(f"{places[entry]} and {place} are the same key: nobody could tell whose it is")
+        places[str(entry)] = place
+
+
+def written_out(entry: str) -> bool:
+    """Whether the key itself stood in the configuration."""
+    return isinstance(entry, WrittenOut)
