@@ -30,6 +30,7 @@ COMMANDS = {
     "batch": Command("serve_app.batch.command", "answer every request of a file, going on where an earlier run ended"),
     "tune": Command("loadtests.tune", "measure a replica, write a configuration, prove it under a traffic"),
     "prove": Command("loadtests.prove", "what becomes of a configuration, as it stands, under a traffic"),
+    "chaos": Command("loadtests.chaos", "what clients notice when parts of a service are killed, frozen or replaced"),
     "report": Command("loadtests.planner.report", "write the report of a tuning anew"),
     "simulate": Command(
         "loadtests.simulate", "how a service holds a traffic, and how many GPUs that takes, in virtual time"

@@ -220,9 +220,9 @@ class LocalService:
         """What /ready says; None while nobody answers."""
         try:
             with urllib.request.urlopen(f"{self.settings.url}/ready", timeout=5) as response:
-                return _readiness(True, response.read())
+                return read_readiness(True, response.read())
         except urllib.error.HTTPError as error:
-            return _readiness(False, error.read())
+            return read_readiness(False, error.read())
         except OSError:
             return None
 
@@ -241,7 +241,7 @@ class LocalService:
         return left
 
 
-def _readiness(ready: bool, body: bytes) -> Readiness | None:
+def read_readiness(ready: bool, body: bytes) -> Readiness | None:
     """None where it was not our ingress that answered."""
     try:
         data: Any = json.loads(body)

@@ -30,7 +30,7 @@ SERVE_APP = (
     "__init__",
 )
 """The rooms of serve_app, the lowest first. `__init__` is the face for Python users, and so the last."""
-LOADTESTS = ("__init__", "arguments", "results", "loadgen", "bench", "planner", "commands")
+LOADTESTS = ("__init__", "arguments", "results", "loadgen", "bench", "faults", "planner", "commands")
 """The rooms of loadtests, the lowest first; the modules beside them are its commands."""
 MOST_LINES = 350
 
