@@ -24,6 +24,7 @@ from serve_app.ingress.body import BodyReader
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.failing import Failing
+from serve_app.ingress.frozen import FrozenReplicas
 from serve_app.ingress.keyring import Keyring
 from serve_app.ingress.models import Models
 from serve_app.ingress.processes import IngressProcesses
@@ -76,6 +77,7 @@ class IngressReplica:
         )
         await self._processes.start(ray.util.get_node_ip_address())
         self._rollout = Rollout(context.app_name)
+        self._router.on_frozen = FrozenReplicas(context.app_name).found
         self._failing = Failing(context.app_name, [one.id for one in config.models], self._rollout.settled)
         self._router.metrics.registry.register(self._failing)
         self._background = [

@@ -46,6 +46,12 @@ class Metrics:
         self.broken = Counter(
             "serve_app_broken_answers", "Answers cut off by a replica's failure.", ("model",), registry=self.registry
         )
+        self.frozen = Counter(
+            "serve_app_frozen_replicas",
+            "Replicas from which nothing came any more, found by an ingress process.",
+            ("model",),
+            registry=self.registry,
+        )
 
 
 class PoolCounts(Collector):

@@ -5,7 +5,7 @@ The ingress, the batch deployment and offline runs each have a `Router`, and dif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
@@ -38,7 +38,11 @@ class Router:
     def __init__(self, catalogue: Catalogue, metrics: Metrics | None = None) -> None:
         self.catalogue = catalogue
         self.metrics = metrics or Metrics()
-        self._forward = Forwarder(Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S))
+        upstream = Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)
+        upstream.silence.on_frozen = self._frozen
+        self._forward = Forwarder(upstream)
+        self.on_frozen: Callable[[str, str], None] = lambda model, replica: None
+        """Told the model and the id of each replica from which nothing comes any more."""
         self._handles: list[DeploymentHandle] = []
 
     @classmethod
@@ -76,6 +80,14 @@ class Router:
             except ApiError as error:
                 seen.failed(error.status)
                 raise
+
+    def _frozen(self, url: str) -> None:
+        for served in self.catalogue.models:
+            for replica in served.pool.replicas:
+                if replica.info.url == url:
+                    served.pool.eject(replica)
+                    self.metrics.frozen.labels(served.config.id).inc()
+                    self.on_frozen(served.config.id, replica.id)
 
     def waiting(self) -> dict[str, int]:
         """Sequences this process holds for want of a replica, by id of the models that scale."""

@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 import httptools
 
 from serve_app.routing.head import Headers
+from serve_app.routing.silence import Sign, SilenceWatch
 
+ASKED_S = 2.0
+"""For a replica to answer whether it is there."""
 BUFFERED_MOST_BYTES = 2**18
 """Of an answer whose client reads slowly; then the replica has to wait."""
 
@@ -37,13 +40,17 @@ class Upstream:
         self._connect_timeout_s = connect_timeout_s
         self._keep_alive_s = keep_alive_s
         self._idle: dict[str, list[UpstreamConnection]] = {}
+        self.silence = SilenceWatch(self._is_there)
 
     async def request(self, method: str, url: str, path: str, headers: Headers, body: bytes) -> UpstreamConnection:
         """Send a request to the server at `url` and wait for the head of its answer; `close` it afterwards.
 
         Raises UpstreamError.
         """
+        if self.silence.is_frozen(url):
+            raise UpstreamError("the replica does not answer", connected=False)
         connection = self._kept(url) or await self._connect(url)
+        self.silence.begun(connection)
         try:
             await connection.begin(method, path, headers, body)
         except BaseException:
@@ -62,6 +69,21 @@ class Upstream:
             kept.remove(connection)
             if not kept:
                 del self._idle[connection.url]
+
+    async def _is_there(self, url: str) -> Sign:
+        """Without the replica's token, which it says at once."""
+        try:
+            async with asyncio.timeout(ASKED_S):
+                connection = await self._connect(url)
+                try:
+                    await connection.begin("GET", "/health", [], b"")
+                finally:
+                    connection.abort()
+        except TimeoutError:
+            return Sign.SILENT
+        except UpstreamError as error:
+            return Sign.SILENT if isinstance(error.__cause__, TimeoutError) else Sign.GONE
+        return Sign.ANSWERS
 
     def _kept(self, url: str) -> UpstreamConnection | None:
         """The connection used last, so that the others grow old and go."""
@@ -86,7 +108,8 @@ class Upstream:
                     lambda: UpstreamConnection(self, url), parts.hostname, parts.port
                 )
         except TimeoutError:
-            raise UpstreamError(f"no connection within {self._connect_timeout_s:g} s", connected=False) from None
+            reason = f"no connection within {self._connect_timeout_s:g} s"
+            raise UpstreamError(reason, connected=False) from TimeoutError(reason)
         except OSError as error:
             raise UpstreamError(f"no connection: {error}", connected=False) from error
         return connection
@@ -98,6 +121,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, upstream: Upstream, url: str) -> None:
         self.url = url
         self.idle_since = 0.0
+        self.heard_at = 0.0
+        """When something last came, by the event loop's clock."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         """Names in lower case."""
@@ -112,6 +137,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = False
         self._broken: str | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._now = asyncio.get_running_loop().time
 
     async def begin(self, method: str, path: str, headers: Headers, body: bytes) -> None:
         """Send a request and wait until the answer's status and headers are there."""
@@ -146,8 +172,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether more may have come that nobody reads yet."""
+        return self._paused
+
+    def give_up(self, reason: str) -> None:
+        """Break the exchange off: whoever waits for it gets an UpstreamError."""
+        self._broken = self._broken or reason
+        self.abort()
+
     def close(self) -> None:
         """Keep the connection for the next request, or break it off when this one's answer is not complete."""
+        self._upstream.silence.ended(self)
         if self._complete and self._reusable and not self._chunks and self._broken is None:
             self.idle_since = asyncio.get_running_loop().time()
             self._upstream.keep(self)
@@ -178,6 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._now()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:

@@ -24,7 +24,7 @@ from ray.serve.config import AutoscalingContext, AutoscalingPolicy, RequestRoute
 from ray.serve.context import ReplicaContext
 from ray.serve.request_router import RequestRouter, RunningReplica
 
-from serve_app.compat import free_resources, serve_log
+from serve_app.compat import free_resources, replica_actor, serve_log
 from serve_app.launching.environment import environment
 from serve_app.launching.haproxy_config import _SERVES_OWN_HEADERS
 from serve_app.replica.http_replica import HttpReplica
@@ -124,6 +124,25 @@ def test_free_resources() -> None:
     assert callable(state.available_resources_per_node)
     full = ReplicaID("abc1", DeploymentID("m", "app")).to_full_id_str()
     assert full.startswith(free_resources.REPLICA) and full.split("#")[1] == "m"
+
+
+def test_replica_actor() -> None:
+    from ray.serve._private.common import DeploymentID, ReplicaID
+
+    full = ReplicaID("abc1", DeploymentID("m", "app")).to_full_id_str()
+    assert full == replica_actor.NAME.format(app="app", deployment="m", replica="abc1")
+    assert callable(replica.ReplicaActor.check_health)
+    assert replica_actor.NAMESPACE == constants.SERVE_NAMESPACE
+
+
+def test_second_node() -> None:
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    wanted = {"gcs_address", "node_ip_address", "num_cpus", "num_gpus"}
+    assert wanted <= set(parameters(RayParams.__init__))
+    assert {"head", "shutdown_at_exit", "spawn_reaper", "connect_only"} <= set(parameters(Node.__init__))
+    assert isinstance(Node.raylet_socket_name, property)
 
 
 def test_serve_status() -> None:
