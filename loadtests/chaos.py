@@ -46,8 +46,10 @@ SIMULATED: dict[str, Any] = {
     "ingress": {"replicas": 2, "cpus": 0.1},
 }
 """What runs without `--config`."""
-GONE_S = 90.0
+GONE_S = 150.0
 """How long a service is watched that is not to survive."""
+SILENT_S = 15.0
+"""One that has not answered for so long is gone."""
 SETTLED_S = 120.0
 """The most that is waited for a service to be whole before the next fault."""
 INTERRUPTED = 130
@@ -106,8 +108,7 @@ def _done(injury: Injury, victim: Victim, clients: Clients, watch: WholeWatch, p
     if injury.survives:
         after_s = watch.wait(patience_s, began)
     else:
-        _until(lambda: victim.readiness() is None, GONE_S)
-        after_s, said = None, f"it answered for {time.time() - began:.0f} s more"
+        after_s, said = None, _lasted(victim, began)
     _until(lambda: clients.longest_silence_s() < CALM_S, patience_s)
     _until(lambda: not _changes(before, victim.counts()), SETTLED_S / 6)
     left = _changes(before, victim.counts())
@@ -116,6 +117,17 @@ def _done(injury: Injury, victim: Victim, clients: Clients, watch: WholeWatch, p
         watch.wait(SETTLED_S, time.time())
     span = Span(began, time.time(), after_s, left, said)
     return finding(injury, clients.told, span, victim.start_s)
+
+
+def _lasted(victim: Victim, began: float) -> str:
+    """How long a service goes on that is not to survive, for people."""
+    answered = began
+    while time.time() - answered < SILENT_S and time.time() - began < GONE_S:
+        if victim.readiness() is not None:
+            answered = time.time()
+        time.sleep(LOOK_S)
+    lasts = "it still answers" if time.time() - answered < SILENT_S else "it last answered"
+    return f"{lasts} after {answered - began:.0f} s"
 
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

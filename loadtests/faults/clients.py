@@ -104,12 +104,10 @@ class Clients:
                 await asyncio.sleep(PAUSE_S)
 
     async def _offer(self, http: aiohttp.ClientSession) -> None:
-        tasks: set[asyncio.Task[Told]] = set()
-        for number in itertools.count():
-            task = asyncio.create_task(self._ask(http, {"prompt": f"short {number}", "max_tokens": SHORT_TOKENS}))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            await asyncio.sleep(1 / self._plan.rate)
+        async with asyncio.TaskGroup() as tasks:
+            for number in itertools.count():
+                tasks.create_task(self._ask(http, {"prompt": f"short {number}", "max_tokens": SHORT_TOKENS}))
+                await asyncio.sleep(1 / self._plan.rate)
 
     async def _ask(self, http: aiohttp.ClientSession, asked: dict[str, Any], number: int | None = None) -> Told:
         """One request; a stream where `number` says which."""

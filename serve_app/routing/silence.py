@@ -18,7 +18,7 @@ from typing import Protocol
 LOOK_S = 1.0
 SUSPECT_S = 2.0
 """After so long without a word from a replica with open requests it is asked whether it is there."""
-LEAST_S = 8.0
+LEAST_S = 6.0
 """Without a word for less than this no replica counts as frozen: a busy machine has pauses."""
 PAUSES = 4.0
 """Nor for less than so many of its longest lately survived silences,"""
