@@ -25,6 +25,7 @@ COMMANDS = {
     "up": Command("serve_app.launching.up", "start a service on this machine and show how it comes up"),
     "deploy": Command("serve_app.launching.deploy", "give a service that `up` started another configuration"),
     "down": Command("serve_app.launching.down", "end a service that `up` started on this machine"),
+    "environment": Command("serve_app.launching.node_environment", "what each node's `ray start` needs to be set"),
     "warm": Command("serve_app.launching.warm", "fill the compile cache, so that replicas start in seconds"),
     "key": Command("serve_app.config.new_key", "make a key for a client, and the entry of the configuration for it"),
     "batch": Command("serve_app.batch.command", "answer every request of a file, going on where an earlier run ended"),

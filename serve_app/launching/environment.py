@@ -27,6 +27,14 @@ THOUSANDS = range(20_000, 32_000, 1_000)
 """Ports below those Linux gives to outgoing connections, among which Ray's processes take theirs as they start."""
 INGRESS_PORTS, SERVE_PORTS, OTHER_PORTS = range(500), range(500, 750), range(750, 1_000)
 """Of each thousand, what is for ingress replicas, for the rest of Ray Serve, for `free_ports`."""
+WANTED = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # Ray's workers are at nice 15: everything else on the machine, clients included, would go before the engines.
+    "RAY_worker_niceness": "0",
+    # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
+    "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
+}
+"""What any service wants of Ray, on any node."""
 PATIENCE = {
     # HAProxy's manager has this long to start HAProxy, and Serve's controller waits this long for it.
     "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
@@ -107,12 +115,8 @@ def _ray(fallback: int) -> dict[str, str]:
     ingress = random.choice(THOUSANDS)
     return {
         **joining(),
+        **WANTED,
         "RAY_DEDUP_LOGS": "0",
-        # Ray's workers are at nice 15: everything else on the machine, clients included, would go before the engines.
-        "RAY_worker_niceness": "0",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        # Fill a GPU, and a node, before taking another. By default Serve spreads replicas over the nodes.
-        "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress + INGRESS_PORTS[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress + INGRESS_PORTS[-1]),
