@@ -24,6 +24,7 @@ from serve_app.engine.bounds import Bounds
 from serve_app.engine.first_start import alone_if_first
 from serve_app.engine.meter import Meter
 from serve_app.engine.phases import Phases
+from serve_app.engine.stall import StallWatch
 from serve_app.engine.structured.trials import Trials
 from serve_app.http.errors import ApiError
 from serve_app.planning import compile_cache
@@ -126,7 +127,12 @@ class VllmEngine:
         return self._gauge.load
 
     def failure(self) -> str | None:
-        return "vLLM's engine process has ended" if self._llm.errored else None
+        if self._llm.errored:
+            return "vLLM's engine process has ended"
+        # Without statistics nobody tells of steps.
+        if not self._llm.log_stats:
+            return None
+        return self._gauge.stall.failure(time.monotonic(), self._llm.output_processor.has_unfinished_requests())
 
     async def sleep(self) -> None:
         """Weights to the host's memory, KV cache away; on a CPU, which has no other memory, nothing."""
@@ -156,6 +162,7 @@ class _Gauge:
     def __init__(self) -> None:
         self.load = ReplicaLoad()
         self.meter = Meter()
+        self.stall = StallWatch()
 
     def logger(self, vllm_config: Any, engine_index: int = 0) -> Any:
         from vllm.v1.metrics.loggers import StatLoggerBase
@@ -166,6 +173,7 @@ class _Gauge:
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
 
             def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+                gauge.stall.stepped(time.monotonic())
                 if scheduler_stats is not None:
                     gauge.load = ReplicaLoad(
                         running=scheduler_stats.num_running_reqs,

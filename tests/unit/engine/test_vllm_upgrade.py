@@ -38,7 +38,10 @@ MEMBERS = {
         "v1/core/sched/async_scheduler.py:AsyncScheduler": (),
     },
     "acceptance": {"v1/engine/async_llm.py:AsyncLLM": ("add_request", "_add_request")},
-    "vllm": {"v1/engine/async_llm.py:AsyncLLM": ("sleep", "wake_up")},
+    "vllm": {
+        "v1/engine/async_llm.py:AsyncLLM": ("sleep", "wake_up", "log_stats", "output_processor"),
+        "v1/engine/output_processor.py:OutputProcessor": ("has_unfinished_requests",),
+    },
     "cpu_worker": {"v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",)},
     "media": {"multimodal/media/connector.py:MediaConnector": ("load_from_url_async",)},
     "rendering": {
