@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
         finally:
             if args.json and found:
-                facts = {"about": about("asyncio", 1), "asked": vars(args), "found": [one.to_dict() for one in found]}
+                asked = {key: value for key, value in vars(args).items() if key not in ("json", "api_key")}
+                facts = {"about": about("asyncio", 1), "asked": asked, "found": [one.to_dict() for one in found]}
                 args.json.write_text(json.dumps(facts, indent=1, default=str) + "\n")
     print("\n" + table(found))
     return 0 if found and all(one.passed for one in found) else 1

@@ -14,6 +14,8 @@ from loadtests.results.tables import aligned
 
 RECOVERY_S = 10.0
 """Full capacity is to be back within this and a replica's start."""
+MOST_KINDS = 3
+"""Of processes that the table names."""
 HEADS = ("FAULT", "STREAMS", "LOST", "GAP P99", "SHORT", "LOST", "AGAIN", "WHOLE AFTER", "LEFT BEHIND", "")
 
 
@@ -89,7 +91,8 @@ def table(findings: Iterable[Finding]) -> str:
 
 def _row(one: Finding) -> tuple[str, ...]:
     why = "; ".join(f"{count} {reason}" for reason, count in one.reasons.items())
-    left = ", ".join(f"{count:+d} {kind}" for kind, count in one.left.items())
+    kinds = [f"{count:+d} {kind}" for kind, count in one.left.items()]
+    left = ", ".join(kinds) if len(kinds) <= MOST_KINDS else f"{sum(one.left.values()):+d} of {len(kinds)} kinds"
     whole = "never" if one.whole_after_s is None else f"{one.whole_after_s:g} s"
     notes = "; ".join(filter(None, (why, one.said)))
     return (

@@ -146,7 +146,8 @@ class Victim:
         )
         if check or done.returncode:
             return done.stderr.strip()[-500:] if done.returncode else None
-        return done.stdout.strip() or None
+        # Ray's own notices come before.
+        return (done.stdout.strip("\n").splitlines() or [""])[-1] or None
 
     def join_second_node(self, cpus: int) -> None:
         """Start a second node of so many CPU cores. Raises DidNotServe where it does not come up."""
