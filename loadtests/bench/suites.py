@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,13 @@ from loadtests.bench.peers.setup import PeerSetup
 from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig
 from serve_app.engine import platform
+from serve_app.planning.gpus import VISIBLE, installed, seen
 
 DEMO = Path(serve_app.__file__).parent / "demo"
 SLO = Slo.parse("ttft=500ms,tpot=50ms")
+STREAMS_A_GPU = 512
+ARRIVALS_A_GPU = 250
+"""Requests a second."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,18 @@ def gpu_text(source: str) -> Suite:
     return Suite(setup, OURS_GPU | ANYWHERE | GPU_ONLY, loads, Slo.parse("ttft=200ms,tpot=20ms"))
 
 
+def gpu_host(source: str) -> Suite:
+    """The same model on all GPUs that this process sees, and on as many streams for each as on one."""
+    one = gpu_text(source)
+    gpus = max(1, len(seen(installed(), os.environ.get(VISIBLE))))
+    streams = STREAMS_A_GPU * gpus
+    setup = replace(one.setup, gpus=gpus, streams=streams)
+    loads = {"varied": chat(streams, spread=0.5, name="varied chat"), "chat": chat(streams)}
+    loads["open"] = arrivals(ARRIVALS_A_GPU * gpus)
+    chosen = {name: one.contenders[name] for name in ("ours-4-mps", "ours-8-mps", "vllm", "vllm-rust", "vllm-api4")}
+    return Suite(setup, chosen, loads, one.slo)
+
+
 def gpu_vision(source: str) -> Suite:
     """LFM2-VL-1.6B, or its shape with random weights, on one GPU."""
     setup = _gpu_setup("LiquidAI/LFM2-VL-1.6B", source)
@@ -129,6 +146,7 @@ SUITES: dict[str, Callable[[str], Suite]] = {
     "cpu-text": lambda source: cpu_text(),
     "cpu-vision": lambda source: cpu_vision(),
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B"),
+    "gpu-host": lambda source: gpu_host(source or "LiquidAI/LFM2-1.2B"),
     "gpu-vision": lambda source: gpu_vision(source or "LiquidAI/LFM2-VL-1.6B"),
 }
 

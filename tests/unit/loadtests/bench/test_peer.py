@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from loadtests.bench.peers.ours import ours
 from loadtests.bench.peers.peer import DidNotServe, Peer, RunningPeer
@@ -66,13 +68,19 @@ def test_one_that_serves_wrongly_is_not_measured(tmp_path: Path, contender: Peer
         pass
 
 
-@pytest.mark.parametrize("replicas", [1, 4])
-def test_our_own_configuration_is_right(tmp_path: Path, replicas: int) -> None:
+@pytest.mark.parametrize(("replicas", "gpus"), [(1, 1), (4, 1), (4, 8)])
+def test_our_own_configuration_is_right(tmp_path: Path, replicas: int, gpus: int) -> None:
     from serve_app.cli import main
 
-    setup = SUITES["gpu-text"]("").setup
+    setup = replace(SUITES["gpu-host"]("").setup, gpus=gpus, streams=512 * gpus)
     contender = ours(setup, 8000, tmp_path, replicas=replicas, ingresses=2)
     assert main(["check", contender.command[4]]) == 0
+    assert contender.ready_models == replicas * gpus
+    args = yaml.safe_load(Path(contender.command[4]).read_text())["applications"][0]["args"]
+    model, ingress = args["models"][0], args["ingress"]
+    assert (model["replicas"], model["replicas_per_gpu"]) == (replicas * gpus, replicas)
+    assert 512 * gpus <= model["max_running"] * replicas * gpus <= 700 * gpus and ingress["replicas"] == 2 * gpus
+    assert model["cpus"] * replicas * gpus + ingress["cpus"] * 2 * gpus <= (os.cpu_count() or 2)
 
 
 def test_serves_own_policy_gets_the_application_that_its_file_describes() -> None:
