@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.picker import Picker, Placed
 from serve_app.routing.pickers.least_loaded import LeastLoaded
-from serve_app.routing.queue import QueueLimits, Takers, Waiter, WaitingQueue
+from serve_app.routing.queue import QueueLimits, Waiter, WaitingQueue
 from serve_app.routing.random_set import RandomSet
 from serve_app.routing.replica import Published, Replica
 
@@ -54,7 +54,7 @@ class ReplicaPool:
         """Those that are awake and have room for a sequence."""
         self._asleep: RandomSet[Replica] = RandomSet()
         """Those that a request would wake."""
-        self.queue = WaitingQueue(model, limits, self._takers, self._clock)
+        self.queue = WaitingQueue(model, limits, self, self._clock)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -99,6 +99,19 @@ class ReplicaPool:
         self.picker.update({id: one for id, one in self._replicas.items() if not one.asleep(now)})
         self._room = RandomSet(replica for replica in self._candidates if replica.accepts(now))
         self._asleep = RandomSet(one for one in self._candidates if one.asleep(now) and one.serves(now))
+
+    def has_room(self) -> bool:
+        """Whether a replica has room, or would wake for a request."""
+        return bool(self._room or self._asleep)
+
+    def any_serves(self, now: float) -> bool:
+        """Whether any replica serves."""
+        return any(one.serves(now) for one in self._candidates)
+
+    def count_serving(self, now: float) -> tuple[int, float]:
+        """How many replicas serve, and this process's part of the places of one of them."""
+        capacities = [one.info.capacity for one in self._candidates if one.serves(now)]
+        return len(capacities), max(capacities, default=0) / self._limits.processes
 
     def now(self) -> float:
         """On the pool's clock."""
@@ -165,16 +178,8 @@ class ReplicaPool:
 
         return self.picker.pick(self._room, usable, claim.key)
 
-    def _has_room(self) -> bool:
-        return bool(self._room or self._asleep)
-
-    def _takers(self, now: float) -> Takers:
-        capacities = [one.info.capacity for one in self._candidates if one.serves(now)]
-        places = max(capacities, default=0) / self._limits.processes
-        return Takers(len(capacities), places, self._has_room())
-
     def _serve_waiters(self) -> None:
-        self.queue.serve(self._take_for, self._has_room)
+        self.queue.serve(self._take_for)
 
     def _take_for(self, waiter: Waiter) -> Replica | None:
         return self._take(waiter.claim, waiter.avoid)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from serve_app.http.errors import ApiError
 from serve_app.routing.claim import Claim
@@ -43,16 +44,20 @@ class QueueLimits:
     """Processes like this one, among which the places of the replicas are shared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Takers:
-    """Who takes from the queue at a moment."""
+class Takers(Protocol):
+    """Who takes from the queue."""
 
-    serving: int
-    """Replicas that serve."""
-    places: float
-    """This process's part of the places of one of them."""
-    room: bool
-    """Whether one has room, or would wake for a request."""
+    def has_room(self) -> bool:
+        """Whether a replica has room, or would wake for a request."""
+        ...
+
+    def any_serves(self, now: float) -> bool:
+        """Whether any replica serves."""
+        ...
+
+    def count_serving(self, now: float) -> tuple[int, float]:
+        """How many replicas serve, and this process's part of the places of one of them."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -70,10 +75,8 @@ class Waiter:
 class WaitingQueue:
     """The wait of one model's requests; counted are sequences, of which a request may be many."""
 
-    def __init__(
-        self, model: str, limits: QueueLimits, takers: Callable[[float], Takers], clock: Callable[[], float]
-    ) -> None:
-        """`takers` says who takes from the queue now; `clock` tells the time in seconds."""
+    def __init__(self, model: str, limits: QueueLimits, takers: Takers, clock: Callable[[], float]) -> None:
+        """`clock` tells the time in seconds."""
         self._model = model
         self._limits = limits
         self._takers = takers
@@ -125,11 +128,11 @@ class WaitingQueue:
         finally:
             self._leave(waiter)
 
-    def serve(self, take: Callable[[Waiter], Replica | None], room: Callable[[], bool]) -> None:
-        """Give replicas to those who wait, by `take`, while there is `room` anywhere."""
+    def serve(self, take: Callable[[Waiter], Replica | None]) -> None:
+        """Give replicas to those who wait, by `take`, while there is room anywhere."""
         served = []
         for waiter in chain(self._returned, self._interactive, self._batch):
-            if not room():
+            if not self._takers.has_room():
                 break
             if (replica := take(waiter)) is not None:
                 waiter.granted.set_result(replica)
@@ -143,7 +146,7 @@ class WaitingQueue:
         """How long a request that came now would wait for a replica; None where that is not known."""
         now = self._clock()
         if not self.waiting:
-            return 0.0 if self._takers(now).room else None
+            return 0.0 if self._takers.has_room() else None
         per_s = self._taken.per_s(now)
         return None if per_s is None else self._until_taken_s(self._ahead(batch=batch), per_s, now)
 
@@ -207,12 +210,12 @@ class WaitingQueue:
             return
         self._reviewing = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
         now = self._clock()
-        takers, limit_s = self._takers(now), self._limits.wait_timeout_s
-        if (per_s := self._taken.per_s(now)) is None or not takers.serving:
+        (serving, places), limit_s = self._takers.count_serving(now), self._limits.wait_timeout_s
+        if (per_s := self._taken.per_s(now)) is None or not serving:
             return
         before, late = sum(one.claim.sequences for one in self._returned), []
         for waiter in chain(self._interactive, self._batch):
-            wait_s = expected_s(before, per_s, now, takers.serving, self.coming, takers.places)
+            wait_s = expected_s(before, per_s, now, serving, self.coming, places)
             if now < waiter.came + SOON_S and now + wait_s > waiter.came + limit_s:
                 late.append((waiter, too_long(self._model, before, per_s, wait_s, limit_s)))
             else:
@@ -229,11 +232,11 @@ class WaitingQueue:
         return self.waiting if batch else self.waiting - sum(one.claim.sequences for one in self._batch)
 
     def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
-        takers = self._takers(now)
-        return expected_s(before, per_s, now, takers.serving, self.coming, takers.places)
+        serving, places = self._takers.count_serving(now)
+        return expected_s(before, per_s, now, serving, self.coming, places)
 
     def _serving(self) -> bool:
-        return self._takers(self._clock()).serving > 0
+        return self._takers.any_serves(self._clock())
 
     def _limit_s(self) -> float:
         return self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
