@@ -37,7 +37,7 @@ def test_a_launch_ends_with_the_reason_at_the_first_start_that_no_other_can_bett
     config = write(tmp_path, source=str(DEMO), engine_args=arguments)
     events = tmp_path / "events"
     command = [sys.executable, "-m", "serve_app", "up", str(config), "--port", str(free_ports(1)[0])]
-    done = subprocess.run([*command, "--events", str(events)], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([*command, "--events", str(events)], capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 1, done.stdout
     [ended] = [one for one in read(events) if isinstance(one, Ended)]
     assert ended.reason.startswith("m: "), ended.reason
