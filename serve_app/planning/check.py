@@ -240,13 +240,16 @@ def _describe(model: ModelPlan, order: Upgrade) -> list[str]:
     if model.packing is not None:
         lines.append(f"{model.id}: replicas_per_gpu auto: {model.packing.replicas_per_gpu}; {model.packing.reason}")
     if model.autoscaling is not None:
-        lines.append(f"{model.id}: " + _scaling(Autoscaling.model_validate(model.autoscaling), model.max_running))
+        lines.append(f"{model.id}: " + _scaling(model, Autoscaling.model_validate(model.autoscaling)))
     lines.append(f"{model.id}: {order}")
     return lines
 
 
-def _scaling(settings: Autoscaling, max_running: int) -> str:
-    aims = [f"{settings.target_load * max_running:.3g} requests", f"{settings.target_kv_usage:.0%} of its KV cache"]
+def _scaling(model: ModelPlan, settings: Autoscaling) -> str:
+    aims = [
+        f"{settings.target_load * model.max_running:.3g} requests",
+        f"{settings.target_kv_usage:.0%} of its KV cache",
+    ]
     aims += [f"{settings.tokens_per_s:g} output tokens/s"] if settings.tokens_per_s else []
     aims += [f"a TTFT of {settings.ttft_target_s:g} s while requests wait"] if settings.ttft_target_s else []
     parts = [
@@ -257,13 +260,24 @@ def _scaling(settings: Autoscaling, max_running: int) -> str:
         f"down when fewer would have done for {settings.downscale_delay_s:g} s",
     ]
     if settings.standby:
-        parts.append(
-            f"{settings.standby} of them asleep, with about {ASLEEP_GIB:g} GiB of a GPU each, woken before others start"
-        )
+        parts.append(f"{settings.standby} of them asleep, {_asleep(model, settings)}, woken before others start")
     parts += (
         [] if settings.min_replicas else ["to zero when nothing is asked of it; the next request waits at the ingress"]
     )
     return "; ".join(parts)
+
+
+def _asleep(model: ModelPlan, settings: Autoscaling) -> str:
+    """What sleeping replicas hold. vLLM copies the weights of one to pinned memory of its host."""
+    if not model.gpu_share or model.engine == "simulated":
+        return "with all they hold"
+    if model.weights_gib is None:
+        return f"each with about {ASLEEP_GIB:g} GiB of its GPU and its weights in the host's memory"
+    host_gib = settings.standby * model.weights_gib
+    return (
+        f"each with about {ASLEEP_GIB:g} GiB of its GPU and its weights in the host's memory, {host_gib:.3g} GiB of it"
+        " for all"
+    )
 
 
 def _range(low: float, high: float) -> str:

@@ -59,6 +59,22 @@ def test_the_report_tells_what_autoscaling_aims_at(tmp_path: Path) -> None:
     assert "TTFT" not in text
 
 
+def test_the_report_tells_what_sleeping_replicas_hold(tmp_path: Path) -> None:
+    scaling = {"min_replicas": 1, "max_replicas": 4, "standby": 2}
+    models = [
+        {"id": "LFM2-1.2B", "gpus": 0.25, "autoscaling": scaling},
+        {"id": "sim", "engine": "simulated", "autoscaling": scaling},
+    ]
+    path = tmp_path / "standby.yaml"
+    args = {"models": models}
+    path.write_text(yaml.safe_dump({"applications": [{"import_path": "serve_app.app:build", "args": args}]}))
+    text = " ".join(report(path).split())
+    weights = load(path).applications[0].config.models[0].memory
+    assert weights is not None
+    assert f"in the host's memory, {2 * weights.weights_gib:.3g} GiB of it for all" in text
+    assert "2 of them asleep, with all they hold, woken before others start" in text
+
+
 def test_a_wrong_file_is_1_and_says_where(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", str(wrong)]) == 1
     assert "applications[0].args.models[0].gpu: unknown key; did you mean `gpus`?" in capsys.readouterr().err
