@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.picker import Picker, Placed
 from serve_app.routing.pickers.least_loaded import LeastLoaded
-from serve_app.routing.queue import QueueLimits, Waiter, WaitingQueue
+from serve_app.routing.queue import QueueLimits, WaitingQueue
 from serve_app.routing.random_set import RandomSet
 from serve_app.routing.replica import Published, Replica
 
@@ -84,14 +84,14 @@ class ReplicaPool:
         self._replicas = replicas
         self._candidates = tuple(replicas.values())
         self._sort_out()
-        self._serve_waiters()
+        self.queue.serve()
 
     def woken(self, replica: Replica) -> None:
         """It was told to wake, and has."""
         if self._replicas.get(replica.id) is replica:
             replica.woken(self._clock())
             self._sort_out()
-            self._serve_waiters()
+            self.queue.serve()
 
     def _sort_out(self) -> None:
         """Who has room, who sleeps."""
@@ -127,14 +127,8 @@ class ReplicaPool:
         back says `since` when it has been on its way: it waits before the others, and no longer than they do in all.
         Raises ApiError 503 when no replica comes up in time, 429 when all stay full or too many requests wait already.
         """
-        replica = None if self.queue.before(claim, returned=since is not None) else self._take(claim, avoid)
-        if replica is not None:
-            return replica
-        # Those before it may be waiting because they avoid the replicas that have room, so that joining is a reason to
-        # look at the queue.
-        return await self.queue.wait(
-            claim, avoid, since, self._serve_waiters, lambda unused: self.release(unused, claim.sequences)
-        )
+        replica = None if self.queue.before(claim, returned=since is not None) else self.take(claim, avoid)
+        return replica or await self.queue.wait(claim, avoid, since)
 
     def release(self, replica: Replica, sequences: int = 1) -> None:
         replica.in_flight -= sequences
@@ -156,7 +150,7 @@ class ReplicaPool:
         replica.full_until = self._clock() + FULL_FOR_S
         self._leave_out(replica, FULL_FOR_S)
 
-    def _take(self, claim: Claim, avoid: frozenset[str]) -> Replica | None:
+    def take(self, claim: Claim, avoid: frozenset[str]) -> Replica | None:
         """A replica with room, which counts the request from now."""
         replica = self._pick(claim, avoid, claim.sequences)
         if replica is None and claim.sequences > 1:
@@ -178,12 +172,6 @@ class ReplicaPool:
 
         return self.picker.pick(self._room, usable, claim.key)
 
-    def _serve_waiters(self) -> None:
-        self.queue.serve(self._take_for)
-
-    def _take_for(self, waiter: Waiter) -> Replica | None:
-        return self._take(waiter.claim, waiter.avoid)
-
     def _leave_out(self, replica: Replica, pause_s: float) -> None:
         self._room.discard(replica)
         asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._reconsider, replica)
@@ -192,4 +180,4 @@ class ReplicaPool:
         """It may have room now."""
         if self._replicas.get(replica.id) is replica and replica.accepts(self._clock()):
             self._room.add(replica)
-            self._serve_waiters()
+            self.queue.serve()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -51,6 +51,14 @@ class Takers(Protocol):
         """Whether a replica has room, or would wake for a request."""
         ...
 
+    def take(self, claim: Claim, avoid: frozenset[str]) -> Replica | None:
+        """A replica with room for such a request, which counts it from now."""
+        ...
+
+    def release(self, replica: Replica, sequences: int) -> None:
+        """So many sequences that a replica counted have ended."""
+        ...
+
     def any_serves(self, now: float) -> bool:
         """Whether any replica serves."""
         ...
@@ -69,7 +77,38 @@ class Waiter:
     """Ids of replicas that have already failed it."""
     came: float
     """On the queue's clock."""
+    line: Line
+    """Where it waits."""
     granted: asyncio.Future[Replica]
+
+
+class Line:
+    """Those who wait one behind another."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[Waiter, None] = {}
+        self.sequences = 0
+        """Of all of them."""
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._waiters)
+
+    def last(self) -> Waiter:
+        """Who came last; StopIteration in an empty line."""
+        return next(reversed(self._waiters))
+
+    def join(self, waiter: Waiter) -> None:
+        self._waiters[waiter] = None
+        self.sequences += waiter.claim.sequences
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take it out, if it is in the line."""
+        if waiter in self._waiters:
+            del self._waiters[waiter]
+            self.sequences -= waiter.claim.sequences
 
 
 class WaitingQueue:
@@ -81,36 +120,31 @@ class WaitingQueue:
         self._limits = limits
         self._takers = takers
         self._clock = clock
-        self._returned: dict[Waiter, None] = {}
+        self._returned = Line()
         """Those that had a replica and were sent back by it."""
-        self._interactive: dict[Waiter, None] = {}
-        self._batch: dict[Waiter, None] = {}
+        self._interactive = Line()
+        self._batch = Line()
         self._taken = TakenRate()
         self._reviewing: asyncio.TimerHandle | None = None
-        self.waiting = 0
-        """Sequences that wait."""
         self.coming: Coming | None = None
         """Replicas that are starting, as far as is known; on the queue's clock."""
         self.refused: Counter[Refusal] = Counter()
         """Sequences that were sent away so far, by reason."""
 
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait."""
+        return self._returned.sequences + self._interactive.sequences + self._batch.sequences
+
     def before(self, claim: Claim, *, returned: bool) -> bool:
         """Whether somebody waits who would be served before such a request."""
         return bool(self._returned or (not returned and (self._interactive or (claim.batch and self._batch))))
 
-    async def wait(
-        self,
-        claim: Claim,
-        avoid: frozenset[str],
-        since: float | None,
-        joined: Callable[[], None],
-        unused: Callable[[Replica], None],
-    ) -> Replica:
+    async def wait(self, claim: Claim, avoid: frozenset[str], since: float | None) -> Replica:
         """Wait for a replica; `since` is when a request that was sent back has been on its way.
 
-        `joined` is called when the request is in the queue, `unused` with a replica that is granted to one that has
-        left meanwhile. Raises ApiError 429 for a request that would wait too long or be too many, or that all replicas
-        were too full for in the end; 503 where there was no replica in time.
+        Raises ApiError 429 for a request that would wait too long or be too many, or that all replicas were too full
+        for in the end; 503 where there was no replica in time.
         """
         now = self._clock()
         if since is None:
@@ -118,29 +152,30 @@ class WaitingQueue:
         if not self.waiting:
             self._taken.began(now)
         waiter = self._join(claim, avoid, now if since is None else since, returned=since is not None)
-        joined()
+        # Those before it may be waiting because they avoid the replicas that have room.
+        self.serve()
         try:
             return await self._granted(waiter)
         except asyncio.CancelledError:
             if waiter.granted.done() and waiter.granted.exception() is None:
-                unused(waiter.granted.result())
+                self._takers.release(waiter.granted.result(), claim.sequences)
             raise
         finally:
-            self._leave(waiter)
+            waiter.line.leave(waiter)
 
-    def serve(self, take: Callable[[Waiter], Replica | None]) -> None:
-        """Give replicas to those who wait, by `take`, while there is room anywhere."""
+    def serve(self) -> None:
+        """Give replicas to those who wait, while there is room anywhere."""
         served = []
         for waiter in chain(self._returned, self._interactive, self._batch):
             if not self._takers.has_room():
                 break
-            if (replica := take(waiter)) is not None:
+            if (replica := self._takers.take(waiter.claim, waiter.avoid)) is not None:
                 waiter.granted.set_result(replica)
-                if waiter not in self._returned:
+                if waiter.line is not self._returned:
                     self._taken.took(self._clock(), waiter.claim.sequences)
                 served.append(waiter)
         for waiter in served:
-            self._leave(waiter)
+            waiter.line.leave(waiter)
 
     def expected_wait_s(self, *, batch: bool = False) -> float | None:
         """How long a request that came now would wait for a replica; None where that is not known."""
@@ -158,15 +193,14 @@ class WaitingQueue:
     def all_full(self, claim: Claim) -> ApiError:
         """The refusal of a request that replica after replica sent back."""
         wait_s = self.expected_wait_s(batch=claim.batch)
-        error = overloaded(f"every replica of {self._model!r} is full", wait_s or 1)
+        error = overloaded(f"every replica of {self._model!r} is full", wait_s)
         return self.refuse("sent back", claim.sequences, error)
 
     def _join(self, claim: Claim, avoid: frozenset[str], came: float, *, returned: bool) -> Waiter:
         loop = asyncio.get_running_loop()
-        waiter = Waiter(claim, avoid, came, loop.create_future())
-        queue = self._returned if returned else self._batch if claim.batch else self._interactive
-        queue[waiter] = None
-        self.waiting += claim.sequences
+        line = self._returned if returned else self._batch if claim.batch else self._interactive
+        waiter = Waiter(claim, avoid, came, line, loop.create_future())
+        line.join(waiter)
         if self._reviewing is None:
             self._reviewing = loop.call_later(REVIEW_S, self._review)
         return waiter
@@ -180,7 +214,7 @@ class WaitingQueue:
             if self._patience_s() <= limit:
                 break
         if self._serving():
-            error = stayed_full(self._model, self._patience_s(), self.expected_wait_s() or 1)
+            error = stayed_full(self._model, self._patience_s(), self.expected_wait_s())
             raise self.refuse("waited in vain", waiter.claim.sequences, error)
         raise self.refuse("no replica", waiter.claim.sequences, not_ready(self._model, self._patience_s()))
 
@@ -188,7 +222,7 @@ class WaitingQueue:
         """Raises ApiError 429 for a request that would be too many, or would wait too long."""
         wait_s, limit_s = self.expected_wait_s(batch=claim.batch), self._limit_s()
         if self.waiting >= self._limits.max_waiting and (claim.batch or not self._make_way()):
-            raise self.refuse("too many", claim.sequences, too_many(self._model, self.waiting, wait_s or 1))
+            raise self.refuse("too many", claim.sequences, too_many(self._model, self.waiting, wait_s))
         if wait_s is not None and CAUTION * wait_s > limit_s:
             per_s = self._taken.per_s(now) or math.inf
             error = too_long(self._model, self._ahead(batch=claim.batch), per_s, wait_s, limit_s)
@@ -198,9 +232,7 @@ class WaitingQueue:
         """Send away the batch work that came last; False where none waits."""
         if not self._batch:
             return False
-        last = next(reversed(self._batch))
-        wait_s = self.expected_wait_s(batch=True)
-        self._send_away(last, "made way", made_way(self._model, wait_s or 1))
+        self._send_away(self._batch.last(), "made way", made_way(self._model, self.expected_wait_s(batch=True)))
         return True
 
     def _review(self) -> None:
@@ -213,7 +245,7 @@ class WaitingQueue:
         (serving, places), limit_s = self._takers.count_serving(now), self._limits.wait_timeout_s
         if (per_s := self._taken.per_s(now)) is None or not serving:
             return
-        before, late = sum(one.claim.sequences for one in self._returned), []
+        before, late = self._returned.sequences, []
         for waiter in chain(self._interactive, self._batch):
             wait_s = expected_s(before, per_s, now, serving, self.coming, places)
             if now < waiter.came + SOON_S and now + wait_s > waiter.came + limit_s:
@@ -225,11 +257,11 @@ class WaitingQueue:
 
     def _send_away(self, waiter: Waiter, reason: Refusal, error: ApiError) -> None:
         waiter.granted.set_exception(self.refuse(reason, waiter.claim.sequences, error))
-        self._leave(waiter)
+        waiter.line.leave(waiter)
 
     def _ahead(self, *, batch: bool) -> int:
         """Sequences that would be served before a request that comes now."""
-        return self.waiting if batch else self.waiting - sum(one.claim.sequences for one in self._batch)
+        return self._returned.sequences + self._interactive.sequences + (self._batch.sequences if batch else 0)
 
     def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
         serving, places = self._takers.count_serving(now)
@@ -244,10 +276,3 @@ class WaitingQueue:
     def _patience_s(self) -> float:
         """How long one waits at most."""
         return PATIENCE * self._limits.wait_timeout_s if self._serving() else self._limits.start_timeout_s
-
-    def _leave(self, waiter: Waiter) -> None:
-        """Take it out of the queue, if it is in it."""
-        for queue in (self._returned, self._interactive, self._batch):
-            if waiter in queue:
-                del queue[waiter]
-                self.waiting -= waiter.claim.sequences

@@ -17,14 +17,15 @@ RETRY_MOST_S = 60
 NOT_READY_RETRY_S = 10
 
 
-def overloaded(message: str, retry_s: float = 1.0) -> ApiError:
-    """429. `retry_s` is when a new request would find a queue that is short enough, if no others came."""
-    after_s = max(1, min(RETRY_MOST_S, math.ceil(retry_s)))
+def overloaded(message: str, retry_s: float | None) -> ApiError:
+    """429. `retry_s` is when a new request would find a queue that is short enough, if no others came; None where that
+    is not known."""
+    after_s = max(1, min(RETRY_MOST_S, math.ceil(retry_s or 0)))
     text = f"{message}; retry in {after_s} s, or add replicas"
     return ApiError(429, text, code="overloaded", retry_after_s=after_s)
 
 
-def too_many(model: str, waiting: int, retry_s: float) -> ApiError:
+def too_many(model: str, waiting: int, retry_s: float | None) -> ApiError:
     """429 for one that finds the queue full."""
     return overloaded(f"{waiting} sequences for {model!r} wait already", retry_s)
 
@@ -38,12 +39,12 @@ def too_long(model: str, before: int, per_s: float, wait_s: float, limit_s: floa
     )
 
 
-def made_way(model: str, retry_s: float) -> ApiError:
+def made_way(model: str, retry_s: float | None) -> ApiError:
     """429 for batch work that waited, when the queue was full and an interactive request came."""
     return overloaded(f"the queue of {model!r} is full, and batch work makes way for interactive requests", retry_s)
 
 
-def stayed_full(model: str, waited_s: float, retry_s: float) -> ApiError:
+def stayed_full(model: str, waited_s: float, retry_s: float | None) -> ApiError:
     """429 for one that was let in, and waited in vain."""
     return overloaded(f"every replica of {model!r} stayed full for {waited_s:g} s", retry_s)
 
