@@ -6,6 +6,8 @@ death, and the first of its kind may be the longest so far.
 
 from __future__ import annotations
 
+from serve_app.replica.fading import FadingMaximum
+
 LEAST_S = 120.0
 """No engine counts as stalled that took a step less than this ago,"""
 STEPS = 20.0
@@ -20,13 +22,13 @@ class StallWatch:
     def __init__(self) -> None:
         self._stepped_at: float | None = None
         """None while it has nothing to do."""
-        self._longest_s = 0.0
-        self._longest_at = 0.0
+        self._steps = FadingMaximum(HALVED_S)
+        """How long they took, s."""
 
     def stepped(self, now: float) -> None:
         """The engine has told of a step."""
-        if self._stepped_at is not None and (took_s := now - self._stepped_at) >= self._lately_s(now):
-            self._longest_s, self._longest_at = took_s, now
+        if self._stepped_at is not None:
+            self._steps.add(now - self._stepped_at, now)
         self._stepped_at = now
 
     def failure(self, now: float, busy: bool) -> str | None:
@@ -37,10 +39,6 @@ class StallWatch:
         if self._stepped_at is None:
             self._stepped_at = now
         silent_s = now - self._stepped_at
-        if silent_s < max(LEAST_S, STEPS * self._lately_s(self._stepped_at)):
+        if silent_s < max(LEAST_S, STEPS * self._steps.at(self._stepped_at)):
             return None
         return f"the engine has taken no step for {silent_s:.0f} s"
-
-    def _lately_s(self, now: float) -> float:
-        """Its longest step, less the older it is."""
-        return self._longest_s * 0.5 ** ((now - self._longest_at) / HALVED_S)

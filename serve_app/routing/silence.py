@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from serve_app.replica.fading import FadingMaximum
+
 LOOK_S = 1.0
 SUSPECT_S = 2.0
 """After so long without a word from a replica with open requests it is asked whether it is there."""
@@ -69,22 +71,16 @@ class ReplicaLine:
     """When it was last heard of, its answers to our own questions included."""
     frozen: bool = False
     asking: asyncio.Task[None] | None = None
-    longest_s: float = 0.0
-    """The longest silence that it came back from, less the older it is."""
-    longest_at: float = 0.0
+    survived: FadingMaximum = field(default_factory=lambda: FadingMaximum(HALVED_S))
+    """Silences that it came back from, s."""
 
     def silence_s(self, now: float) -> float:
         self.word_at = max(self.word_at, *(one.heard_at for one in self.open), 0.0)
         return now - max(self.word_at, self.since)
 
-    def survived(self, silence_s: float, now: float) -> None:
-        self.longest_s = max(silence_s, self.longest_s * 0.5 ** ((now - self.longest_at) / HALVED_S))
-        self.longest_at = now
-
     def bound_s(self, now: float) -> float:
         """How long it may be silent."""
-        lately_s = self.longest_s * 0.5 ** ((now - self.longest_at) / HALVED_S)
-        return min(MOST_S, max(LEAST_S, PAUSES * lately_s))
+        return min(MOST_S, max(LEAST_S, PAUSES * self.survived.at(now)))
 
 
 class SilenceWatch:
@@ -144,7 +140,7 @@ class SilenceWatch:
                 sign = await self._ask(line.url)
                 now = self._now()
                 if sign is Sign.ANSWERS or line.silence_s(now) < silent_s:
-                    line.survived(silent_s, now)
+                    line.survived.add(silent_s, now)
                     line.word_at = now
                     break
                 if sign is Sign.GONE:

@@ -153,8 +153,8 @@ async def test_one_that_nobody_listens_for_is_dead_and_not_frozen() -> None:
 def test_the_bound_follows_the_silences_that_it_came_back_from(monkeypatch: pytest.MonkeyPatch) -> None:
     line = ReplicaLine("u", 0.0)
     assert line.bound_s(0.0) == silence.LEAST_S
-    line.survived(10.0, 0.0)
+    line.survived.add(10.0, 0.0)
     assert line.bound_s(0.0) == silence.PAUSES * 10.0
     assert line.bound_s(silence.HALVED_S) == silence.PAUSES * 5.0
-    line.survived(1e6, 0.0)
+    line.survived.add(1e6, 0.0)
     assert line.bound_s(0.0) == silence.MOST_S
