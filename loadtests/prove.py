@@ -21,7 +21,7 @@ from typing import Any
 
 from loadtests.arguments import BadSpec, above_zero, whole
 from loadtests.bench.peers.configured import ConfiguredModel, configured
-from loadtests.bench.peers.peer import DidNotServe, RunningPeer
+from loadtests.bench.peers.peer import ENGINE, DidNotServe, RunningPeer
 from loadtests.loadgen import lengths, options, scenarios, traffic
 from loadtests.loadgen.locust_run import LocustFailed
 from loadtests.planner.proof import verdict
@@ -39,8 +39,6 @@ from serve_app.config.names import deployment
 from serve_app.launching.environment import free_ports
 from serve_app.planning.resolve import replica_bounds
 
-ENGINE = "VLLM::EngineCore"
-"""How the title of vLLM's engine process begins."""
 MARKS = {True: "pass", False: "FAIL", None: "    "}
 INTERRUPTED = 130
 

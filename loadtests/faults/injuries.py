@@ -16,10 +16,9 @@ from typing import Any
 
 import httpx
 
+from loadtests.bench.peers.peer import ENGINE
 from loadtests.faults.victim import Victim, send
 
-ENGINE = "VLLM::EngineCore"
-"""How the title of vLLM's engine process begins."""
 SMALL_MIB = 8
 
 
@@ -102,13 +101,13 @@ def _scale_down(victim: Victim) -> str | None:
 
 def _scale_up(victim: Victim) -> str | None:
     victim.replicas += 1
-    return victim.deploy(victim.write("as-it-was", victim.args))
+    return _mend(victim)
 
 
 def _broken(victim: Victim) -> str:
-    version = {"engine": "vllm", "gpus": 0} if _entry(victim).get("engine") == "simulated" else {}
-    gone = {"simulated": None} if version else {}
-    failure = victim.deploy(_changed(victim, source="/not/there", **version, **gone), check=False)
+    simulated = _entry(victim).get("engine") == "simulated"
+    version = {"engine": "vllm", "gpus": 0, "simulated": None} if simulated else {}
+    failure = victim.deploy(_changed(victim, source="/not/there", **version), check=False)
     return f"told: {failure}"
 
 
@@ -144,7 +143,7 @@ def _fill(victim: Victim) -> str:
         (folder / "ballast").write_bytes(bytes(2**20))
         statuses = [_upload(victim.url, 2**20) for _ in range(SMALL_MIB)]
         (folder / "ballast").unlink()
-        failure = victim.deploy(victim.write("as-it-was", victim.args))
+        failure = _mend(victim)
     kinds = ", ".join(f"{statuses.count(status)} of {status}" for status in sorted(set(statuses)))
     return failure or f"uploads until it was full: {kinds}"
 

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,14 @@ from serve_app.launching import launches
 from serve_app.launching.deploy import GCS_PORT
 from serve_app.launching.environment import environment
 from serve_app.launching.events import startup_s
-from serve_app.launching.local_service import Readiness, read_readiness
+from serve_app.launching.local_service import Readiness, readiness
 from serve_app.launching.processes import Family, title
 
 APPLICATION = "lfm2"
 HAPROXY = "haproxy"
 NODE_S = 30.0
 """For a node to join."""
+READY_TIMEOUT_S = 2.0
 LOOK_S = 0.2
 ENVIRONMENT = {
     # Replicas on all nodes; `up` fills one node before another.
@@ -87,14 +86,8 @@ class Victim:
         return serve_file.write(self.folder / f"{name}.yaml", args, port=self.port, proxy_location="HeadOnly")
 
     def readiness(self) -> Readiness | None:
-        """What /ready says; None while nobody answers within 2 s."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=2) as response:
-                return read_readiness(True, response.read())
-        except urllib.error.HTTPError as error:
-            return read_readiness(False, error.read())
-        except OSError:
-            return None
+        """What /ready says; None while nobody answers."""
+        return readiness(self.url, READY_TIMEOUT_S)
 
     def is_whole(self) -> bool:
         """Whether all is there that should be, by what an ingress says and by the processes that can run."""

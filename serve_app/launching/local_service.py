@@ -45,6 +45,7 @@ STOP_TIMEOUT_S = 40.0
 """For Serve and Ray to shut down; about 8 s with nothing open."""
 POLL_S = 0.3
 """How often a service that is starting, or whose replicas are, is looked at."""
+READY_TIMEOUT_S = 5.0
 CALM_S = 5.0
 """How often one is looked at whose replicas are all there, and its processes are counted, so that none is forgotten."""
 
@@ -218,13 +219,7 @@ class LocalService:
 
     def readiness(self) -> Readiness | None:
         """What /ready says; None while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"{self.settings.url}/ready", timeout=5) as response:
-                return read_readiness(True, response.read())
-        except urllib.error.HTTPError as error:
-            return read_readiness(False, error.read())
-        except OSError:
-            return None
+        return readiness(self.settings.url, READY_TIMEOUT_S)
 
     def stop(self, say: Callable[[str], None]) -> None:
         """End it politely, for a bounded time."""
@@ -241,7 +236,18 @@ class LocalService:
         return left
 
 
-def read_readiness(ready: bool, body: bytes) -> Readiness | None:
+def readiness(url: str, timeout_s: float) -> Readiness | None:
+    """What /ready of a service says; None while nobody answers within `timeout_s`."""
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=timeout_s) as response:
+            return _read(True, response.read())
+    except urllib.error.HTTPError as error:
+        return _read(False, error.read())
+    except OSError:
+        return None
+
+
+def _read(ready: bool, body: bytes) -> Readiness | None:
     """None where it was not our ingress that answered."""
     try:
         data: Any = json.loads(body)

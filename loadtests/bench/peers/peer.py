@@ -28,6 +28,8 @@ START_TIMEOUT_S = 420.0
 READY_PERIOD_S = 0.25
 STOP_PATIENCE_S = 20.0
 CHECKED_TOKENS = 8
+ENGINE = "VLLM::EngineCore"
+"""How the title of vLLM's engine process begins."""
 
 
 @dataclass(frozen=True)
