@@ -1,8 +1,7 @@
 """What each node of the cluster has free at present, and which deployments there are.
 
 Ray 2.60's public `ray.available_resources()` gives sums over all nodes, in which nobody sees whether one node has room.
-`serve.status()` knows no deployments of an application that is being built; the names of its replicas' actors do,
-`SERVE_REPLICA::APPLICATION#DEPLOYMENT#REPLICA`.
+`serve.status()` knows no deployments of an application that is being built; the names of its replicas' actors do.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import ray
 import ray.util
 from ray._private import state
 
-REPLICA = "SERVE_REPLICA::"
+from serve_app.compat import replica_actor
 
 
 def free_of_nodes() -> list[dict[str, float]]:
@@ -24,4 +23,4 @@ def deployed() -> frozenset[str]:
     if not ray.is_initialized():
         return frozenset()
     names = (str(actor["name"]) for actor in ray.util.list_named_actors(all_namespaces=True))
-    return frozenset(name.split("#")[1] for name in names if name.startswith(REPLICA) and "#" in name)
+    return frozenset(name.split("#")[1] for name in names if name.startswith(replica_actor.PREFIX) and "#" in name)

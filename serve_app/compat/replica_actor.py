@@ -10,7 +10,8 @@ from __future__ import annotations
 import ray
 from ray.exceptions import GetTimeoutError
 
-NAME = "SERVE_REPLICA::{app}#{deployment}#{replica}"
+PREFIX = "SERVE_REPLICA::"
+NAME = PREFIX + "{app}#{deployment}#{replica}"
 NAMESPACE = "serve"
 
 

@@ -32,9 +32,7 @@ class Catalogue:
 
     def open_to(self, owner: KeyConfig) -> Sequence[Served]:
         """The models that a key may use."""
-        if owner.models is None:
-            return self.models
-        return [one for one in self.models if not set(one.config.names).isdisjoint(owner.models)]
+        return [one for one in self.models if _is_open(one, owner)]
 
     def served(self, name: str | None, owner: KeyConfig = UNNAMED) -> Served:
         """The model a request of this key's names, or the only one when it names none. Raises ApiError."""
@@ -48,7 +46,7 @@ class Catalogue:
     def find(self, name: str, owner: KeyConfig = UNNAMED) -> Served:
         """Raises ApiError 404 naming what there is for this key: it is not told what others use."""
         served = self._by_name.get(name)
-        if served is not None and (owner.models is None or served in self.open_to(owner)):
+        if served is not None and _is_open(served, owner):
             return served
         shown = name if len(name) <= MOST_NAME_CHARACTERS else name[:MOST_NAME_CHARACTERS] + "..."
         known = [name for one in self.open_to(owner) for name in one.config.names]
@@ -59,3 +57,7 @@ class Catalogue:
 
     def _names(self, owner: KeyConfig) -> str:
         return ", ".join(repr(name) for one in self.open_to(owner) for name in one.config.names)
+
+
+def _is_open(served: Served, owner: KeyConfig) -> bool:
+    return owner.models is None or not set(owner.models).isdisjoint(served.config.names)

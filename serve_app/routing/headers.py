@@ -57,7 +57,7 @@ def _of_key(owner: KeyConfig) -> list[tuple[bytes, bytes]]:
 
 def is_batch(headers: Headers) -> bool:
     """Whether a request with these headers for a replica is batch work."""
-    return any(name == BATCH_HEADER for name, _ in headers)
+    return bool(header(headers, BATCH_HEADER))
 
 
 def _is_low(priority: bytes | str) -> bool:

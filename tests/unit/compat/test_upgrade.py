@@ -123,7 +123,7 @@ def test_free_resources() -> None:
 
     assert callable(state.available_resources_per_node)
     full = ReplicaID("abc1", DeploymentID("m", "app")).to_full_id_str()
-    assert full.startswith(free_resources.REPLICA) and full.split("#")[1] == "m"
+    assert full.startswith(replica_actor.PREFIX) and full.split("#")[1] == "m"
 
 
 def test_replica_actor() -> None:
