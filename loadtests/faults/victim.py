@@ -33,6 +33,12 @@ NODE_S = 30.0
 """For a node to join."""
 READY_TIMEOUT_S = 2.0
 LOOK_S = 0.2
+UNCHECKED_DEPLOY = (
+    "import sys; from pathlib import Path; from serve_app.launching import deploy, launches\n"
+    "print(deploy.deploy(launches.on_port(int(sys.argv[1])), Path(sys.argv[2])) or '')"
+)
+"""A program that deploys a configuration as it is, as `serve deploy` does, to the service on a port; its last line is
+why that does not run."""
 ENVIRONMENT = {
     # Replicas on all nodes; `up` fills one node before another.
     "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "0",
@@ -128,11 +134,7 @@ class Victim:
     def deploy(self, config: Path, check: bool = True) -> str | None:
         """Give it another configuration and see that through; why it does not run, None where it does. Without `check`
         also one that this project would refuse."""
-        script = (
-            "import sys; from pathlib import Path; from serve_app.launching import deploy, launches\n"
-            "print(deploy.deploy(launches.on_port(int(sys.argv[1])), Path(sys.argv[2])) or '')"
-        )
-        by_hand = [sys.executable, "-c", script, str(self.port), str(config)]
+        by_hand = [sys.executable, "-c", UNCHECKED_DEPLOY, str(self.port), str(config)]
         command = [sys.executable, "-m", "serve_app", "deploy", str(config), "--port", str(self.port)]
         done = subprocess.run(
             command if check else by_hand, capture_output=True, text=True, timeout=300, check=False, env=self._outside()

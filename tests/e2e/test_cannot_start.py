@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 import serve_app
 from serve_app.launching.environment import free_ports
 from serve_app.launching.events import Ended, read
 from serve_app.replica.failed_starts import QUICK
+from tests.support.configs import application, written
 from tests.support.service import running_service
 
 DEMO = Path(serve_app.__file__).parent / "demo" / "lfm2-demo"
@@ -25,11 +25,7 @@ DEMO = Path(serve_app.__file__).parent / "demo" / "lfm2-demo"
 def write(folder: Path, **entry: Any) -> Path:
     """A configuration of one model on the CPU."""
     model = {"id": "m", "gpus": 0, "cpus": 0.1, "engine_args": {"max_model_len": 2048}} | entry
-    args = {"models": [model], "ingress": {"cpus": 0.1}}
-    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
-    path = folder / "service.yaml"
-    path.write_text(yaml.safe_dump({"applications": [application]}))
-    return path
+    return written(folder, application(model, name="lfm2", route_prefix="/", args={"ingress": {"cpus": 0.1}}))
 
 
 def test_a_launch_ends_with_the_reason_at_the_first_start_that_no_other_can_better(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 
+from loadtests.faults.victim import UNCHECKED_DEPLOY
 from serve_app.launching import launches
 from serve_app.launching.processes import Family
+from tests.support.configs import application, written
 from tests.support.service import Service, running_service, stream_to_end
 
 PAIR: dict[str, Any] = {"id": "pair", "engine": "simulated", "replicas": 2, "cpus": 0.1, "drain_timeout_s": 60}
@@ -28,11 +29,8 @@ LONG_TOKENS = 900
 
 
 def write(folder: Path, *models: dict[str, Any]) -> Path:
-    args = {"models": list(models), "ingress": {"cpus": 0.1}}
-    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
-    path = folder / "service.yaml"
-    path.write_text(yaml.safe_dump({"http_options": {"host": "127.0.0.1"}, "applications": [application]}))
-    return path
+    service = application(*models, name="lfm2", route_prefix="/", args={"ingress": {"cpus": 0.1}})
+    return written(folder, service, http_options={"host": "127.0.0.1"})
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +145,7 @@ def test_a_version_that_cannot_run_leaves_the_old_one_as_it_is(
 
 def unchecked(service: Service, config: Path) -> str:
     """Deploy a configuration as it is, as `serve deploy` does: why it does not run."""
-    script = (
-        "import sys; from pathlib import Path; from serve_app.launching import deploy, launches\n"
-        "print(deploy.deploy(launches.on_port(int(sys.argv[1])), Path(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", script, service.url.rpartition(":")[2], str(config)]
+    command = [sys.executable, "-c", UNCHECKED_DEPLOY, service.url.rpartition(":")[2], str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]

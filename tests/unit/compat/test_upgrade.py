@@ -24,7 +24,7 @@ from ray.serve.config import AutoscalingContext, AutoscalingPolicy, RequestRoute
 from ray.serve.context import ReplicaContext
 from ray.serve.request_router import RequestRouter, RunningReplica
 
-from serve_app.compat import free_resources, replica_actor, serve_log
+from serve_app.compat import replica_actor, serve_log
 from serve_app.launching.environment import environment
 from serve_app.launching.haproxy_config import _SERVES_OWN_HEADERS
 from serve_app.replica.http_replica import HttpReplica

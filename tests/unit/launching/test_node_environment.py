@@ -9,21 +9,15 @@ import pytest
 
 from serve_app.launching.environment import asked, environment
 from serve_app.launching.node_environment import main
+from tests.support.configs import application, written
 
-CONFIG = """\
-applications:
-  - name: lfm2
-    route_prefix: /
-    import_path: serve_app.app:build
-    args:
-      models: [{id: m, engine: simulated, drain_timeout_s: 7200}]
-      ingress: {max_connections: 1234}
-"""
+MODEL = {"id": "m", "engine": "simulated", "drain_timeout_s": 7200}
 
 
 def test_a_shell_gets_what_up_would_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tmp_path / "its config.yaml"
-    config.write_text(CONFIG)
+    folder = tmp_path / "its folder"
+    folder.mkdir()
+    config = written(folder, application(MODEL, args={"ingress": {"max_connections": 1234}}))
     assert main([str(config)]) == 0
     script = capsys.readouterr().out
     done = subprocess.run(["env", "-i", "sh", "-c", f"{script}env"], capture_output=True, text=True, check=True)
@@ -39,8 +33,7 @@ def test_a_shell_gets_what_up_would_set(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_configuration_that_is_wrong_sets_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tmp_path / "wrong.yaml"
-    config.write_text(CONFIG.replace("max_connections", "max_conections"))
+    config = written(tmp_path, application(MODEL, args={"ingress": {"max_conections": 1234}}))
     assert main([str(config)]) == 1
     said = capsys.readouterr()
     assert not said.out and "max_connections" in said.err

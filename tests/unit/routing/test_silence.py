@@ -10,6 +10,7 @@ import pytest
 from serve_app.routing import silence, upstream
 from serve_app.routing.silence import ReplicaLine, Sign
 from serve_app.routing.upstream import Upstream, UpstreamError
+from tests.support.upstream import ask
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 CHUNK = b"2\r\nok\r\n"
@@ -64,17 +65,6 @@ async def replica() -> AsyncIterator[tuple[StrangeReplica, str]]:
     listening = await asyncio.start_server(one, "127.0.0.1", 0)
     yield one, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     listening.close()
-
-
-async def ask(client: Upstream, url: str) -> bytes:
-    answer = await client.request("POST", url, "/v1/x", [], b"{}")
-    received = b""
-    try:
-        while data := await answer.read():
-            received += data
-    finally:
-        answer.close()
-    return received
 
 
 async def test_one_that_is_frozen_is_left_with_all_its_requests(replica: tuple[StrangeReplica, str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from serve_app.routing.upstream import BUFFERED_MOST_BYTES, Upstream, UpstreamError
+from tests.support.upstream import ask
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SHORT = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nX-Name: value\r\n\r\nok"
@@ -48,17 +49,6 @@ async def server() -> AsyncIterator[tuple[Server, str]]:
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
     yield server, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     listening.close()
-
-
-async def ask(upstream: Upstream, url: str, body: bytes = b"{}") -> bytes:
-    answer = await upstream.request("POST", url, "/v1/x", [(b"accept", b"a/b")], body)
-    received = b""
-    try:
-        while data := await answer.read():
-            received += data
-    finally:
-        answer.close()
-    return received
 
 
 async def test_one_connection_serves_one_request_after_another(server: tuple[Server, str]) -> None:
