@@ -28,9 +28,10 @@ def read(key: str) -> Any:
 
 def read_all(prefix: str) -> dict[str, Any]:
     """Every fact whose key begins so, by key."""
-    keys = (key.decode() for key in internal_kv._internal_kv_list(prefix, namespace=NAMESPACE))
-    found = {key: read(key) for key in keys}
-    return {key: fact for key, fact in found.items() if fact is not None}
+    if not (keys := internal_kv._internal_kv_list(prefix, namespace=NAMESPACE)):
+        return {}
+    found = internal_kv.internal_kv_get_gcs_client().internal_kv_multi_get(keys, NAMESPACE)
+    return {key.decode(): json.loads(value) for key, value in found.items()}
 
 
 def erase(key: str) -> None:

@@ -1,4 +1,4 @@
-"""Clients' keys that have names, and what each of them may use.
+"""Clients' keys that have names: what each of them may use, and how much of it.
 
 An entry of `ingress.keys` is a key and what goes with it; one of `ingress.api_keys` is a key that may do everything.
 """
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from serve_app.config.api_keys import DIGEST, ApiKey, WrittenOut, loggable
 from serve_app.config.names import Name
-from serve_app.config.sections import Section
+from serve_app.config.sections import AtLeastOne, Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -38,7 +38,7 @@ def _path(path: str) -> str:
 
 
 class KeyConfig(Section):
-    """A client's key and its rights."""
+    """A client's key, its rights and its limits. A limit that is not set is none."""
 
     name: Annotated[str, AfterValidator(key_name)]
     """What the client is called in metrics, accounts and logs."""
@@ -52,6 +52,20 @@ class KeyConfig(Section):
     """Models it may use, by any of their names; all unless set."""
     routes: Annotated[tuple[Annotated[str, AfterValidator(_path)], ...], Field(min_length=1)] | None = None
     """Routes it may use beside `/v1/models` and `/v1/usage`, each with what lies below it; all unless set."""
+    requests_per_minute: AtLeastOne | None = None
+    """Requests to models within any minute; more get 429."""
+    requests_per_day: AtLeastOne | None = None
+    """The same within a day, which begins at midnight UTC."""
+    tokens_per_minute: AtLeastOne | None = None
+    """Tokens of prompts and answers, as the engines count them, within any minute."""
+    tokens_per_day: AtLeastOne | None = None
+    """The same within a day."""
+    parallel: AtLeastOne | None = None
+    """Requests open at the same time."""
+    max_prompt_tokens: AtLeastOne | None = None
+    """Tokens of one prompt; a longer one is 400."""
+    max_output_tokens: AtLeastOne | None = None
+    """Tokens of one answer, which ends there with the finish reason `length`."""
     priority: Literal["interactive", "batch"] = "interactive"
     """`batch` marks all of its requests as batch work, which makes way for people."""
 
@@ -65,6 +79,16 @@ class KeyConfig(Section):
     def entry(self) -> str:
         """Where its key is to be had, as `api_keys` writes it."""
         return self.key if self.key is not None else DIGEST + str(self.key_sha256)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it may be at a limit that all of its requests have together."""
+        limits = (self.requests_per_minute, self.requests_per_day, self.parallel)
+        return self.limits_tokens or any(limit is not None for limit in limits)
+
+    @property
+    def limits_tokens(self) -> bool:
+        return self.tokens_per_minute is not None or self.tokens_per_day is not None
 
 
 def _nobody(**fields: Any) -> KeyConfig:

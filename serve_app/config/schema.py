@@ -179,7 +179,7 @@ class IngressConfig(Section):
     `env:NAME` a variable of the ingress process, comma-separated, `file:PATH` a file on its node, one a line. A key
     written out works with `up` alone, which deploys its digest."""
     keys: tuple[KeyConfig, ...] = ()
-    """Keys that have names and rights."""
+    """Keys that have names, rights and limits."""
     max_connections: AtLeastOne = 65_536
     """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
     cors: tuple[Origin, ...] = ()

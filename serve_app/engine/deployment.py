@@ -48,6 +48,7 @@ class EngineReplica(HttpReplica):
     ) -> None:
         began = time.monotonic()
         self._model = model
+        self._ledger = Ledger(model.id)
         self._metered = 0
         """Accepted sequences that the engine's meter knows of."""
         self._engine = await _started(model, images, cache_directory)
@@ -60,6 +61,7 @@ class EngineReplica(HttpReplica):
             versions=self._engine.versions,
             failure=self._failure,
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
+            ledger=self._ledger,
         )
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
 

@@ -30,6 +30,8 @@ class ApiError(Exception):
     """A stable machine-readable reason."""
     retry_after_s: int | None = None
     """Sent as Retry-After."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Sent as well."""
 
     def __post_init__(self) -> None:
         self.message = shortened(self.message, MOST_CHARACTERS)
@@ -56,6 +58,7 @@ class ApiError(Exception):
         response = Response(self.rendered(path), self.status, media_type="application/json")
         if self.retry_after_s is not None:
             response.headers["retry-after"] = str(self.retry_after_s)
+        response.raw_headers.extend(self.headers)
         return response
 
     async def answer(self, path: str, send: Send, *extra_headers: tuple[bytes, bytes]) -> None:

@@ -24,10 +24,14 @@ from serve_app.replica.protocol import (
     DIED,
     DRAINING,
     FULL,
+    KEY_HEADER,
+    OUTPUT_LIMIT_HEADER,
+    PROMPT_LIMIT_HEADER,
     REFUSED_HEADER,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
 )
+from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
 
 
@@ -44,10 +48,12 @@ class AdmissionControl:
         capacity: int,
         failure: Callable[[], str | None],
         sleep: SleepControl | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None; `sleep` is of
-        a replica that can."""
+        a replica that can, `ledger` of one that accounts for what it makes."""
         self._sleep = sleep
+        self._ledger = ledger or Ledger("")
         self._app = app
         self._token = token.encode()
         self._capacity = capacity
@@ -97,7 +103,8 @@ class AdmissionControl:
             if self.in_flight > self._capacity:
                 self._fits.clear()
                 receive = await _wait_until_set(self._fits, receive)
-            await self._app(scope, receive, _DeathNotice(send, self._failure))
+            with self._ledger.account(_account(scope)):
+                await self._app(scope, receive, _DeathNotice(send, self._failure))
         except _ClientLeft:
             return
         finally:
@@ -144,6 +151,17 @@ class AdmissionControl:
         if self.draining:
             return DRAINING
         return FULL if self.in_flight >= self._capacity else None
+
+
+def _account(scope: Scope) -> Account:
+    headers = dict(scope["headers"])
+    prompt, output = headers.get(PROMPT_LIMIT_HEADER), headers.get(OUTPUT_LIMIT_HEADER)
+    return Account(
+        key=headers.get(KEY_HEADER, b"").decode(),
+        batch=BATCH_HEADER in headers,
+        most_prompt=None if prompt is None else int(prompt),
+        most_output=None if output is None else int(output),
+    )
 
 
 async def _woken(sleep: SleepControl, send: Send) -> bool:

@@ -15,6 +15,7 @@ import ray.util
 from starlette.types import ASGIApp
 
 from serve_app.planning.open_files import raise_to_hard_limit
+from serve_app.replica.ledger import Ledger
 from serve_app.replica.protocol import ReplicaInfo, ReplicaLoad
 from serve_app.replica.server import ReplicaServer
 from serve_app.replica.sleep import SleepControl
@@ -45,16 +46,17 @@ class HttpReplica:
         versions: dict[str, str] | None = None,
         failure: Callable[[], str | None] = _never_fails,
         sleep: SleepControl | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """Serve `app` on a free port, and be known to the pool `model` from then on.
 
         The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None; `sleep` is of
-        one that can sleep.
+        one that can sleep, `ledger` of one that accounts for what it makes.
         """
         raise_to_hard_limit()
         token = secrets.token_urlsafe(32)
         self._sleep = sleep
-        self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure, sleep=sleep)
+        self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure, sleep=sleep, ledger=ledger)
         self._info = ReplicaInfo(
             model=model,
             url=await self._server.start(ray.util.get_node_ip_address()),

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serve_app.replica.admission import AdmissionControl
+from serve_app.replica.ledger import Ledger
 from serve_app.replica.sleep import SleepControl
 
 KEEP_ALIVE_S = 120
@@ -28,12 +29,14 @@ class ReplicaServer:
         capacity: int,
         failure: Callable[[], str | None],
         sleep: SleepControl | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`token` is the secret that every request must carry, `capacity` the sequences it holds, running and queued.
 
-        `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can.
+        `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can, `ledger`
+        of one that accounts for what it makes.
         """
-        self.admission = AdmissionControl(app, token, capacity, failure, sleep)
+        self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger)
         config = uvicorn.Config(
             self.admission,
             http="httptools",

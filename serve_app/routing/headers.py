@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serve_app.config.keys import UNNAMED, KeyConfig
-from serve_app.replica.protocol import BATCH_HEADER, KEY_HEADER
+from serve_app.replica.protocol import BATCH_HEADER, KEY_HEADER, OUTPUT_LIMIT_HEADER, PROMPT_LIMIT_HEADER
 from serve_app.routing.head import MOST_ID_CHARACTERS, Headers, RequestHead, header, id_too_long
 
 REQUEST_ID = b"x-request-id"
@@ -52,7 +52,8 @@ def for_replica(
 def _of_key(owner: KeyConfig) -> list[tuple[bytes, bytes]]:
     if not owner.name:
         return []
-    return [(KEY_HEADER, owner.name.encode())]
+    limits = ((PROMPT_LIMIT_HEADER, owner.max_prompt_tokens), (OUTPUT_LIMIT_HEADER, owner.max_output_tokens))
+    return [(KEY_HEADER, owner.name.encode()), *((name, b"%d" % most) for name, most in limits if most is not None)]
 
 
 def is_batch(headers: Headers) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,10 +17,11 @@ from starlette.types import ASGIApp
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.context import Context
 from serve_app.engine.simulation import answer, events, render, requests
-from serve_app.engine.simulation.batch import QueueFull
+from serve_app.engine.simulation.batch import QueueFull, Sequence
 from serve_app.engine.simulation.driver import Driver, Generation
 from serve_app.http.errors import ApiError
 from serve_app.http.pages import starlette_app
+from serve_app.replica.ledger import Used, current
 
 
 def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) -> Starlette:
@@ -75,12 +78,14 @@ class Routes:
         async def endpoint(request: Request) -> ASGIApp:
             body = requests.read_json(await request.body())
             ask = requests.read_ask(route, body, self._name(body), self._max_model_len)
+            ask = _bounded(ask)
+            choices = ask.choices if route in ("chat", "chat batch", "completion") else 1
             sizes = [
                 (prompt, ask.output_tokens, 0 if choice == 0 else prompt)
                 for prompt in ask.prompts
-                for choice in range(ask.choices if route in ("chat", "chat batch", "completion") else 1)
+                for choice in range(choices)
             ]
-            generation = self._submit(sizes, streamed=ask.stream or ask.doomed)
+            generation = self._submit(sizes, choices, streamed=ask.stream or ask.doomed)
             check = self._doom if ask.doomed else answer.nothing
             respond = answer.stream if ask.stream else answer.whole
             return answer.StreamedAnswer(generation, lambda send: respond(generation, dialect(ask), send, check))
@@ -95,6 +100,7 @@ class Routes:
         if max(sizes) > self._max_model_len:
             message = f"the context length is {self._max_model_len} tokens; an input has {max(sizes)}: shorten it"
             raise ApiError(400, message, "input", "context_length_exceeded")
+        _check_prompts(sizes)
         pack = render.base64_floats if body.get("encoding_format") == "base64" else list
         generation = self._submit([(size, 0, 0) for size in sizes], streamed=False)
         vectors = [pack(render.embedding(one)) for one in texts]
@@ -192,11 +198,12 @@ class Routes:
             raise ApiError(404, message, param="model", code="model_not_found")
         return str(name)
 
-    def _submit(self, sizes: list[tuple[int, int, int]], *, streamed: bool) -> Generation:
+    def _submit(self, sizes: list[tuple[int, int, int]], choices: int = 1, *, streamed: bool) -> Generation:
+        """Of so many choices for each prompt the first has the prompt in the request's account."""
         if self._driver.dead is not None:
             raise answer.dead()
         try:
-            return self._driver.submit(sizes, streamed=streamed)
+            generation = self._driver.submit(sizes, streamed=streamed)
         except QueueFull:
             raise ApiError(
                 503,
@@ -204,3 +211,31 @@ class Routes:
                 "Please try again later or on a different instance.",
                 code="queue_full",
             ) from None
+        if (account := current.get(None)) is not None:
+            for index, sequence in enumerate(generation.sequences):
+                account.sequences.append(partial(_used, sequence, has_prompt=index % choices == 0))
+        return generation
+
+
+def _bounded(ask: requests.Ask) -> requests.Ask:
+    """Within the bounds of its key; raises ApiError 400 for a prompt that is not."""
+    _check_prompts(ask.prompts)
+    account = current.get(None)
+    if account is None or account.most_output is None or ask.output_tokens <= account.most_output:
+        return ask
+    return replace(ask, output_tokens=account.most_output, finish_reason="length")
+
+
+def _check_prompts(sizes: Iterable[int]) -> None:
+    account = current.get(None)
+    if account is not None and (reason := account.prompt_refusal(max(sizes))):
+        raise ApiError(400, reason)
+
+
+def _used(sequence: Sequence, *, has_prompt: bool) -> Used:
+    """What a sequence has had so far."""
+    if not sequence.emitted and sequence.state != "finished":
+        return Used()
+    if not has_prompt:
+        return Used(output=sequence.emitted)
+    return Used(sequence.prompt_tokens, sequence.cached_tokens, sequence.emitted)

@@ -37,6 +37,17 @@ MEMBERS = {
         ),
         "v1/core/sched/async_scheduler.py:AsyncScheduler": (),
     },
+    "accounts": {
+        "v1/engine/output_processor.py:OutputProcessor": ("add_request", "request_states"),
+        "v1/engine/output_processor.py:RequestState": (
+            "is_prefilling",
+            "prompt_len",
+            "num_cached_tokens",
+            "detokenizer",
+        ),
+        "v1/engine/detokenizer.py:IncrementalDetokenizer": ("num_output_tokens",),
+        "v1/engine/input_processor.py:InputProcessor": ("assign_request_id",),
+    },
     "acceptance": {"v1/engine/async_llm.py:AsyncLLM": ("add_request", "_add_request")},
     "vllm": {
         "v1/engine/async_llm.py:AsyncLLM": ("sleep", "wake_up", "log_stats", "output_processor"),

@@ -1,0 +1,1 @@
+"""What clients with named keys use: limits on it, and accounts of it."""

@@ -1,0 +1,46 @@
+"""What a request has had of vLLM, for its account, and what its key sets as bounds, vLLM 0.32.
+
+All sequences come through the output processor's `add_request`, whose state of each knows the engine's own counts; all
+requests come through the input processor's `assign_request_id` once, as the engine will see them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from vllm.exceptions import VLLMValidationError
+
+from serve_app.replica.ledger import Used, current
+
+
+def install(llm: Any) -> None:
+    """To be called before the first request."""
+    outputs, inputs = llm.output_processor, llm.input_processor
+    add, assign = outputs.add_request, inputs.assign_request_id
+
+    def add_request(request: Any, prompt: Any, parent_req: Any, request_index: int, queue: Any) -> None:
+        add(request, prompt, parent_req, request_index, queue)
+        if (account := current.get(None)) is not None:
+            state = outputs.request_states[request.request_id]
+            # Of several answers to one prompt, the first has the prompt.
+            account.sequences.append(partial(used, state, has_prompt=request_index == 0))
+
+    def assign_request_id(request: Any) -> None:
+        if (account := current.get(None)) is not None:
+            if reason := account.prompt_refusal(len(request.prompt_token_ids or ())):
+                raise VLLMValidationError(reason)
+            if account.most_output is not None and (params := request.sampling_params) is not None:
+                params.max_tokens = min(params.max_tokens or account.most_output, account.most_output)
+                params.min_tokens = min(params.min_tokens, params.max_tokens)
+        assign(request)
+
+    outputs.add_request, inputs.assign_request_id = add_request, assign_request_id
+
+
+def used(state: Any, *, has_prompt: bool) -> Used:
+    """What a sequence has had, from vLLM's state of it."""
+    if state.is_prefilling:
+        return Used()
+    output = state.detokenizer.num_output_tokens() if state.detokenizer is not None else 0
+    return Used(state.prompt_len, state.num_cached_tokens, output) if has_prompt else Used(output=output)
