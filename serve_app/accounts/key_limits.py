@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from serve_app.replica.tally import Fact, Tally, day_wait_s, minute_wait_s, within_day, within_minute
 from serve_app.config.keys import KeyConfig
+from serve_app.replica.tally import Fact, Tally, day_wait_s, minute_wait_s, within_day, within_minute
 
 BYTES_PER_TOKEN = 4
 FIRST_ANSWER_TOKENS = 256
@@ -94,7 +94,9 @@ class KeyLimits:
             used = within_minute(requests, now)
             if since + 1 > self._part(most - used + since):
                 return Exceeded("requests_per_minute", most, minute_wait_s(requests, now, most, 1))
-        if (most := key.requests_per_day) is not None and since + 1 > self._part(most - within_day(requests, now) + since):
+        if (most := key.requests_per_day) is not None and since + 1 > self._part(
+            most - within_day(requests, now) + since
+        ):
             return Exceeded("requests_per_day", most, day_wait_s(now))
         wanted = self.expected(size)
         if (most := key.tokens_per_minute) is not None and not self._fits(most - within_minute(tokens, now), wanted):
@@ -152,7 +154,9 @@ class KeyLimits:
         total = sum(one.total for one in tokens) - sum(one.total for one in self._made)
         if self._made and requests > 0 and total >= 0:
             mean = total / requests
-            self._mean = mean if self._mean is None else self._mean + (mean - self._mean) * min(1.0, requests / LEARN_FROM)
+            self._mean = (
+                mean if self._mean is None else self._mean + (mean - self._mean) * min(1.0, requests / LEARN_FROM)
+            )
         self._made = tokens
 
     def remaining_requests(self, now: float) -> Remaining | None:

@@ -1,8 +1,8 @@
 """Whether a request of a key's may come now, and what its client is told of its limits.
 
-    permit = limiter.admit(key, size)      # raises ApiError 429
-    ...
-    permit.end()
+permit = limiter.admit(key, size)      # raises ApiError 429
+...
+permit.end()
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 from serve_app.accounts.key_limits import ProcessUse, TokenUse
 from serve_app.accounts.limiter import Limiter
-from serve_app.replica.tally import DAY_S
 from serve_app.compat import kv_store
 from serve_app.replica import ledger
+from serve_app.replica.tally import DAY_S
 
 PREFIX = "limits"
 STEP_S = 0.5
@@ -49,11 +49,12 @@ class Sharing:
 
     async def start(self) -> None:
         """Learn of what was used before; to be awaited before the first request."""
-        await self._learn(_step())
+        if self._limiter.limits:
+            await self._learn(_step())
 
     async def follow(self) -> None:
-        """Never returns."""
-        while True:
+        """Returns where no key has a limit, and otherwise never."""
+        while self._limiter.limits:
             await asyncio.sleep(STEP_S - time.time() % STEP_S)
             step = _step()
             await self._tell(step)
@@ -78,9 +79,7 @@ class Sharing:
             return
         processes, tokens = found
         processes.pop(self._key, None)
-        late = any(
-            fact["step"] < step < fact["step"] + GONE_AFTER and not fact["quiet"] for fact in processes.values()
-        )
+        late = any(fact["step"] < step < fact["step"] + GONE_AFTER and not fact["quiet"] for fact in processes.values())
         for name, limits in self._limiter.limits.items():
             limits.made([one for fact in tokens.values() if (one := _tokens_of(fact, name))])
             if not late:

@@ -25,6 +25,7 @@ from serve_app.engine.start_failure import OwnOutput, why
 from serve_app.planning.machine import without_weights
 from serve_app.planning.parts import for_engine
 from serve_app.planning.resolve import gpu_share
+from serve_app.replica import ledger
 from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartError
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
@@ -48,7 +49,7 @@ class EngineReplica(HttpReplica):
     ) -> None:
         began = time.monotonic()
         self._model = model
-        self._ledger = Ledger(model.id)
+        self._ledger = ledger.Ledger(model.id)
         self._metered = 0
         """Accepted sequences that the engine's meter knows of."""
         self._engine = await _started(model, images, cache_directory)
@@ -63,6 +64,9 @@ class EngineReplica(HttpReplica):
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
             ledger=self._ledger,
         )
+        context = serve.get_replica_context()
+        self._account = ledger.prefix(context.app_name) + context.replica_id.unique_id
+        self._publishing = asyncio.create_task(self._ledger.publish(self._account))
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -104,6 +108,8 @@ class EngineReplica(HttpReplica):
             return
         if cut_off := await self.close(0.0 if self._engine.failure() else self._model.drain_timeout_s):
             logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, cut_off)
+        self._publishing.cancel()
+        await self._ledger.write(self._account, self._ledger.fact())
         await self._engine.stop()
 
 

@@ -12,9 +12,9 @@ BATCH = 10
 
 
 class DownwardsLLM(AcceptingLLM):
-    """Takes a priority above others', a number below 0 in vLLM's order, for theirs.
+    """Takes a priority above others', a number below 0 in vLLM's order, for theirs, and BATCH for batch work's.
 
-    Batch work that says none has BATCH. Whatever route, header or field it came by: all requests come through `add_request` (vLLM 0.32).
+    Whatever route, header or field it came by: all requests come through `add_request` (vLLM 0.32).
     """
 
     async def add_request(self, *args: Any, priority: int = 0, **kwargs: Any) -> Any:

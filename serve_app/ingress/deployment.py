@@ -12,6 +12,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from serve_app.accounts.limiter import Limiter
+from serve_app.accounts.sharing import Sharing
 from serve_app.autoscaling import coming, queued
 from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.deployment_version import with_version
@@ -80,12 +82,16 @@ class IngressReplica:
         self._router.on_frozen = FrozenReplicas(context.app_name).found
         self._failing = Failing(context.app_name, [one.id for one in config.models], self._rollout.settled)
         self._router.metrics.registry.register(self._failing)
+        self._limiter = Limiter(ingress.keys, _wanted)
+        sharing = Sharing(self._limiter, context.app_name)
+        await sharing.start()
         self._background = [
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
             asyncio.create_task(self._failing.watch()),
             asyncio.create_task(self._rollout.watch()),
             asyncio.create_task(self._keyring.follow()),
+            asyncio.create_task(sharing.follow()),
         ]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -106,6 +112,7 @@ class IngressReplica:
                 Unoffered(),
             ],
             BodyReader(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
+            self._limiter,
         )
         return for_origins(app, self._config.ingress.cors)
 

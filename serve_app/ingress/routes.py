@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from serve_app.accounts.limiter import Limiter
+from serve_app.config.keys import KeyConfig
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.http.pages import starlette_app
@@ -21,7 +23,7 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
-from serve_app.routing.head import ClientGone
+from serve_app.routing.head import ClientGone, header
 from serve_app.routing.router import Router
 
 logger = logging.getLogger("ray.serve")
@@ -36,10 +38,12 @@ class IngressApp:
         authentication: Authentication,
         pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
         bodies: BodyReader,
+        limiter: Limiter,
     ) -> None:
         self._router = router
         self._authentication = authentication
         self._bodies = bodies
+        self._limiter = limiter
         self._routes = [route for page in pages for route in page.routes()]
         self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
         self._pages = starlette_app(self._routes)
@@ -52,7 +56,8 @@ class IngressApp:
         path = scope["path"]
         plain = path.rstrip("/")
         try:
-            scope[OWNER] = self._authentication.owner(scope)
+            scope[OWNER] = owner = self._authentication.owner(scope)
+            send = self._telling_limits(owner, send)
             if scope["method"] == "POST" and path in MODEL_ROUTES:
                 await self._to_model(scope, receive, send)
             elif plain != path and self._is_route({**scope, "path": plain}):
@@ -62,10 +67,30 @@ class IngressApp:
         except ApiError as error:
             await error.answer(path, send)
 
+    def _telling_limits(self, owner: KeyConfig, send: Send) -> Send:
+        """With what a key has left of its limits in the head of the answer, as it is then."""
+        if not owner.is_limited:
+            return send
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._limiter.headers(owner)]
+            await send(message)
+
+        return telling
+
     def _is_route(self, scope: Scope) -> bool:
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
     async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = header(scope["headers"], b"content-length")
+        permit = self._limiter.admit(owner_of(scope), int(length) if length.isdecimal() else 0)
+        try:
+            await self._admitted(scope, receive, send)
+        finally:
+            permit.end()
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def tracked(message: Message) -> None:

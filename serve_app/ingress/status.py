@@ -17,6 +17,7 @@ from serve_app.ingress.failing import Failing
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.rollout import Rollout
 from serve_app.planning.resolve import replica_bounds
+from serve_app.replica.admission import TOKENS
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics, PoolCounts
@@ -103,7 +104,8 @@ class Status:
         return PlainTextResponse(ours + merge(await scraping), media_type="text/plain; version=0.0.4")
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:
-        return replica.id, (await ask(self._session, replica.info, "/metrics") or b"").decode()
+        pages = await asyncio.gather(*(ask(self._session, replica.info, path) for path in ("/metrics", TOKENS)))
+        return replica.id, b"".join(page for page in pages if page is not None).decode()
 
 
 def load(replicas: Iterable[Replica]) -> dict[str, int]:

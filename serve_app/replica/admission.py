@@ -13,11 +13,13 @@ import hmac
 from collections import deque
 from collections.abc import Callable
 
-from starlette.responses import JSONResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
+from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.protocol import (
     BATCH_HEADER,
     DEAD,
@@ -31,8 +33,10 @@ from serve_app.replica.protocol import (
     SEQUENCES_HEADER,
     TOKEN_HEADER,
 )
-from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
+
+TOKENS = "/tokens"
+"""The page of what the replica has made for each key; an engine's own metrics know of no keys."""
 
 
 class AdmissionControl:
@@ -82,7 +86,7 @@ class AdmissionControl:
             await ApiError(401, "this server answers only its application's ingress").answer("", send)
             return
         if scope["method"] != "POST":
-            await self._app(scope, receive, send)
+            await (self._tokens if scope["path"] == TOKENS else self._app)(scope, receive, send)
             return
         if self._sleep is not None and scope["path"] in (SLEEP, WAKE):
             await self._rest_or_wake(self._sleep, scope["path"], send)
@@ -116,6 +120,12 @@ class AdmissionControl:
                 self._idle.set()
             if self._sleep is not None:
                 self._sleep.ended(self.in_flight)
+
+    async def _tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What was made for each key, in Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(self._ledger)
+        await PlainTextResponse(generate_latest(registry))(scope, receive, send)
 
     async def _rest_or_wake(self, sleep: SleepControl, path: str, send: Send) -> None:
         if path == SLEEP:

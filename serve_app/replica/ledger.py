@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from serve_app.compat import kv_store
 from serve_app.replica.tally import DAY_S, Tally
@@ -44,6 +45,9 @@ class Used(NamedTuple):
     output: int = 0
 
 
+NOTHING = Used()
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """One request's sequences."""
@@ -57,7 +61,7 @@ class Account:
     most_output: int | None = None
     """Tokens after which an answer ends."""
     sequences: list[Callable[[], Used]] = field(default_factory=list)
-    counted: Used = Used()
+    counted: Used = NOTHING
     """What the ledger has of it."""
 
     def prompt_refusal(self, tokens: int) -> str | None:
@@ -78,12 +82,12 @@ current: ContextVar[Account] = ContextVar("account")
 class _Totals:
     tally: Tally = field(default_factory=Tally)
     requests: int = 0
-    used: Used = Used()
+    used: Used = NOTHING
     days: dict[int, list[int]] = field(default_factory=dict)
     """[requests, prompt, cached, output] by days since the epoch."""
 
 
-class Ledger:
+class Ledger(Collector):
     """Of one replica."""
 
     def __init__(self, model: str, clock: Callable[[], float] = time.time) -> None:

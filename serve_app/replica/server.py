@@ -33,8 +33,8 @@ class ReplicaServer:
     ) -> None:
         """`token` is the secret that every request must carry, `capacity` the sequences it holds, running and queued.
 
-        `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can, `ledger`
-        of one that accounts for what it makes.
+        `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can,
+        `ledger` of one that accounts for what it makes.
         """
         self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger)
         config = uvicorn.Config(

@@ -22,7 +22,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "serve_app_requests", "Requests answered.", ("model", "route", "status"), registry=self.registry
+            "serve_app_requests", "Requests answered.", ("model", "route", "status", "key"), registry=self.registry
         )
         self.in_flight = Gauge("serve_app_requests_in_flight", "Requests open.", ("model",), registry=self.registry)
         self.first_byte = Histogram(
@@ -97,8 +97,10 @@ class PoolCounts(Collector):
 class ObservedRequest:
     """Counts one request and times it, from its arrival to the end of its response; a context manager."""
 
-    def __init__(self, metrics: Metrics, model: str, route: str) -> None:
+    def __init__(self, metrics: Metrics, model: str, route: str, key: str = "") -> None:
+        """`key` is the name of whose request it is."""
         self._metrics = metrics
+        self._key = key
         self._model = model
         self._route = route
         self._status = 0
@@ -115,7 +117,7 @@ class ObservedRequest:
         metrics.in_flight.labels(model).dec()
         metrics.duration.labels(model).observe(time.perf_counter() - self._began)
         metrics.bytes.labels(model).inc(self._bytes)
-        metrics.requests.labels(model, self._route, str(self._status or 499)).inc()
+        metrics.requests.labels(model, self._route, str(self._status or 499), self._key).inc()
 
     def started(self, status: int, content_type: str) -> None:
         self._status = status

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.routing.body import RequestBody
 from serve_app.routing.claim import Claim
 from serve_app.routing.pool import ReplicaPool
@@ -21,3 +22,5 @@ class RoutedRequest:
     pool: ReplicaPool
     """The replicas of its model."""
     claim: Claim
+    owner: KeyConfig = UNNAMED
+    """Whose request it is."""

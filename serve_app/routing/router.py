@@ -66,7 +66,7 @@ class Router:
         key = pool.picker.key(scope, head)
         headers = for_replica(scope["headers"], head, owner, batch=batch)
         claim = Claim(count, key, is_batch(headers))
-        return RoutedRequest({**scope, "headers": headers}, body, pool, claim)
+        return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
 
     async def answer(self, request: RoutedRequest, send: Send, receive: Receive | None = None) -> None:
         """Let a replica answer the request; `receive` tells when its client has gone, None if it never goes.
@@ -74,7 +74,7 @@ class Router:
         Raises ApiError while nothing has been sent, ConnectionError where the response cannot be completed,
         ClientGone when nobody listens.
         """
-        with ObservedRequest(self.metrics, request.pool.model, request.scope["path"]) as seen:
+        with ObservedRequest(self.metrics, request.pool.model, request.scope["path"], request.owner.name) as seen:
             try:
                 await self._forward(request, receive, send, seen)
             except ApiError as error:

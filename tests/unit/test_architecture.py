@@ -18,6 +18,7 @@ SERVE_APP = (
     "planning",
     "replica",
     "routing",
+    "accounts",
     "autoscaling",
     "engine",
     "launching",

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.accounts.limiter import Limiter
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
 from serve_app.ingress.authentication import Authentication
@@ -126,6 +127,7 @@ class Ingress:
                 Authentication(Keyring([])),
                 [*pages, Unoffered()],
                 BodyReader(2**20, 2**24),
+                Limiter([], lambda: 1),
             )
             server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
             serving = asyncio.create_task(server.serve())

@@ -9,6 +9,7 @@ import aiohttp
 import httpx
 import pytest
 
+from serve_app.accounts.limiter import Limiter
 from serve_app.config.keys import KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.model_routes import MODEL_ROUTES
@@ -50,7 +51,11 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             Unoffered(),
         ]
         app = IngressApp(
-            Router(catalogue, metrics), Authentication(Keyring(["key"], [LIMITED])), pages, BodyReader(2**22, 2**24)
+            Router(catalogue, metrics),
+            Authentication(Keyring(["key"], [LIMITED])),
+            pages,
+            BodyReader(2**22, 2**24),
+            Limiter([LIMITED], lambda: 1),
         )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=KEY) as client:
