@@ -79,7 +79,7 @@ current: ContextVar[Account] = ContextVar("account")
 
 
 @dataclass(slots=True)
-class _Totals:
+class _KeyTotals:
     tally: Tally = field(default_factory=Tally)
     requests: int = 0
     used: Used = NOTHING
@@ -95,7 +95,7 @@ class Ledger(Collector):
         self._model = model
         self._clock = clock
         self._open: set[Account] = set()
-        self._totals: dict[str, _Totals] = {}
+        self._totals: dict[str, _KeyTotals] = {}
 
     @contextlib.contextmanager
     def account(self, account: Account) -> Iterator[None]:
@@ -163,7 +163,7 @@ class Ledger(Collector):
         account.counted = used
         now = self._clock()
         day = int(now // DAY_S)
-        totals = self._totals.setdefault(account.key, _Totals())
+        totals = self._totals.setdefault(account.key, _KeyTotals())
         totals.tally.add(now, new.prompt + new.output)
         totals.requests += began
         totals.used = Used(*(a + b for a, b in zip(totals.used, new, strict=True)))

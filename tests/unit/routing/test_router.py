@@ -45,5 +45,5 @@ async def test_a_request_without_a_replica_is_counted_by_its_status() -> None:
     with pytest.raises(ApiError) as refused:
         await routes.answer(routes.route(SCOPE, RequestBody(b"{}")), lambda message: pytest.fail("nothing is sent"))
     assert refused.value.status == 503
-    counted = routes.metrics.requests.labels("m", "/v1/completions", "503")
+    counted = routes.metrics.requests.labels("m", "/v1/completions", "503", "")
     assert next(iter(counted.collect())).samples[0].value == 1
