@@ -20,7 +20,8 @@ FIRST_ANSWER_TOKENS = 256
 """What an answer is taken for before any is known."""
 LEARN_FROM = 8
 """Requests over which the mean of their tokens is taken."""
-PARALLEL_WAIT_S = 1.0
+SOON_S = 1.0
+"""Until a request that is open may have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class KeyLimits:
         """The limit in whose way a request with a body of so many bytes would be; None where it may come."""
         key = self.key
         if key.parallel is not None and self._open >= self._most_open(key.parallel):
-            return Exceeded("parallel", key.parallel, PARALLEL_WAIT_S)
+            return Exceeded("parallel", key.parallel, SOON_S)
         since = self._admitted - self._before.admitted
         requests, tokens = self._all_requests(), self._all_tokens()
         if (most := key.requests_per_minute) is not None:
@@ -100,10 +101,12 @@ class KeyLimits:
             return Exceeded("requests_per_day", most, day_wait_s(now))
         wanted = self.expected(size)
         if (most := key.tokens_per_minute) is not None and not self._fits(most - within_minute(tokens, now), wanted):
-            open_for = wanted + self._reserved
-            return Exceeded("tokens_per_minute", most, max(1.0, minute_wait_s(tokens, now, most, open_for)))
-        if (most := key.tokens_per_day) is not None and not self._fits(most - within_day(tokens, now), wanted):
-            return Exceeded("tokens_per_day", most, day_wait_s(now))
+            return Exceeded("tokens_per_minute", most, max(SOON_S, minute_wait_s(tokens, now, most, wanted)))
+        if (most := key.tokens_per_day) is not None:
+            used = within_day(tokens, now)
+            if not self._fits(most - used, wanted):
+                # Open requests are in the way until all is used, and may need less than they are taken for.
+                return Exceeded("tokens_per_day", most, SOON_S if used < most else day_wait_s(now))
         return None
 
     def begin(self, now: float, size: int) -> float:

@@ -104,13 +104,16 @@ def _step() -> int:
 
 
 def _read(processes: str, tokens: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What has been written, without what is of no day that counts, which is erased."""
-    found = kv_store.read_all(processes)
-    yesterday = (time.time() // DAY_S - 1) * DAY_S
-    for key in [key for key, fact in found.items() if fact["step"] * STEP_S < yesterday]:
+    """What processes and replicas have written; what is of no day that counts is erased."""
+    yesterday = int(time.time() // DAY_S) - 1
+    used, made = kv_store.read_all(processes), kv_store.read_all(tokens)
+    old = {key for key, fact in used.items() if fact["step"] * STEP_S < yesterday * DAY_S}
+    old |= {key for key, fact in made.items() if ledger.last_day(fact) < yesterday}
+    for key in old:
         kv_store.erase(key)
-        del found[key]
-    return found, kv_store.read_all(tokens)
+        used.pop(key, None)
+        made.pop(key, None)
+    return used, made
 
 
 def _spelt(use: ProcessUse) -> list[Any]:

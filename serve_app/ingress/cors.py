@@ -12,7 +12,11 @@ from starlette.types import ASGIApp
 from serve_app.http.errors import ApiError
 
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH")
-SEEN_HEADERS = ("retry-after", "x-request-id")
+SEEN_HEADERS = (
+    "retry-after",
+    "x-request-id",
+    *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+)
 """What a script may read of an answer beside what every script may."""
 
 

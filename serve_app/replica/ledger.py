@@ -178,3 +178,8 @@ def sums(of_key: dict[str, Any]) -> tuple[int, int]:
     """Requests and tokens of a key since the replica began, from its part of a fact."""
     requests, prompt, _, output = of_key["ever"]
     return requests, prompt + output
+
+
+def last_day(fact: dict[str, Any]) -> int:
+    """The last day, since the epoch, on which a replica has made anything."""
+    return max((int(day) for of_key in fact["keys"].values() for day in of_key["days"]), default=0)

@@ -50,7 +50,7 @@ def test_docs_show_the_api(http: httpx.Client) -> None:
 def test_metrics_of_the_ingress_and_every_engine(http: httpx.Client) -> None:
     http.post("/v1/completions", json={"model": TEXT, "prompt": "a", "max_tokens": 1})
     text = http.get("/metrics").text
-    assert 'serve_app_requests_total{model="lfm2-demo",route="/v1/completions",status="200"}' in text
+    assert 'serve_app_requests_total{key="",model="lfm2-demo",route="/v1/completions",status="200"}' in text
     assert text.count("vllm:num_requests_running{") == 3
 
 

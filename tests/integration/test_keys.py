@@ -1,0 +1,90 @@
+"""Two ingress processes that share the limits of keys, with a simulated engine behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from tests.support.service import Service, running_service
+
+KEYS: list[dict[str, Any]] = [
+    {"name": "sixty", "requests_per_minute": 60},
+    {"name": "two-at-once", "parallel": 2},
+    {"name": "brief", "max_output_tokens": 3, "max_prompt_tokens": 20},
+    {"name": "daily", "tokens_per_day": 1000},
+    {"name": "admin", "admin": True},
+]
+"""Each key is its own name."""
+MODEL = {"id": "m", "engine": "simulated", "replicas": 2, "cpus": 0.1, "simulated": {"step_base_ms": 1}}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("keys")
+    ingress = {"replicas": 2, "cpus": 0.1, "keys": [{**key, "key": key["name"]} for key in KEYS]}
+    args = {"models": [MODEL], "ingress": ingress, "batch": {"directory": str(folder / "batch"), "cpus": 0.1}}
+    application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
+    (config := folder / "service.yaml").write_text(yaml.safe_dump({"applications": [application]}))
+    with running_service(config, start_timeout_s=120) as started:
+        yield started
+
+
+def completion(tokens: int, **more: object) -> dict[str, object]:
+    return {"model": "m", "prompt": "one two three", "max_tokens": tokens, "ignore_eos": True, **more}
+
+
+async def asked(service: Service, key: str, count: int, body: dict[str, object]) -> list[httpx.Response]:
+    """So many requests at the same time, each over a connection of its own."""
+
+    async def one() -> httpx.Response:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as http:
+            return await http.post("/v1/completions", json=body, headers={"authorization": f"Bearer {key}"})
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def test_two_processes_share_a_limit_of_sixty_a_minute(service: Service) -> None:
+    statuses: Counter[int] = Counter()
+    for _ in range(10):
+        answers = await asked(service, "sixty", 20, completion(1))
+        statuses.update(answer.status_code for answer in answers)
+    assert statuses.keys() == {200, 429} and 54 <= statuses[200] <= 66, statuses
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"60"}
+    assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_openais_own_retries_end_served_where_more_come_than_may_be_open(service: Service) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="two-at-once", max_retries=8) as client:
+        body = {"model": "m", "prompt": "a", "max_tokens": 100, "extra_body": {"ignore_eos": True}}
+        answers = await asyncio.gather(*(client.completions.with_raw_response.create(**body) for _ in range(6)))
+    assert len(answers) == 6 and 6 <= sum(1 + answer.retries_taken for answer in answers) <= 30
+
+
+async def test_a_key_bounds_the_tokens_of_a_prompt_and_of_an_answer(service: Service) -> None:
+    (answer,) = await asked(service, "brief", 1, completion(50))
+    assert answer.json()["usage"]["completion_tokens"] == 3
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
+    (refused,) = await asked(service, "brief", 1, completion(1, prompt="word " * 100))
+    assert refused.status_code == 400 and "max_prompt_tokens" in refused.json()["error"]["message"]
+
+
+async def test_tokens_of_a_day_are_those_that_the_engines_made(service: Service) -> None:
+    made, answer = 0, httpx.Response(200)
+    for _ in range(300):
+        (answer,) = await asked(service, "daily", 1, completion(60))
+        if answer.headers.get("x-should-retry") == "false":
+            break
+        if answer.status_code == 200:
+            made += answer.json()["usage"]["total_tokens"]
+        await asyncio.sleep(0.1)
+    assert answer.status_code == 429 and "tokens_per_day: 1000" in answer.json()["error"]["message"]
+    assert 1000 <= made <= 1200 and answer.headers["x-ratelimit-remaining-tokens"] == "0"
