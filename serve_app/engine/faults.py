@@ -26,6 +26,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from serve_app.engine.reasons import reason, validation_error, wrong_type
 from serve_app.http.errors import ApiError
+from serve_app.replica.ledger import current
 
 NAME = "create_error_response"
 MODULES = (
@@ -107,7 +108,8 @@ def error_response(
     response = create_error_response(error)
     if response.error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         if not isinstance(error, EngineDeadError):  # said once, by whoever replaces the replica
-            logger.error("a request failed in the engine", exc_info=error)
+            account = current.get(None)
+            logger.error("request %s failed in the engine", account.id if account else "", exc_info=error)
         response.error.message = INTERNAL
     return response
 

@@ -61,7 +61,8 @@ class BatchApi:
         except (aiohttp.ClientError, OSError) as error:
             if body.refusal is not None:
                 raise body.refusal from None
-            logger.warning("the batch deployment does not answer: %s", error)
+            id = request.headers.get("x-request-id", "")
+            logger.warning("the batch deployment does not answer request %s: %s", id, error)
             message = "the batch deployment does not answer; send the request again"
             raise ApiError(503, message, code="batch_api_not_ready", retry_after_s=5) from None
         finally:

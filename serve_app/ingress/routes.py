@@ -23,6 +23,7 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
+from serve_app.replica.protocol import REQUEST_ID
 from serve_app.routing.head import ClientGone, header
 from serve_app.routing.router import Router
 
@@ -84,7 +85,13 @@ class IngressApp:
 
     async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = header(scope["headers"], b"content-length")
-        permit = self._limiter.admit(owner_of(scope), int(length) if length.isdecimal() else 0)
+        owner = owner_of(scope)
+        try:
+            permit = self._limiter.admit(owner, int(length) if length.isdecimal() else 0)
+        except ApiError as refusal:
+            # Of which model it would have been is not known: nobody has read it.
+            self._router.metrics.requests.labels("", scope["path"], str(refusal.status), owner.name).inc()
+            raise
         try:
             await self._admitted(scope, receive, send)
         finally:
@@ -113,7 +120,8 @@ class IngressApp:
         except (ApiError, ConnectionError):
             raise
         except Exception:
-            logger.exception("the ingress failed on %s", scope["path"])
+            id = header(scope["headers"], REQUEST_ID)
+            logger.exception("the ingress failed on %s, request %s", scope["path"], id)
             if started:
                 raise
             raise ApiError(500, "the ingress failed on this request; its log says why") from None

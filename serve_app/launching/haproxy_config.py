@@ -61,6 +61,14 @@ ERRORS = (
 NO_SUCH_PATH = HaproxyError(404, "there is no such path here; /docs shows the API", "path_not_found")
 STARTING = HaproxyError(503, "the service is starting; try again in a few seconds", "starting", retry_after_s=5)
 
+_REQUEST_ID = (
+    "    http-request set-var(txn.request_id) uuid",
+    "    http-request set-var(txn.request_id) req.hdr(x-request-id) if { req.hdr(x-request-id) -m found }",
+    "    http-request set-header x-request-id %[var(txn.request_id)]",
+    "    http-after-response set-header x-request-id %[var(txn.request_id)]"
+    " if !{ res.hdr(x-request-id) -m found } { var(txn.request_id) -m found }",
+)
+"""Each request and each answer has an id, HAProxy's own answers too: the client's, or a new one."""
 _SERVES_OWN_HEADERS = (
     "x-request-timeout-seconds",
     "x-request-disconnect-disabled",
@@ -126,6 +134,7 @@ def _keeping(new: str) -> Callable[[re.Match[str]], str]:
 
 def _admission() -> Iterator[str]:
     """Rules for each request, before any other."""
+    yield from _REQUEST_ID
     too_many = HaproxyError(431, TOO_MANY_HEADERS, "headers_too_large")
     for condition in (f"req.hdrs,length gt {MAX_HEADER_BYTES}", f"req.fhdr_cnt() gt {MAX_HEADERS}"):
         yield f"    {_answer(too_many)} if {{ {condition} }}"

@@ -21,6 +21,7 @@ from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.protocol import (
+    ANSWER_ID_HEADER,
     BATCH_HEADER,
     DEAD,
     DIED,
@@ -30,6 +31,7 @@ from serve_app.replica.protocol import (
     OUTPUT_LIMIT_HEADER,
     PROMPT_LIMIT_HEADER,
     REFUSED_HEADER,
+    REQUEST_ID,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
 )
@@ -168,6 +170,7 @@ def _account(scope: Scope) -> Account:
     prompt, output = headers.get(PROMPT_LIMIT_HEADER), headers.get(OUTPUT_LIMIT_HEADER)
     return Account(
         key=headers.get(KEY_HEADER, b"").decode(),
+        id=headers.get(ANSWER_ID_HEADER, headers.get(REQUEST_ID, b"")).decode("latin-1"),
         batch=BATCH_HEADER in headers,
         most_prompt=None if prompt is None else int(prompt),
         most_output=None if output is None else int(output),

@@ -54,6 +54,8 @@ class Account:
 
     key: str
     """The name of its key; empty where that has none."""
+    id: str = ""
+    """Its `x-request-id`."""
     batch: bool = False
     """Whether it is batch work."""
     most_prompt: int | None = None

@@ -67,6 +67,7 @@ class Forwarder:
             await _break_off(request.scope["path"], send, seen, str(broken))
 
     async def _once(self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest) -> None:
+        seen.given()
         scope, sequences = request.scope, request.claim.sequences
         headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
         if sequences > 1:

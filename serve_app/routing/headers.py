@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from serve_app.config.keys import UNNAMED, KeyConfig
-from serve_app.replica.protocol import BATCH_HEADER, KEY_HEADER, OUTPUT_LIMIT_HEADER, PROMPT_LIMIT_HEADER
+from serve_app.replica.protocol import (
+    ANSWER_ID_HEADER,
+    BATCH_HEADER,
+    KEY_HEADER,
+    OUTPUT_LIMIT_HEADER,
+    PROMPT_LIMIT_HEADER,
+    REQUEST_ID,
+)
 from serve_app.routing.head import MOST_ID_CHARACTERS, Headers, RequestHead, header, id_too_long
 
-REQUEST_ID = b"x-request-id"
 PRIORITY = b"x-vllm-priority"
 KEPT = frozenset(
     {
@@ -37,7 +43,7 @@ def for_replica(
     if len(header(kept, REQUEST_ID)) > MOST_ID_CHARACTERS:
         raise id_too_long("X-Request-Id")
     if len(memoryview(head.request_id)):
-        kept = [one for one in kept if one[0] != REQUEST_ID]
+        kept = [(ANSWER_ID_HEADER if name == REQUEST_ID else name, value) for name, value in kept]
     kept += _of_key(owner)
     if (
         batch

@@ -39,6 +39,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.waited = Counter(
+            "serve_app_waited_seconds",
+            "Time that a key's requests waited for a replica.",
+            ("key", "model"),
+            registry=self.registry,
+        )
         self.bytes = Counter("serve_app_sent_bytes", "Bytes of answers.", ("model",), registry=self.registry)
         self.retries = Counter(
             "serve_app_retries", "Times a request went to another replica.", ("model",), registry=self.registry
@@ -105,6 +111,7 @@ class ObservedRequest:
         self._route = route
         self._status = 0
         self._bytes = 0
+        self._given: float | None = None
         self._began = time.perf_counter()
         self.event_stream = False
 
@@ -114,10 +121,16 @@ class ObservedRequest:
 
     def __exit__(self, *_: object) -> None:
         metrics, model = self._metrics, self._model
+        now = time.perf_counter()
         metrics.in_flight.labels(model).dec()
-        metrics.duration.labels(model).observe(time.perf_counter() - self._began)
+        metrics.duration.labels(model).observe(now - self._began)
+        metrics.waited.labels(self._key, model).inc((self._given or now) - self._began)
         metrics.bytes.labels(model).inc(self._bytes)
         metrics.requests.labels(model, self._route, str(self._status or 499), self._key).inc()
+
+    def given(self) -> None:
+        """It has a replica; the first one counts."""
+        self._given = self._given or time.perf_counter()
 
     def started(self, status: int, content_type: str) -> None:
         self._status = status

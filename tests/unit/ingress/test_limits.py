@@ -20,6 +20,7 @@ from serve_app.ingress.body import BodyReader
 from serve_app.ingress.keyring import Keyring
 from serve_app.ingress.routes import IngressApp
 from serve_app.routing.body import RequestBody
+from serve_app.routing.metrics import Metrics
 
 START = 20_000 * 86_400 + 43_230.0
 """Half a minute past it."""
@@ -46,6 +47,8 @@ class Time:
 
 class Answering:
     """In place of a router."""
+
+    metrics = Metrics()
 
     def route(self, scope: Any, body: RequestBody, owner: KeyConfig) -> Any:
         return scope
@@ -76,6 +79,8 @@ async def test_a_client_over_its_limit_ends_served_without_a_storm(time: Time) -
         answers = await asyncio.gather(*(create(model="m", prompt="a") for _ in range(85)))
     assert sum(answer.retries_taken for answer in answers) == 25, "60 at once, and the others with their first retry"
     assert time.now - START == pytest.approx(55, abs=2), "one a second, from the next minute on"
+    refused = Answering.metrics.requests.labels("", "/v1/completions", "429", "a")
+    assert next(iter(refused.collect())).samples[0].value == 25
     assert answers[0].headers["x-ratelimit-limit-requests"] == "60"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -99,6 +100,16 @@ async def test_what_would_steer_serve_does_not_come_through(short_path: Path) ->
     async with server() as (port, heads), door(short_path, port) as public:
         assert (await exchange(public, get("/x", *headers))).endswith(b"ok")
         assert b"x-other: \xff" in heads[-1] and b"x-request-id: mine" in heads[-1] and b"timeout" not in heads[-1]
+
+
+async def test_every_answer_has_the_id_of_its_request(short_path: Path) -> None:
+    async with server() as (port, heads), door(short_path, port) as public:
+        for path in ("/x", "/-/routes"):
+            assert b"\r\nx-request-id: mine\r\n" in await exchange(public, get(path, b"x-request-id: mine"))
+            new = re.search(rb"\r\nx-request-id: ([0-9a-f-]{36})\r\n", await exchange(public, get(path)))
+            assert new and (path != "/x" or new[0] in heads[-1])
+        refused = await exchange(public, get("/x", b"x: " + b"a" * 66_000))
+    assert b" 431 " in refused and b"\r\nx-request-id: " in refused
 
 
 async def test_who_says_nothing_is_let_go_and_who_waits_is_not(

@@ -44,6 +44,9 @@ def test_what_vllm_reads_goes_there(header: tuple[bytes, bytes]) -> None:
         b"x-sequences",
         b"x-replica-token",
         b"x-replica-refused",
+        b"x-key-name",
+        b"x-max-output-tokens",
+        b"x-answer-id",
         b"x-data-parallel-rank",
         b"authorization",
         b"x-api-key",
@@ -66,7 +69,8 @@ def test_who_does_not_is_none(priority: Any) -> None:
 
 
 def test_the_id_of_the_body_comes_first() -> None:
-    assert sent((b"x-request-id", b"haproxy's"), request_id="mine") == [JSON]
+    told = sent((b"x-request-id", b"haproxy's"), request_id="mine")
+    assert told == [JSON, (b"x-answer-id", b"haproxy's")], "for the service's own logs"
 
 
 def test_an_id_has_a_length_that_can_be_repeated() -> None:

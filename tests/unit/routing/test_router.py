@@ -47,3 +47,4 @@ async def test_a_request_without_a_replica_is_counted_by_its_status() -> None:
     assert refused.value.status == 503
     counted = routes.metrics.requests.labels("m", "/v1/completions", "503", "")
     assert next(iter(counted.collect())).samples[0].value == 1
+    assert next(iter(routes.metrics.waited.labels("", "m").collect())).samples[0].value > 0
