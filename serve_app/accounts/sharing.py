@@ -41,7 +41,7 @@ class Sharing:
         self._limiter = limiter
         self._prefix = f"{PREFIX}/{app}/"
         self._key = self._prefix + uuid4().hex
-        self._tokens = ledger.prefix(app)
+        self._app = app
         self._written: dict[str, Any] = {}
         self._same = 0
         """Steps in which nothing has changed."""
@@ -71,7 +71,7 @@ class Sharing:
 
     async def _learn(self, step: int) -> None:
         """What the others had used at the beginning of the step; and what replicas have made."""
-        found = await self._store(_read, self._prefix, self._tokens)
+        found = await self._store(_read, self._prefix, self._app)
         if found is None:
             # What was known goes on, and what this process uses from now on is divided anew.
             for limits in self._limiter.limits.values():
@@ -103,17 +103,14 @@ def _step() -> int:
     return int(time.time() // STEP_S)
 
 
-def _read(processes: str, tokens: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(processes: str, app: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What processes and replicas have written; what is of no day that counts is erased."""
     yesterday = int(time.time() // DAY_S) - 1
-    used, made = kv_store.read_all(processes), kv_store.read_all(tokens)
-    old = {key for key, fact in used.items() if fact["step"] * STEP_S < yesterday * DAY_S}
-    old |= {key for key, fact in made.items() if ledger.last_day(fact) < yesterday}
-    for key in old:
+    used = kv_store.read_all(processes)
+    for key in [key for key, fact in used.items() if fact["step"] * STEP_S < yesterday * DAY_S]:
         kv_store.erase(key)
-        used.pop(key, None)
-        made.pop(key, None)
-    return used, made
+        del used[key]
+    return used, ledger.facts(app)
 
 
 def _spelt(use: ProcessUse) -> list[Any]:

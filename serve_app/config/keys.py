@@ -47,7 +47,7 @@ class KeyConfig(Section):
     key_sha256: Annotated[str, AfterValidator(_digest)] | None = None
     """Or the digest of it, 64 hexadecimal digits; `serve-app key new NAME` makes a key and prints both."""
     admin: bool = False
-    """Whether it opens `/metrics`, `/autoscaling`, `/docs` and `/openapi.json`."""
+    """Whether it opens `/metrics`, `/autoscaling`, `/docs` and `/openapi.json`, and sees all keys in `/v1/usage`."""
     models: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Models it may use, by any of their names; all unless set."""
     routes: Annotated[tuple[Annotated[str, AfterValidator(_path)], ...], Field(min_length=1)] | None = None

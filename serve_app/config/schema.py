@@ -27,6 +27,7 @@ from serve_app.config.origin import Origin
 from serve_app.config.sections import (
     AtLeastOne,
     Autoscaling,
+    Directory,
     Memory,
     NotNegative,
     PerGpu,
@@ -167,6 +168,13 @@ class ImageConfig(Section):
     """Decoded size of one image, millions of pixels."""
 
 
+class UsageConfig(Section):
+    """Accounts of what each key used, by day and model."""
+
+    directory: Directory
+    """Where they are kept: an absolute path, or one below `~`. On a cluster, a folder of each node's own."""
+
+
 class IngressConfig(Section):
     """The public face: limits, keys, waiting."""
 
@@ -180,6 +188,8 @@ class IngressConfig(Section):
     written out works with `up` alone, which deploys its digest."""
     keys: tuple[KeyConfig, ...] = ()
     """Keys that have names, rights and limits."""
+    usage: UsageConfig | None = None
+    """Switches `/v1/usage` on."""
     max_connections: AtLeastOne = 65_536
     """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
     cors: tuple[Origin, ...] = ()
@@ -214,7 +224,7 @@ class IngressConfig(Section):
 class BatchConfig(Section):
     """OpenAI's Batch API: uploaded files of requests, worked through beside interactive traffic."""
 
-    directory: str
+    directory: Directory
     """Where files, results and the state of batches are kept: an absolute path, or one below `~`. On a cluster, a
     file system that every node shares."""
     max_file_mib: Positive = 512.0
@@ -230,13 +240,6 @@ class BatchConfig(Section):
     take."""
     cpus: Annotated[float, Field(ge=0)] = 0.2
     """CPU cores Ray reserves for the process that does all this."""
-
-    @field_validator("directory")
-    @classmethod
-    def _the_same_wherever_it_starts(cls, directory: str) -> str:
-        if not directory.startswith(("/", "~")):
-            raise ValueError(f"{directory!r} would be another folder for each process: write it from / or ~")
-        return directory
 
 
 class ServiceConfig(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,6 +18,16 @@ from pydantic import (
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
+
+
+def _the_same_wherever_it_starts(directory: str) -> str:
+    if not directory.startswith(("/", "~")):
+        raise ValueError(f"{directory!r} would be another folder for each process: write it from / or ~")
+    return directory
+
+
+Directory = Annotated[str, AfterValidator(_the_same_wherever_it_starts)]
+"""An absolute path, or one below `~`."""
 
 
 def _number_or_auto(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from pathlib import Path
 
 import aiohttp
 import ray.util
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 
 from serve_app.accounts.limiter import Limiter
 from serve_app.accounts.sharing import Sharing
+from serve_app.accounts.usage import UsageBook, keep
 from serve_app.autoscaling import coming, queued
 from serve_app.compat.body_queue import bound_queues
 from serve_app.compat.deployment_version import with_version
@@ -35,6 +37,7 @@ from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
+from serve_app.ingress.usage import UsagePage
 from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.planning.parts import for_router
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
@@ -85,6 +88,7 @@ class IngressReplica:
         self._limiter = Limiter(ingress.keys, _wanted)
         sharing = Sharing(self._limiter, context.app_name)
         await sharing.start()
+        self._book = UsageBook(Path(ingress.usage.directory).expanduser()) if ingress.usage else None
         self._background = [
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
@@ -93,6 +97,8 @@ class IngressReplica:
             asyncio.create_task(self._keyring.follow()),
             asyncio.create_task(sharing.follow()),
         ]
+        if self._book is not None:
+            self._background.append(asyncio.create_task(keep(self._book, context.app_name)))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
@@ -108,6 +114,7 @@ class IngressReplica:
                 Status(catalogue, metrics, session, self._batches, self._processes, self._failing, self._rollout, keys),
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
+                UsagePage(self._book),
                 Docs(catalogue, session, batches=self._batches is not None, keys=bool(self._keyring)),
                 Unoffered(),
             ],

@@ -46,6 +46,17 @@ MODEL = record(
     aliases={"type": "array", "items": TEXT},
     replicas=INTEGER,
 )
+DAY = {"type": "string", "format": "date"}
+USAGE = record(
+    object=constant("usage"),
+    day=DAY,
+    key=MAYBE_TEXT,
+    model=TEXT,
+    requests=INTEGER,
+    prompt_tokens=INTEGER,
+    cached_tokens=INTEGER,
+    output_tokens=INTEGER,
+)
 REPLICAS = record(ready=INTEGER, wanted=INTEGER)
 REPLICAS["properties"]["failed_starts"] = INTEGER
 READY = record(status={"enum": ["ready", "starting"]}, models=by_name(REPLICAS))
@@ -159,6 +170,14 @@ PATHS: dict[str, Json] = {
         "get": operation(
             "Versions of this service and its engines.",
             record(version=MAYBE_TEXT, packages=by_name(MAYBE_TEXT), engines=by_name(by_name(TEXT))),
+        )
+    },
+    "/v1/usage": {
+        "get": operation(
+            "What the key has used, by day and model; an admin's sees all.",
+            listed(USAGE),
+            *(400, 404, 503),
+            parameters=in_query(**{"from": DAY, "to": DAY}),
         )
     },
     "/metrics": {"get": operation("Prometheus metrics of the ingress and of every engine.", TEXT, kind="text/plain")},

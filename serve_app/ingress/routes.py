@@ -23,6 +23,7 @@ from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
+from serve_app.ingress.usage import UsagePage
 from serve_app.replica.protocol import REQUEST_ID
 from serve_app.routing.head import ClientGone, header
 from serve_app.routing.router import Router
@@ -37,7 +38,7 @@ class IngressApp:
         self,
         router: Router,
         authentication: Authentication,
-        pages: list[Models | Status | Scaling | BatchApi | Docs | Unoffered],
+        pages: list[Models | Status | Scaling | BatchApi | UsagePage | Docs | Unoffered],
         bodies: BodyReader,
         limiter: Limiter,
     ) -> None:

@@ -207,6 +207,8 @@ def _summary(file: ConfigFile, checked: Checked) -> str:
     lines.append(
         f"Batch API: in {batch.directory}, files up to {batch.max_file_mib:g} MiB" if batch else "Batch API: off"
     )
+    if usage := application.config.ingress.usage:
+        lines.append(f"accounts of keys: in {usage.directory}")
     if planned.gpus_max:
         known = f"{checked.memory.gib:g} GiB each, {checked.memory.source}"
         lines.append(f"GPUs: {_range(planned.gpus_min, planned.gpus_max)} ({known})")

@@ -1,4 +1,4 @@
-"""What a configuration names of the machine it is checked on: folders of weights, the batch directory, API keys."""
+"""What a configuration names of the machine it is checked on: folders of weights, directories, API keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from serve_app.config import api_keys, keys
 from serve_app.config.errors import ConfigError, KeyPath, Problem
 from serve_app.config.file import Application, ConfigFile
-from serve_app.config.schema import ModelConfig
+from serve_app.config.schema import BatchConfig, ModelConfig, UsageConfig
 from serve_app.config.vllm_args import PACKAGE, locate
 
 REMOTE = ("s3://", "gs://", "az://")
@@ -37,8 +37,13 @@ def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
             if wrong := without_weights(model):
                 key = "id" if model.source is None else "source"
                 found.append(Problem((*at, "models", index, key), wrong))
-        if application.config.batch and (wrong := _directory(application.config.batch.directory)):
-            found.append(Problem((*at, "batch", "directory"), wrong))
+        places: list[tuple[KeyPath, BatchConfig | UsageConfig | None]] = [
+            (("batch",), application.config.batch),
+            (("ingress", "usage"), application.config.ingress.usage),
+        ]
+        for path, section in places:
+            if section and (wrong := _directory(section.directory)):
+                found.append(Problem((*at, *path, "directory"), wrong))
         found += _keys(application, at, starting)
     return found
 
@@ -68,7 +73,7 @@ def without_weights(model: ModelConfig) -> str | None:
 
 
 def _directory(name: str) -> str | None:
-    """Why the Batch API could not keep its state there."""
+    """Why nothing could be kept there."""
     if "\0" in name:
         return f"{name!r} is no path"
     try:

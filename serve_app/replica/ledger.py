@@ -182,6 +182,19 @@ def sums(of_key: dict[str, Any]) -> tuple[int, int]:
     return requests, prompt + output
 
 
-def last_day(fact: dict[str, Any]) -> int:
-    """The last day, since the epoch, on which a replica has made anything."""
+def facts(app: str) -> dict[str, Any]:
+    """What an application's replicas have written, by their names, those that are gone included. Blocks.
+
+    What is of no day that counts is erased: older than yesterday. A replica that lives writes it again when it has made
+    more.
+    """
+    yesterday = int(time.time() // DAY_S) - 1
+    found = kv_store.read_all(prefix(app))
+    for name in [name for name, fact in found.items() if _last_day(fact) < yesterday]:
+        kv_store.erase(name)
+        del found[name]
+    return found
+
+
+def _last_day(fact: dict[str, Any]) -> int:
     return max((int(day) for of_key in fact["keys"].values() for day in of_key["days"]), default=0)

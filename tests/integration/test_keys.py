@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +15,14 @@ import openai
 import pytest
 import yaml
 
-from tests.support.service import Service, running_service
+from tests.support.service import Service, replicas, running_service
 
 KEYS: list[dict[str, Any]] = [
     {"name": "sixty", "requests_per_minute": 60},
     {"name": "two-at-once", "parallel": 2},
     {"name": "brief", "max_output_tokens": 3, "max_prompt_tokens": 20},
     {"name": "daily", "tokens_per_day": 1000},
+    {"name": "counted"},
     {"name": "admin", "admin": True},
 ]
 """Each key is its own name."""
@@ -28,7 +32,12 @@ MODEL = {"id": "m", "engine": "simulated", "replicas": 2, "cpus": 0.1, "simulate
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("keys")
-    ingress = {"replicas": 2, "cpus": 0.1, "keys": [{**key, "key": key["name"]} for key in KEYS]}
+    ingress = {
+        "replicas": 2,
+        "cpus": 0.1,
+        "keys": [{**key, "key": key["name"]} for key in KEYS],
+        "usage": {"directory": str(folder / "usage")},
+    }
     args = {"models": [MODEL], "ingress": ingress, "batch": {"directory": str(folder / "batch"), "cpus": 0.1}}
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
     (config := folder / "service.yaml").write_text(yaml.safe_dump({"applications": [application]}))
@@ -40,12 +49,16 @@ def completion(tokens: int, **more: object) -> dict[str, object]:
     return {"model": "m", "prompt": "one two three", "max_tokens": tokens, "ignore_eos": True, **more}
 
 
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
 async def asked(service: Service, key: str, count: int, body: dict[str, object]) -> list[httpx.Response]:
     """So many requests at the same time, each over a connection of its own."""
 
     async def one() -> httpx.Response:
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as http:
-            return await http.post("/v1/completions", json=body, headers={"authorization": f"Bearer {key}"})
+            return await http.post("/v1/completions", json=body, headers=bearer(key))
 
     return await asyncio.gather(*(one() for _ in range(count)))
 
@@ -88,3 +101,51 @@ async def test_tokens_of_a_day_are_those_that_the_engines_made(service: Service)
         await asyncio.sleep(0.1)
     assert answer.status_code == 429 and "tokens_per_day: 1000" in answer.json()["error"]["message"]
     assert 1000 <= made <= 1200 and answer.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+def used(service: Service, key: str) -> dict[str, int]:
+    """Of today, as the key itself is told."""
+    answer = httpx.get(f"{service.url}/v1/usage", headers=bearer(key)).json()["data"]
+    assert {one["key"] for one in answer} <= {key}
+    sums: Counter[str] = Counter()
+    for one in answer:
+        sums.update({name: value for name, value in one.items() if isinstance(value, int)})
+    return dict(sums)
+
+
+async def until_used(service: Service, key: str, expected: dict[str, int]) -> None:
+    async with asyncio.timeout(20):
+        while used(service, key) != expected:
+            await asyncio.sleep(0.2)
+
+
+async def test_accounts_are_exact_and_outlive_a_killed_process_that_wrote_them(service: Service) -> None:
+    (answer,) = await asked(service, "counted", 1, completion(30))
+    usage = answer.json()["usage"]
+    prompt = usage["prompt_tokens"]
+    streamed = completion(20, stream=True)
+    (answer,) = await asked(service, "counted", 1, streamed)
+    pieces = answer.text.count('"text"')
+    expected = {
+        "requests": 2,
+        "prompt_tokens": 2 * prompt,
+        "cached_tokens": 0,
+        "output_tokens": usage["completion_tokens"] + pieces,
+    }
+    assert expected["output_tokens"] == 50
+    await until_used(service, "counted", expected)
+    processes = replicas(service, "ingress")
+    assert len(processes) == 2
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+                if used(service, "counted") == expected:
+                    break
+            await asyncio.sleep(0.5)
+    (left,) = await asked(service, "daily", 1, completion(1))
+    assert left.status_code == 429, "a process that starts begins no new day"
+    text = httpx.get(f"{service.url}/metrics", headers=bearer("admin")).text
+    assert 'serve_app_tokens_total{key="counted",kind="output",model="m"' in text
+    assert 'serve_app_requests_total{key="daily",' in text

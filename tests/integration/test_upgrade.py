@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from loadtests.faults.victim import UNCHECKED_DEPLOY
-from serve_app.launching import launches
-from serve_app.launching.processes import Family
 from tests.support.configs import application, written
-from tests.support.service import Service, running_service, stream_to_end
+from tests.support.service import Service, launch, replicas, running_service, stream_to_end
 
 PAIR: dict[str, Any] = {"id": "pair", "engine": "simulated", "replicas": 2, "cpus": 0.1, "drain_timeout_s": 60}
 OTHER: dict[str, Any] = {"id": "other", "engine": "simulated", "cpus": 0.1}
@@ -39,29 +36,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-def launch(service: Service) -> launches.Launch:
-    found = launches.on_port(int(service.url.rpartition(":")[2]))
-    assert found is not None
-    return found
-
-
 def deploy(service: Service, config: Path) -> subprocess.CompletedProcess[str]:
     port = service.url.rpartition(":")[2]
     command = [sys.executable, "-m", "serve_app", "deploy", str(config), "--port", port]
     return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
-
-
-def replicas(service: Service, deployment: str) -> set[int]:
-    """Processes of a deployment."""
-    titles = {pid: " ".join(_command(pid)) for pid in Family(launch(service).id).members()}
-    return {pid for pid, title in titles.items() if f"ServeReplica:lfm2:{deployment}" in title}
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return psutil.Process(pid).cmdline()
-    except psutil.Error:
-        return []
 
 
 def ready(service: Service) -> dict[str, Any]:

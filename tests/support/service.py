@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 
+from serve_app.launching import launches
 from serve_app.launching.environment import free_ports
 from serve_app.launching.events import Ended, Ready, read
+from serve_app.launching.processes import Family
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,25 @@ def _ready(events: Path, timeout_s: float, process: subprocess.Popen[bytes]) -> 
             raise RuntimeError(f"the service ended with {process.returncode} while it was starting")
         time.sleep(0.2)
     raise TimeoutError(f"the service was not ready after {timeout_s:g} s")
+
+
+def launch(service: Service) -> launches.Launch:
+    found = launches.on_port(int(service.url.rpartition(":")[2]))
+    assert found is not None
+    return found
+
+
+def replicas(service: Service, deployment: str) -> set[int]:
+    """Processes of a deployment of the application lfm2."""
+    titles = {pid: " ".join(_command(pid)) for pid in Family(launch(service).id).members()}
+    return {pid for pid, title in titles.items() if f"ServeReplica:lfm2:{deployment}" in title}
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return []
 
 
 def with_batch(config: Path, directory: Path, folder: Path) -> Path:

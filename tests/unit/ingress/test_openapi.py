@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.accounts.limiter import Limiter
+from serve_app.accounts.usage import UsageBook
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
 from serve_app.ingress.authentication import Authentication
@@ -27,6 +29,7 @@ from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
+from serve_app.ingress.usage import UsagePage
 from serve_app.replica.server import ReplicaServer
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics
@@ -89,7 +92,7 @@ def test_models_of_several_kinds_are_described_together() -> None:
 
 def test_every_route_of_the_ingress_is_described() -> None:
     catalogue, session = Catalogue([]), None
-    pages = [Models(catalogue), Status(catalogue, Metrics(), session), Docs(catalogue, session)]  # type: ignore[arg-type]
+    pages = [Models(catalogue), Status(catalogue, Metrics(), session), Docs(catalogue, session), UsagePage(None)]  # type: ignore[arg-type]
     paths = {route.path.replace(":path", "") for page in pages for route in page.routes()}
     assert paths | {"/autoscaling"} == PATHS.keys()
     passed_on = {route.path.removesuffix("/{rest:path}") for route in BatchApi(None, None, 0).routes()}  # type: ignore[arg-type]
@@ -125,7 +128,7 @@ class Ingress:
             app = IngressApp(
                 Router(catalogue, metrics),
                 Authentication(Keyring([])),
-                [*pages, Unoffered()],
+                [*pages, UsagePage(UsageBook(Path("/nowhere"))), Unoffered()],
                 BodyReader(2**20, 2**24),
                 Limiter([], lambda: 1),
             )

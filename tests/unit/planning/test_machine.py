@@ -68,7 +68,9 @@ def test_a_configuration_for_other_machines(tmp_path: Path, capsys: pytest.Captu
 def test_batch_directories_that_cannot_be(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     directory = where if where.startswith("~") else str(tmp_path / where)
-    assert told(tmp_path, application(args={"batch": {"directory": directory}})).keys() == {f"{AT}batch.directory"}
+    args = {"batch": {"directory": directory}, "ingress": {"usage": {"directory": directory}}}
+    found = told(tmp_path, application(args=args))
+    assert found.keys() == {f"{AT}batch.directory", f"{AT}ingress.usage.directory"}
 
 
 def test_keys_that_are_here_and_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
