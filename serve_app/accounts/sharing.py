@@ -61,6 +61,12 @@ class Sharing:
             await asyncio.sleep(max(0.0, (step + 0.5) * STEP_S - time.time()))
             await self._learn(step)
 
+    async def watch(self) -> None:
+        """As `follow`, for a process that counts nothing of its own."""
+        while self._limiter.limits:
+            await asyncio.sleep(STEP_S)
+            await self._learn(_step())
+
     async def _tell(self, step: int) -> None:
         keys = {name: _spelt(limits.tell()) for name, limits in self._limiter.limits.items()}
         self._same = self._same + 1 if keys == self._written and not self._open() else 0

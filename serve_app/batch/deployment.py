@@ -10,14 +10,18 @@ import asyncio
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.accounts.limiter import Limiter
+from serve_app.accounts.sharing import Sharing
 from serve_app.autoscaling import queued
 from serve_app.batch.api.application import BatchApplication, routes_over
+from serve_app.batch.api.owners import Owners
 from serve_app.batch.api.store import Store
 from serve_app.batch.metrics import BatchMetrics
 from serve_app.batch.run.pooled import PoolClient
 from serve_app.batch.worker import Worker
 from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
+from serve_app.config.keys import UNNAMED, unconfigured
 from serve_app.config.schema import ServiceConfig
 from serve_app.planning.parts import for_router
 from serve_app.replica.http_replica import HttpReplica
@@ -30,6 +34,8 @@ CAPACITY = 256
 """Uploads and other changes at the same time."""
 LIMITS = QueueLimits(max_waiting=1_000_000, wait_timeout_s=10.0, start_timeout_s=600.0)
 """A batch's requests are bounded by its pace, and wait for a model that is starting longer than a person would."""
+OF_REQUESTS = dict.fromkeys(("requests_per_minute", "requests_per_day", "parallel"))
+"""A key's limits that lines of batches do not count for."""
 DRAIN_S = 20.0
 """For uploads under way when the replica leaves."""
 
@@ -42,9 +48,15 @@ class BatchReplica(HttpReplica):
     ) -> None:
         assert config.batch is not None
         self._settings = config.batch
+        self._keys = {key.name: key for key in config.ingress.keys}
+        # Lines are paced by what engines take, and are no requests of a client's; their tokens are.
+        self._limiter = Limiter((key.model_copy(update=OF_REQUESTS) for key in self._keys.values()), lambda: 1)
         self._router = Router.of_deployments(config.models, engines, LIMITS)
         self._application = BatchApplication(self._settings, self._work)
         await self.listen(self._application, model=names.BATCH_POOL, capacity=CAPACITY, max_running=CAPACITY)
+        sharing = Sharing(self._limiter, serve.get_replica_context().app_name)
+        await sharing.start()
+        self._watching = asyncio.create_task(sharing.watch())
         await self._application.open()
         self._main = asyncio.create_task(self._application.run())
 
@@ -59,7 +71,8 @@ class BatchReplica(HttpReplica):
         worker = Worker(store, self._client, self._settings, metrics.lines)
         reporting = asyncio.create_task(queued.report("batch", lambda: self._queued(worker)))
         max_bytes = int(self._settings.max_file_mib * 2**20)
-        self._application.app = routes_over(store, worker.changed, max_bytes, metrics.routes())
+        owners = Owners(self._keys.values())
+        self._application.app = routes_over(store, worker.changed, max_bytes, owners, metrics.routes())
         try:
             await worker.run()
         finally:
@@ -70,15 +83,18 @@ class BatchReplica(HttpReplica):
         backlog = worker.backlog()
         return {model: waiting + backlog.get(model, 0) for model, waiting in self._router.waiting().items()}
 
-    def _client(self) -> PoolClient:
-        return PoolClient(self._router)
+    def _client(self, key: str | None) -> PoolClient:
+        """For a batch of the key of this name. One whose key is configured no more goes on, without its limits."""
+        owner = UNNAMED if key is None else self._keys.get(key) or unconfigured(key)
+        return PoolClient(self._router, owner, self._limiter)
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica leaves: what is open is dropped, and sent again by the next one."""
         if not hasattr(self, "_main"):
             return
-        self._main.cancel()
-        await asyncio.gather(self._main, return_exceptions=True)
+        for task in (self._main, self._watching):
+            task.cancel()
+        await asyncio.gather(self._main, self._watching, return_exceptions=True)
         await self.close(DRAIN_S)
         await self._application.close()
 

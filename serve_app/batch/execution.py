@@ -249,6 +249,7 @@ class BatchExecution:
             filename=f"{self._batch.id}_{contents.name.rpartition('-')[2]}.jsonl",
             purpose=OUTPUT_PURPOSE,
             expires_at=now + kept.seconds if kept else None,
+            key=self._batch.key,
         )
 
 

@@ -37,11 +37,11 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        client: Callable[[], PoolClient],
+        client: Callable[[str | None], PoolClient],
         settings: schema.BatchConfig,
         lines: prometheus_client.Counter,
     ) -> None:
-        """`client` makes a client for one batch; `lines` counts lines that are answered, by outcome."""
+        """`client` makes a client for a batch of the key of this name; `lines` counts what is answered, by outcome."""
         self._store = store
         self._client = client
         self._settings = settings
@@ -126,7 +126,7 @@ class Worker:
 
     def _start(self, batch: Batch) -> None:
         self._executions[batch.id] = execution = BatchExecution(
-            batch, self._store, self._client(), self._settings.max_open, self._lines
+            batch, self._store, self._client(batch.key), self._settings.max_open, self._lines
         )
         self._tasks[batch.id] = asyncio.create_task(self._execute(batch.id, execution))
 

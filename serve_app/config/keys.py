@@ -91,11 +91,12 @@ class KeyConfig(Section):
         return self.tokens_per_minute is not None or self.tokens_per_day is not None
 
 
-def _nobody(**fields: Any) -> KeyConfig:
-    return KeyConfig.model_construct(name="", **fields)
+def unconfigured(name: str, **rights: Any) -> KeyConfig:
+    """Of a name that no entry has."""
+    return KeyConfig.model_construct(name=name, **rights)
 
 
-UNNAMED = _nobody(admin=True)
+UNNAMED = unconfigured("", admin=True)
 """Whoever shows an entry of `api_keys`, and everybody where no key is configured."""
 
 

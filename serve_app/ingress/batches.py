@@ -16,7 +16,8 @@ from starlette.routing import Route
 from yarl import URL
 
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import TOKEN_HEADER
+from serve_app.ingress.authentication import owner_of
+from serve_app.replica.protocol import KEY_HEADER, TOKEN_HEADER
 from serve_app.routing.forward import DROPPED_RESPONSE_HEADERS
 from serve_app.routing.pool import ReplicaPool
 
@@ -54,7 +55,7 @@ class BatchApi:
                 # As it came: with `..` in it, it is no other path and leads to none of the replica's own pages.
                 URL(replica.info.url + quote(request.scope["path"]), encoded=True),
                 params=request.query_params,
-                headers={**headers, TOKEN_HEADER.decode(): replica.info.token},
+                headers={**headers, **_of_key(request), TOKEN_HEADER.decode(): replica.info.token},
                 data=body.pieces() if request.method in ("POST", "PUT", "PATCH") else None,
                 timeout=TIMEOUT,
             )
@@ -71,6 +72,12 @@ class BatchApi:
         headers_back = ((name.lower(), value) for name, value in answer.raw_headers)
         response.raw_headers = [one for one in headers_back if one[0] not in DROPPED_RESPONSE_HEADERS]
         return response
+
+
+def _of_key(request: Request) -> dict[str, str]:
+    """Whose request it is, as the batch deployment is told."""
+    name = owner_of(request.scope).name
+    return {KEY_HEADER.decode(): name} if name else {}
 
 
 class _BoundedUpload:

@@ -75,6 +75,7 @@ FILE = record(
     purpose=TEXT,
     status=TEXT,
     expires_at=MAYBE_INTEGER,
+    key=MAYBE_TEXT,
 )
 BATCH = record(
     id=TEXT,
@@ -85,6 +86,7 @@ BATCH = record(
     status=TEXT,
     created_at=INTEGER,
     expires_at=INTEGER,
+    key=MAYBE_TEXT,
     request_counts=record(total=INTEGER, completed=INTEGER, failed=INTEGER),
 )
 DELETED = record(id=TEXT, object=constant("file"), deleted=BOOLEAN)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +16,17 @@ import openai
 import pytest
 import yaml
 
+from tests.support.batches import contents, create, end, lines
 from tests.support.service import Service, replicas, running_service
 
+URL = "/v1/completions"
 KEYS: list[dict[str, Any]] = [
     {"name": "sixty", "requests_per_minute": 60},
     {"name": "two-at-once", "parallel": 2},
     {"name": "brief", "max_output_tokens": 3, "max_prompt_tokens": 20},
     {"name": "daily", "tokens_per_day": 1000},
     {"name": "counted"},
+    {"name": "batches", "routes": ["/v1/files", "/v1/batches"], "priority": "batch", "tokens_per_day": 100_000},
     {"name": "admin", "admin": True},
 ]
 """Each key is its own name."""
@@ -58,7 +62,7 @@ async def asked(service: Service, key: str, count: int, body: dict[str, object])
 
     async def one() -> httpx.Response:
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as http:
-            return await http.post("/v1/completions", json=body, headers=bearer(key))
+            return await http.post(URL, json=body, headers=bearer(key))
 
     return await asyncio.gather(*(one() for _ in range(count)))
 
@@ -117,6 +121,29 @@ async def until_used(service: Service, key: str, expected: dict[str, int]) -> No
     async with asyncio.timeout(20):
         while used(service, key) != expected:
             await asyncio.sleep(0.2)
+
+
+def test_batches_belong_to_the_key_that_made_them_and_count_for_it(service: Service) -> None:
+    mine, other = api(service, "batches"), api(service, "counted")
+    batch = create(mine, lines([{"model": "m", "prompt": "a b c", "max_tokens": 9, "ignore_eos": True}] * 20, URL), URL)
+    with pytest.raises(openai.NotFoundError):
+        other.batches.retrieve(batch.id)
+    batch = end(mine, batch)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 20)
+    with pytest.raises(openai.NotFoundError):
+        other.files.content(batch.output_file_id)
+    assert len(contents(mine, batch.output_file_id)) == 20 and not other.files.list().data
+    assert batch.id in {one.id for one in api(service, "admin").batches.list()}
+    begun = time.monotonic()
+    while not (told := used(service, "batches")) or told["requests"] < 20:
+        assert time.monotonic() < begun + 20
+        time.sleep(0.2)
+    assert told["requests"] == 20 and told["output_tokens"] == batch.usage.output_tokens == 180
+    assert told["prompt_tokens"] == batch.usage.input_tokens
+
+
+def api(service: Service, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=5, timeout=30)
 
 
 async def test_accounts_are_exact_and_outlive_a_killed_process_that_wrote_them(service: Service) -> None:

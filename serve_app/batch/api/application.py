@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve_app.batch.api.batches import Batches
 from serve_app.batch.api.disk import DirectoryTaken, DirectoryUnusable, StoreFull
 from serve_app.batch.api.files import Files
+from serve_app.batch.api.owners import Owners
 from serve_app.batch.api.store import DATABASE, Store
 from serve_app.config import schema
 from serve_app.http.errors import ApiError
@@ -30,10 +31,11 @@ logger = logging.getLogger("ray.serve")
 
 
 def routes_over(
-    store: Store, changed: Callable[[], None], max_file_bytes: int, more: Sequence[Route] = ()
+    store: Store, changed: Callable[[], None], max_file_bytes: int, owners: Owners, more: Sequence[Route] = ()
 ) -> Starlette:
     """/v1/files and /v1/batches over a store, and `more`. `changed` is called when there is something to work on."""
-    app = starlette_app([*Files(store, max_file_bytes).routes(), *Batches(store, changed).routes(), *more])
+    files, batches = Files(store, max_file_bytes, owners), Batches(store, changed, owners)
+    app = starlette_app([*files.routes(), *batches.routes(), *more])
     app.add_exception_handler(StoreFull, _refused)
     app.add_exception_handler(DirectoryUnusable, _refused)
     return app

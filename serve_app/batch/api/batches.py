@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from serve_app.batch.api.files import checked_seconds
 from serve_app.batch.api.objects import FINAL, Batch, ExpiresAfter
+from serve_app.batch.api.owners import Owners, maker
 from serve_app.batch.api.responses import known, limit_of, listed, reply
 from serve_app.batch.api.store import Store
 from serve_app.batch.run.requests import ROUTES, SHOWN
@@ -48,9 +49,10 @@ _decoder = msgspec.json.Decoder(NewBatch)
 class Batches:
     """The routes over one store."""
 
-    def __init__(self, store: Store, changed: Callable[[], None]) -> None:
+    def __init__(self, store: Store, changed: Callable[[], None], owners: Owners) -> None:
         """`changed` is called when a batch has been created or is to be cancelled."""
         self._store = store
+        self._owners = owners
         self._changed = changed
 
     def routes(self) -> list[Route]:
@@ -63,7 +65,8 @@ class Batches:
 
     async def _create(self, request: Request) -> Response:
         wanted = _read(await _body(request))
-        file = known(await self._store.file(wanted.input_file_id), "file", wanted.input_file_id)
+        found = await self._store.file(wanted.input_file_id)
+        file = known(found if found and self._owners.may_see(request, found) else None, "file", wanted.input_file_id)
         if file.purpose != "batch":
             raise ApiError(
                 400, f"{file.id} is for {file.purpose!r}: upload with purpose 'batch'", "input_file_id", "invalid_file"
@@ -79,6 +82,7 @@ class Batches:
             expires_at=now + _window(wanted.completion_window),
             metadata=wanted.metadata,
             output_expires_after=wanted.output_expires_after,
+            key=maker(request),
         )
         await self._store.add_batch(batch)
         self._changed()
@@ -86,7 +90,8 @@ class Batches:
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
-        return await listed(self._store.batches(query.get("after"), limit_of(query, USUALLY_LISTED, MOST_LISTED)))
+        limit, key = limit_of(query, USUALLY_LISTED, MOST_LISTED), self._owners.seen(request)
+        return await listed(self._store.batches(query.get("after"), limit, key))
 
     async def _get(self, request: Request) -> Response:
         return reply(await self._batch(request))
@@ -97,7 +102,8 @@ class Batches:
         return reply(batch)
 
     async def _batch(self, request: Request) -> Batch:
-        return known(await self._store.batch(id := request.path_params["id"]), "batch", id)
+        found = await self._store.batch(id := request.path_params["id"])
+        return known(found if found and self._owners.may_see(request, found) else None, "batch", id)
 
 
 def cancelling(batch: Batch) -> Batch:

@@ -126,11 +126,23 @@ class Table(Generic[Item]):
         """How many there are of each kind."""
         return dict(self._connection.execute(f"SELECT kind, COUNT(*) FROM {self._name} GROUP BY kind"))
 
-    def page(self, after: str | None, limit: int, order: Literal["asc", "desc"], kinds: Sequence[str]) -> Page[Item]:
-        """`limit` objects that follow the one with the id `after`; KeyError where there is no such object."""
+    def page(
+        self,
+        after: str | None,
+        limit: int,
+        order: Literal["asc", "desc"],
+        kinds: Sequence[str] = (),
+        key: str | None = None,
+    ) -> Page[Item]:
+        """`limit` objects that follow the one with the id `after`, of one key alone where that is given; KeyError where
+        there is no such object."""
         where, arguments = _among(kinds) or "WHERE TRUE", list[object](kinds)
+        of_key, keys = ("", ()) if key is None else (" AND json_extract(object, '$.key') = ?", (key,))
+        where, arguments = where + of_key, [*arguments, *keys]
         if after is not None:
-            at = self._connection.execute(f"SELECT seq FROM {self._name} WHERE id = ?", (after,)).fetchone()
+            at = self._connection.execute(
+                f"SELECT seq FROM {self._name} WHERE id = ?{of_key}", (after, *keys)
+            ).fetchone()
             if at is None:
                 raise KeyError(after)
             where += " AND seq > ?" if order == "asc" else " AND seq < ?"

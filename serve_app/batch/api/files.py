@@ -9,11 +9,13 @@ import time
 import uuid
 from typing import Literal
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from serve_app.batch.api.objects import File
+from serve_app.batch.api.owners import Owners, maker
 from serve_app.batch.api.responses import known, limit_of, listed, reply, whole_number
 from serve_app.batch.api.store import Store
 from serve_app.batch.api.upload import receive
@@ -31,8 +33,9 @@ EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
 class Files:
     """The routes over one store."""
 
-    def __init__(self, store: Store, max_bytes: int) -> None:
+    def __init__(self, store: Store, max_bytes: int, owners: Owners) -> None:
         self._store = store
+        self._owners = owners
         self._max_bytes = max_bytes
 
     def routes(self) -> list[Route]:
@@ -49,7 +52,7 @@ class Files:
         kind = request.headers.get("content-type", "")
         form = await receive(kind, request.stream(), contents, self._max_bytes, self._store.room)
         try:
-            file = _described(form.fields, form.filename or "", form.size)
+            file = replace(_described(form.fields, form.filename or "", form.size), key=maker(request))
             await self._store.add_file(contents, file)
         finally:
             contents.unlink(missing_ok=True)
@@ -59,7 +62,8 @@ class Files:
         query = request.query_params
         order: Literal["asc", "desc"] = "asc" if query.get("order") == "asc" else "desc"
         limit = limit_of(query, MOST_LISTED, MOST_LISTED)
-        return await listed(self._store.files(query.get("after"), limit, order, query.get("purpose")))
+        key = self._owners.seen(request)
+        return await listed(self._store.files(query.get("after"), limit, order, query.get("purpose"), key))
 
     async def _get(self, request: Request) -> Response:
         return reply(await self._file(request))
@@ -81,7 +85,8 @@ class Files:
         return reply({"id": file.id, "object": "file", "deleted": True})
 
     async def _file(self, request: Request) -> File:
-        return known(await self._store.file(id := request.path_params["id"]), "file", id)
+        found = await self._store.file(id := request.path_params["id"])
+        return known(found if found and self._owners.may_see(request, found) else None, "file", id)
 
 
 def _described(fields: dict[str, str], filename: str, size: int) -> File:

@@ -28,6 +28,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     purpose: str
     expires_at: int | None = None
+    key: str | None = None
+    """The name of the key that made it, for those who may see others' too. Not OpenAI's."""
     object: Literal["file"] = "file"
     status: Literal["processed"] = "processed"
 
@@ -88,6 +90,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     errors: BatchErrors | None = None
     waiting: BatchError | None = None
     """Why nothing of it is answered at the moment; it goes on by itself. Not OpenAI's."""
+    key: str | None = None
+    """The name of the key that made it, for those who may see others' too. Not OpenAI's."""
     request_counts: RequestCounts = RequestCounts()
     usage: BatchUsage | None = None
     in_progress_at: int | None = None

@@ -124,10 +124,15 @@ class Store:
         return None if file is None or _expired(file, time.time()) else file
 
     async def files(
-        self, after: str | None, limit: int, order: Literal["asc", "desc"], purpose: str | None
+        self,
+        after: str | None,
+        limit: int,
+        order: Literal["asc", "desc"],
+        purpose: str | None = None,
+        key: str | None = None,
     ) -> Page[File]:
-        """Files by age; raises KeyError when `after` is not there."""
-        return await self._run(self._files.page, after, limit, order, (purpose,) if purpose else ())
+        """Files by age, of one key alone where that is given; raises KeyError when `after` is not there."""
+        return await self._run(self._files.page, after, limit, order, (purpose,) if purpose else (), key)
 
     async def delete_file(self, id: str) -> None:
         """Forget it and its contents, which on a full disk makes the room for its row to go."""
@@ -159,9 +164,10 @@ class Store:
         """The batch with this id."""
         return await self._run(self._batches.get, id)
 
-    async def batches(self, after: str | None, limit: int) -> Page[Batch]:
-        """Batches, the newest first; raises KeyError when `after` is not there."""
-        return await self._run(self._batches.page, after, limit, "desc", ())
+    async def batches(self, after: str | None, limit: int, key: str | None = None) -> Page[Batch]:
+        """Batches, the newest first, of one key alone where that is given; raises KeyError when `after` is not
+        there."""
+        return await self._run(self._batches.page, after, limit, "desc", (), key)
 
     async def unfinished(self) -> list[Batch]:
         """Batches that are not final, the oldest first."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from starlette.types import Message
 
+from serve_app.accounts.limiter import Limiter
 from serve_app.batch.run.client import NoResponse, ServiceResponse
 from serve_app.batch.run.pace import ServiceLoad
 from serve_app.batch.run.sender import RETRIED
+from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.http.errors import ApiError
 from serve_app.routing.body import RequestBody
 from serve_app.routing.pool import ReplicaPool
@@ -21,8 +23,11 @@ HEADERS = [(b"content-type", b"application/json")]
 class PoolClient:
     """One batch's client."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, owner: KeyConfig = UNNAMED, limiter: Limiter | None = None) -> None:
+        """`owner` is whose batch it is; `limiter` knows its limits."""
         self._router = router
+        self._owner = owner
+        self._limiter = limiter or Limiter((), lambda: 1)
         self.requests = 0
         """Under way or waiting for a replica."""
         self._open: Counter[str] = Counter()
@@ -49,7 +54,12 @@ class PoolClient:
         scope = {"type": "http", "method": "POST", "path": url, "headers": HEADERS}
         answer = _Collected()
         try:
-            request = self._router.route(scope, RequestBody(body), batch=True)
+            permit = self._limiter.admit(self._owner, len(body))
+        except ApiError as error:
+            self._failure = error.message
+            return ServiceResponse(error.status, error.body, error.retry_after_s)
+        try:
+            request = self._router.route(scope, RequestBody(body), self._owner, batch=True)
             pool, size = request.pool, request.claim.sequences
             self._pools[pool.model] = pool
             self._open[pool.model] += size
@@ -65,6 +75,8 @@ class PoolClient:
         except ConnectionError as error:
             self._failure = "a replica failed"
             raise NoResponse(str(error), sent=True) from error
+        finally:
+            permit.end()
         self._failure = f"the engines answer {answer.status}" if answer.status in RETRIED else None
         return ServiceResponse(answer.status, b"".join(answer.pieces))
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,8 +16,10 @@ from starlette.routing import Route
 
 from serve_app.batch.api.application import routes_over
 from serve_app.batch.api.objects import Batch, File
+from serve_app.batch.api.owners import Owners
 from serve_app.batch.api.store import Store
 from serve_app.batch.run.pooled import PoolClient
+from serve_app.config.keys import UNNAMED, KeyConfig, unconfigured
 from serve_app.config.schema import ModelConfig
 from serve_app.http.pages import starlette_app
 from serve_app.replica.server import ReplicaServer
@@ -41,9 +42,22 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 async def http(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """The API, where nothing works through the batches."""
-    app = routes_over(store, lambda: None, MOST_BYTES)
+    app = routes_over(store, lambda: None, MOST_BYTES, Owners())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
+
+
+@pytest.fixture
+async def keyed(store: Store) -> AsyncIterator[Callable[[str], httpx.AsyncClient]]:
+    """The API as the ingress asks it for a key; `boss` is an admin's."""
+    app = routes_over(store, lambda: None, MOST_BYTES, Owners([KeyConfig(name="boss", key="k", admin=True)]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+
+        def of(key: str) -> httpx.AsyncClient:
+            client.headers["x-key-name"] = key
+            return client
+
+        yield of
 
 
 @dataclass
@@ -53,10 +67,12 @@ class Engine:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     free: set[str] = field(default_factory=set)
     prompts: list[str] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.prompts.append(body["prompt"])
+        self.keys.add(request.headers.get("x-key-name"))
         if body["model"] not in self.free:
             await self.go.wait()
         if body["prompt"] == "forbidden":
@@ -73,7 +89,7 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
+async def client(engine: Engine) -> AsyncIterator[Callable[..., PoolClient]]:
     """Makes clients of the engine, which is the one replica of the models `m` and `n`."""
     app = starlette_app([Route("/v1/completions", engine.complete, methods=["POST"])])
     server = ReplicaServer(app, token="t", capacity=64, failure=lambda: None)
@@ -84,7 +100,8 @@ async def client(engine: Engine) -> AsyncIterator[Callable[[], PoolClient]]:
         pool.update([published(model, model=model, url=url, capacity=64, max_running=64)])
         served.append(Served(ModelConfig.model_validate({"id": model, "engine": "simulated"}), pool))
     catalogue = Catalogue(served)
-    yield partial(PoolClient, Router(catalogue))
+    router = Router(catalogue)
+    yield lambda key=None: PoolClient(router, UNNAMED if key is None else unconfigured(key))
     engine.go.set()
     await server.stop()
 

@@ -40,7 +40,7 @@ def input(prompts: Iterable[str]) -> bytes:
 
 
 @pytest.fixture
-def worker(store: Store, client: Callable[[], PoolClient]) -> Worker:
+def worker(store: Store, client: Callable[..., PoolClient]) -> Worker:
     lines = Counter("lines", "Lines.", ("outcome",), registry=CollectorRegistry())
     settings = schema.BatchConfig(directory="/unused", parallel_batches=2, max_open=8)
     return Worker(store, client, settings, lines)

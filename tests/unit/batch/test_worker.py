@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def worker(store: Store, client: Callable[[], PoolClient]) -> Worker:
+def worker(store: Store, client: Callable[..., PoolClient]) -> Worker:
     lines = Counter("lines", "Lines.", ("outcome",), registry=CollectorRegistry())
     return Worker(store, client, schema.BatchConfig(directory="/unused", parallel_batches=1, max_open=8), lines)
 
@@ -57,6 +57,15 @@ async def until(store: Store, worker: Worker, condition: Callable[[Batch], bool]
 
 def final(batch: Batch) -> bool:
     return batch.status in FINAL
+
+
+async def test_a_batch_is_of_its_key_to_the_end(store: Store, worker: Worker, engine: Engine) -> None:
+    engine.go.set()
+    await add_file(store, lines([{"model": "m", "prompt": "a"}], URL))
+    await add_batch(store, key="a")
+    batch = await until(store, worker, final)
+    assert batch.status == "completed" and engine.keys == {"a"}
+    assert batch.output_file_id is not None and (await store.file(batch.output_file_id)).key == "a"
 
 
 async def test_lines_of_any_kind_end_with_a_reason(store: Store, worker: Worker, engine: Engine) -> None:
@@ -167,7 +176,7 @@ async def test_another_batchs_output_is_not_waited_for(store: Store, worker: Wor
 
 
 async def test_a_batch_whose_engines_do_not_answer_says_so_and_holds_up_no_other(
-    store: Store, worker: Worker, engine: Engine, client: Callable[[], PoolClient], monkeypatch: pytest.MonkeyPatch
+    store: Store, worker: Worker, engine: Engine, client: Callable[..., PoolClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor when it has none to ask: the model is at zero replicas, or has lost its last."""
     engine.go.set()
@@ -217,7 +226,7 @@ async def test_no_batch_is_begun_where_the_disk_has_too_little_room(
 
 
 async def test_batches_that_are_stuck_for_long_take_turns(
-    store: Store, worker: Worker, engine: Engine, client: Callable[[], PoolClient], monkeypatch: pytest.MonkeyPatch
+    store: Store, worker: Worker, engine: Engine, client: Callable[..., PoolClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two places in all, four batches of a model without replicas, and one behind them."""
     monkeypatch.setattr(worker_module, "PUT_OFF_S", 0.3)

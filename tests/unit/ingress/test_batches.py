@@ -13,10 +13,13 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.config.keys import KeyConfig
 from serve_app.config.names import BATCH_POOL
 from serve_app.http.errors import ApiError
 from serve_app.http.pages import starlette_app
+from serve_app.ingress.authentication import OWNER
 from serve_app.ingress.batches import FORM_BYTES, BatchApi
 from serve_app.replica.protocol import TOKEN_HEADER
 from serve_app.replica.server import ReplicaServer
@@ -26,6 +29,7 @@ from tests.support.replicas import published
 
 MOST = 2**20
 TOKEN = TOKEN_HEADER.decode()
+KEY = KeyConfig(name="a", key="k")
 
 
 async def digest(request: Request) -> Response:
@@ -33,7 +37,7 @@ async def digest(request: Request) -> Response:
     async for piece in request.stream():
         found.update(piece)
         size += len(piece)
-    headers = {name: request.headers.get(name, "") for name in ("content-type", "authorization")}
+    headers = {name: request.headers.get(name, "") for name in ("content-type", "authorization", "x-key-name")}
     return JSONResponse({"sha256": found.hexdigest(), "size": size, "query": str(request.query_params), **headers})
 
 
@@ -64,9 +68,19 @@ async def pool() -> AsyncIterator[ReplicaPool]:
     await server.stop()
 
 
+def page(pool: ReplicaPool | None, session: aiohttp.ClientSession) -> ASGIApp:
+    """As the ingress asks it, for a key."""
+    app = starlette_app(BatchApi(pool, session, MOST).routes())
+
+    async def owned(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, OWNER: KEY}, receive, send)
+
+    return owned
+
+
 async def client(pool: ReplicaPool | None) -> AsyncIterator[httpx.AsyncClient]:
     async with aiohttp.ClientSession() as session:
-        transport = httpx.ASGITransport(starlette_app(BatchApi(pool, session, MOST).routes()))
+        transport = httpx.ASGITransport(page(pool, session))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield http
 
@@ -83,11 +97,11 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
 
 
 async def test_bodies_go_through_as_they_are(http: httpx.AsyncClient) -> None:
-    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": "Bearer secret"}
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": "Bearer secret", "x-key-name": "b"}
     answer = (await http.post("/v1/files?a=1&b=%2F", content=pieces(16), headers=headers)).json()
     assert answer["sha256"] == hashlib.sha256(bytes(2**20)).hexdigest()
     assert answer["content-type"] == headers["content-type"] and answer["query"] == "a=1&b=%2F"
-    assert answer["authorization"] == ""
+    assert answer["authorization"] == "" and answer["x-key-name"] == "a"
     down = await http.get("/v1/files/one/content")
     assert len(down.content) == 2**21 and down.headers["x-mine"] == "1"
     assert (await http.get("/v1/files")).json()["size"] == 0
@@ -97,7 +111,7 @@ async def test_bodies_go_through_as_they_are(http: httpx.AsyncClient) -> None:
 async def test_no_path_leads_to_the_replicas_own_pages(pool: ReplicaPool, climb: str) -> None:
     """Over real HTTP: what a client library makes of a path differs from what a client may send."""
     async with aiohttp.ClientSession() as session:
-        app = starlette_app(BatchApi(pool, session, MOST).routes())
+        app = page(pool, session)
         server = ReplicaServer(app, token="c", capacity=8, failure=lambda: None)
         host, port = (await server.start("127.0.0.1")).removeprefix("http://").split(":")
         for path in (f"/v1/files/{climb * 2}metrics", f"/v1/files/x/{climb * 3}metrics", f"/v1/batches/{climb}metrics"):

@@ -13,6 +13,7 @@ import pytest
 
 from serve_app.batch.api import application as module
 from serve_app.batch.api.application import BatchApplication, routes_over
+from serve_app.batch.api.owners import Owners
 from serve_app.batch.api.store import Store
 from serve_app.config import schema
 from tests.unit.batch.conftest import MOST_BYTES, add_file
@@ -28,7 +29,7 @@ class Served:
 
     async def _work(self, store: Store) -> None:
         self.store = store
-        self.application.app = routes_over(store, lambda: None, MOST_BYTES)
+        self.application.app = routes_over(store, lambda: None, MOST_BYTES, Owners())
         while True:
             await store.unfinished()
             await asyncio.sleep(0.01)

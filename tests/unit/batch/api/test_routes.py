@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -169,3 +170,35 @@ async def test_what_has_ended_is_not_cancelled(http: httpx.AsyncClient, store: S
     await add_batch(store, status="completed")
     assert (await http.post("/v1/batches/batch_1/cancel")).status_code == 409
     assert (await http.post("/v1/batches/batch_2/cancel")).status_code == 404
+
+
+async def test_what_a_key_has_made_another_does_not_find(keyed: Callable[[str], httpx.AsyncClient]) -> None:
+    file = (await create(keyed("a"))).json()
+    batch = (await keyed("a").post("/v1/batches", json=NEW | {"input_file_id": file["id"]})).json()
+    assert file["key"] == batch["key"] == "a"
+    paths = [f"/v1/files/{file['id']}", f"/v1/files/{file['id']}/content", f"/v1/batches/{batch['id']}"]
+    for key, status, count in (("a", 200, 1), ("b", 404, 0), ("boss", 200, 1)):
+        assert [(await keyed(key).get(path)).status_code for path in paths] == [status] * 3
+        for kind in ("files", "batches"):
+            assert len((await keyed(key).get(f"/v1/{kind}")).json()["data"]) == count
+    other = keyed("b")
+    unknown = (await other.get("/v1/files/file-none")).json()["error"]
+    told = (await other.get(paths[0])).json()["error"]
+    assert told["message"].replace(file["id"], "file-none") == unknown["message"]
+    refused = [
+        await other.delete(paths[0]),
+        await other.post(f"{paths[2]}/cancel"),
+        await other.post("/v1/batches", json=NEW | {"input_file_id": file["id"]}),
+    ]
+    assert [answer.status_code for answer in refused] == [404] * 3
+    for kind, id in (("files", file["id"]), ("batches", batch["id"])):
+        assert (await other.get(f"/v1/{kind}", params={"after": id})).status_code == 400
+    assert (await keyed("a").get(paths[2])).json()["status"] == "validating"
+
+
+async def test_what_was_made_without_a_key_is_an_admins(
+    http: httpx.AsyncClient, keyed: Callable[[str], httpx.AsyncClient]
+) -> None:
+    path = f"/v1/files/{(await create(http)).json()['id']}"
+    assert [(await keyed(key).get(path)).status_code for key in ("a", "boss")] == [404, 200]
+    assert (await http.get(path)).status_code == 200
