@@ -29,6 +29,9 @@ STUCK_TIMEOUT_S = 20
 """A client that for as long does not send what is due, or does not read what is there, is let go, unless
 RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S says otherwise; Serve's own default is an hour. Waiting for an answer does not
 count. Longer than the ingress waits for a body, so that it can say so."""
+UPLOAD_BYTES = 2**16
+"""A body that is announced as longer, or without a length, may not have been read to its end when its request is
+refused. What is left of it then ends the connection, which the client has to know before it sends another request."""
 PIPES = 100
 """For moving bodies inside the kernel, two open files each; without one a body goes through a buffer."""
 AGAIN = "send the request again"
@@ -138,7 +141,10 @@ def _admission() -> Iterator[str]:
     too_many = HaproxyError(431, TOO_MANY_HEADERS, "headers_too_large")
     for condition in (f"req.hdrs,length gt {MAX_HEADER_BYTES}", f"req.fhdr_cnt() gt {MAX_HEADERS}"):
         yield f"    {_answer(too_many)} if {{ {condition} }}"
+    unread = f"{{ req.body_size gt {UPLOAD_BYTES} }} || {{ req.hdr(transfer-encoding) -m found }}"
+    yield f"    http-request set-var(txn.upload) bool(true) if {unread}"
     yield "    http-after-response set-header connection close if { status 408 }"
+    yield "    http-after-response set-header connection close if { var(txn.upload) -m bool } { status ge 400 }"
     for name in _SERVES_OWN_HEADERS:
         yield f"    http-request del-header {name}"
 

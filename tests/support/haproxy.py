@@ -37,15 +37,15 @@ def haproxy_api(folder: Path, backend: int | None, host: str = "127.0.0.1") -> H
 
 
 @contextlib.asynccontextmanager
-async def server() -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that answers each request with OK; its port, and the heads it has read."""
+async def server(posted: bytes = OK) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that answers OK, and `posted` to a POST, once the head is there; its port, and the heads it has read."""
     heads: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 heads.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(OK)
+                writer.write(posted if heads[-1].startswith(b"POST") else OK)
                 await writer.drain()
         writer.close()
 

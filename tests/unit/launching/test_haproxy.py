@@ -112,6 +112,24 @@ async def test_every_answer_has_the_id_of_its_request(short_path: Path) -> None:
     assert b" 431 " in refused and b"\r\nx-request-id: " in refused
 
 
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [(b"transfer-encoding: chunked", b"2\r\n{ \r\n"), (b"content-length: 70000", b"{"), (b"content-length: 2", b"{}")],
+    ids=["chunked", "long", "short"],
+)
+async def test_a_client_whose_upload_is_refused_is_told_that_its_connection_ends(
+    short_path: Path, framing: bytes, body: bytes
+) -> None:
+    refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
+    async with server(refusal) as (port, _), door(short_path, port) as public:
+        reader, writer = await asyncio.open_connection("127.0.0.1", public)
+        writer.write(b"POST /x HTTP/1.1\r\nhost: a\r\n" + framing + b"\r\n\r\n" + body)
+        async with asyncio.timeout(20):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        writer.close()
+    assert head.startswith(b"http/1.1 413") and (b"connection: close" in head) == (body != b"{}")
+
+
 async def test_who_says_nothing_is_let_go_and_who_waits_is_not(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
