@@ -198,7 +198,10 @@ class IngressConfig(Section):
     """Larger request bodies are refused with 413."""
     max_buffered_mib: Positive = 512.0
     """Request bodies that one ingress process holds at the same time, together, each until its answer begins; more get
-    503. Bodies of up to 1 MiB have a quarter of it to themselves."""
+    503. Bodies of up to 1 MiB have a quarter of it to themselves. Those kept to continue a stream make way."""
+    continue_bytes: NotNegative = 2**20
+    """What one ingress process keeps of each open stream, its request and the ids of its tokens, to go on with it on
+    another replica if its own is lost. One that has more ends with an error then; 0 ends all of them so."""
     max_waiting: NotNegative = 1024
     """Sequences one ingress process holds while all replicas of their model are full; more get 429."""
     wait_timeout_s: Positive = 30.0

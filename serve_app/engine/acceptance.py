@@ -6,12 +6,12 @@ from typing import Any
 
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine import EngineCoreRequest
-from vllm.v1.engine.async_llm import AsyncLLM
 
+from serve_app.engine.continued import ContinuingLLM
 from serve_app.engine.faults import is_clients, progress, reason
 
 
-class AcceptingLLM(AsyncLLM):
+class AcceptingLLM(ContinuingLLM):
     """Says what is wrong with a request it does not take; vLLM 0.32's own `generate` says "" and 500."""
 
     async def add_request(self, *args: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from serve_app.engine.structured import guard  # noqa: F401
+from serve_app.engine.structured import continued, guard  # noqa: F401
 
 HOLD_MOST_S = 0.03
 """How long a request may wait for others to be prefilled with: hardly felt in a time to first token."""

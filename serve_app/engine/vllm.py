@@ -21,6 +21,7 @@ from serve_app.config import vllm_args
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine import platform, prefork
 from serve_app.engine.bounds import Bounds
+from serve_app.engine.continuing import Continuing
 from serve_app.engine.first_start import alone_if_first
 from serve_app.engine.meter import Meter
 from serve_app.engine.phases import Phases
@@ -82,7 +83,7 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import accounts, fail_fast, faults, media, rendering, tool_calls
+        from serve_app.engine import accounts, answer_ids, fail_fast, faults, media, rendering, tool_calls
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
@@ -113,6 +114,7 @@ class VllmEngine:
                 await init_app_state(llm, app.state, args, tasks)
                 trials = structured.install(llm, app.state)
                 faults.install(app)
+                answer_ids.install()
         except BaseException:
             llm.shutdown(timeout=STOP_TIMEOUT_S)
             raise
@@ -121,7 +123,7 @@ class VllmEngine:
         app.state.server = _NoServer()
         app.router.default = _no_such_route
         engine = cls(llm, app, gauge, trials, __version__)
-        engine.app = OneSchema(Bounds(app, context), engine.failure)
+        engine.app = Continuing(OneSchema(Bounds(app, context), engine.failure), engine.failure)
         return engine
 
     def load(self) -> ReplicaLoad:

@@ -59,6 +59,8 @@ class BodyReader:
         self._most = max_buffered_bytes
         self.held = 0
         """Bytes of all bodies that have been read, at least in part, and are not released."""
+        self._spare: dict[RequestBody, None] = {}
+        """Those that make way, the oldest first."""
 
     async def read(self, scope: Scope, receive: Receive) -> RequestBody:
         """The whole body, to be released. Raises ApiError 413 as soon as it is known to be too large, 408 when it does
@@ -86,19 +88,29 @@ class BodyReader:
                     data += chunk
                 if not message.get("more_body", False):
                     # Nobody changes it.
-                    return RequestBody(cast(bytes, data), partial(self._give_back, held))
+                    return RequestBody(cast(bytes, data), partial(self._released, held), self._spared)
         except BaseException:
             self._give_back(held)
             raise
 
     def _take(self, size: int, small: bool) -> None:
         """Count `size` bytes; raises ApiError 503 where there is no room for them."""
-        if self.held + size > self._most * (1.0 if small else 1 - SMALL_SHARE):
+        most = self._most * (1.0 if small else 1 - SMALL_SHARE)
+        while self.held + size > most and self._spare:
+            next(iter(self._spare)).release()
+        if self.held + size > most:
             message = (
                 "this ingress process holds as many request bodies as it may (ingress.max_buffered_mib): try again"
             )
             raise ApiError(503, message, code="bodies_full", retry_after_s=2)
         self.held += size
+
+    def _spared(self, body: RequestBody) -> None:
+        self._spare[body] = None
+
+    def _released(self, size: int, body: RequestBody) -> None:
+        self._spare.pop(body, None)
+        self._give_back(size)
 
     def _give_back(self, size: int) -> None:
         self.held -= size

@@ -70,7 +70,7 @@ class IngressReplica:
         ingress = config.ingress
         self._keyring = Keyring(ingress.api_keys, ingress.keys)
         limits = QueueLimits(ingress.max_waiting, ingress.wait_timeout_s, ingress.start_timeout_s, ingress.replicas)
-        self._router = Router.of_deployments(config.models, engines, limits)
+        self._router = Router.of_deployments(config.models, engines, limits, ingress.continue_bytes)
         self._batches: ReplicaPool | None = None
         if batch is not None:
             self._batches = ReplicaPool(names.BATCH_POOL, limits)

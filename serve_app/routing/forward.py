@@ -1,7 +1,7 @@
 """The hot path: one request to one replica, and its answer back as the bytes that come.
 
-Nothing is parsed in between. While no byte has gone to the client, a replica that refuses or breaks is left
-behind and the request goes to another one.
+Nothing is parsed in between. A replica that refuses or breaks is left behind and the request goes to another one: while
+no byte has gone to the client, and after that where it is a stream with which another one can go on.
 """
 
 from __future__ import annotations
@@ -11,23 +11,32 @@ import asyncio
 from starlette.types import Receive, Send
 
 from serve_app.http.errors import ApiError
+from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
+from serve_app.replica.said import CONTINUABLE_HEADER
+from serve_app.routing.continuation import Continuation
 from serve_app.routing.head import ClientGone, header
-from serve_app.routing.metrics import ObservedRequest
+from serve_app.routing.losses import Losses
+from serve_app.routing.metrics import LossCause, ObservedRequest
 from serve_app.routing.replica import Replica
 from serve_app.routing.request import RoutedRequest
-from serve_app.routing.retry import BrokenOff, Refused, with_retries
+from serve_app.routing.retry import BrokenOff, Lost, Refused, with_retries
 from serve_app.routing.upstream import Upstream, UpstreamError
 
-DROPPED_RESPONSE_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
+DROPPED_RESPONSE_HEADERS = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server", CONTINUABLE_HEADER}
+)
 """Of one connection alone, or set anew by the server towards the client."""
 
 
 class Forwarder:
     """Carries requests to the replicas of a pool over kept-alive connections."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, continue_bytes: int = 0) -> None:
+        """`continue_bytes` are kept at most of each open stream, to go on with it if its replica is lost."""
         self._upstream = upstream
+        self._continue_bytes = continue_bytes
+        self._losses = Losses()
 
     async def __call__(
         self, request: RoutedRequest, receive: Receive | None, send: Send, seen: ObservedRequest
@@ -53,40 +62,63 @@ class Forwarder:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _with_retries(self, request: RoutedRequest, send: Send, seen: ObservedRequest) -> None:
+        generates = MODEL_ROUTES.get(request.scope["path"]) == "generate"
+        going = Continuation(request.body, self._continue_bytes if generates else 0)
+
         async def attempt(replica: Replica) -> None:
             try:
-                await self._once(request, send, replica, seen)
+                await self._once(request, send, replica, seen, going)
             except UpstreamError as broken:
-                if broken.answered:
+                if not seen.begun:
+                    raise Refused(DIED if broken.connected else DEAD) from broken
+                if not going.possible:
                     raise BrokenOff(str(broken)) from broken
-                raise Refused(DIED if broken.connected else DEAD) from broken
+                cause: LossCause = "engine" if going.engine_died else "silence" if broken.silent else "connection"
+                seen.continued(cause)
+                self._losses.lost(request.pool.model, replica.id, str(broken))
+                raise Lost from broken
 
         try:
             await with_retries(request.pool, attempt, request.claim, seen.retried)
         except BrokenOff as broken:
             await _break_off(request.scope["path"], send, seen, str(broken))
+        except ApiError as error:
+            if not seen.begun:
+                raise
+            await _break_off(request.scope["path"], send, seen, error.message)
 
-    async def _once(self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest) -> None:
+    async def _once(
+        self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest, going: Continuation
+    ) -> None:
         seen.given()
         scope, sequences = request.scope, request.claim.sequences
-        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode())]
+        more, body = going.request()
+        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode()), *more]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
-        answer = await self._upstream.request(
-            scope["method"], replica.info.url, scope["path"], headers, request.body.data
-        )
+        answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
         try:
             if refusal := header(answer.headers, REFUSED_HEADER):
                 raise Refused(refusal)
-            request.body.release()
-            seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
-            kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
-            await send({"type": "http.response.start", "status": answer.status, "headers": kept})
+            marked = bool(header(answer.headers, CONTINUABLE_HEADER))
+            if not seen.begun:
+                if marked:
+                    request.body.spare()
+                else:
+                    going.give_up()
+                seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
+                kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
+                await send({"type": "http.response.start", "status": answer.status, "headers": kept})
+            elif not marked:
+                raise BrokenOff(f"another replica answered {answer.status}")
             while chunk := await answer.read():
+                if marked and not (chunk := going.take(chunk)):
+                    continue
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 seen.sent(len(chunk))
         finally:
             answer.close()
+        request.body.release()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

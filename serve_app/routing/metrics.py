@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,6 +14,9 @@ from prometheus_client.registry import Collector
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.refusals import REFUSALS
 
+LossCause = Literal["engine", "connection", "silence"]
+"""Why a replica was lost within an answer: it said that its engine had died, it broke the connection, as it does when
+its process or node goes, or nothing came from it any more."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -51,6 +55,12 @@ class Metrics:
         )
         self.broken = Counter(
             "serve_app_broken_answers", "Answers cut off by a replica's failure.", ("model",), registry=self.registry
+        )
+        self.continued = Counter(
+            "serve_app_continued_streams",
+            "Times a stream whose replica was lost went to another one to go on.",
+            ("model", "cause"),
+            registry=self.registry,
         )
         self.frozen = Counter(
             "serve_app_frozen_replicas",
@@ -115,6 +125,11 @@ class ObservedRequest:
         self._began = time.perf_counter()
         self.event_stream = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether the client has the head of its answer."""
+        return bool(self._status)
+
     def __enter__(self) -> ObservedRequest:
         self._metrics.in_flight.labels(self._model).inc()
         return self
@@ -146,6 +161,9 @@ class ObservedRequest:
 
     def retried(self) -> None:
         self._metrics.retries.labels(self._model).inc()
+
+    def continued(self, cause: LossCause) -> None:
+        self._metrics.continued.labels(self._model, cause).inc()
 
     def broke_off(self) -> None:
         self._metrics.broken.labels(self._model).inc()

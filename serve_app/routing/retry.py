@@ -1,4 +1,4 @@
-"""One request's way through a pool: while its client has seen nothing, a replica that fails is left behind."""
+"""One request's way through a pool: a replica that fails is left behind while another one can answer in its place."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ _MOST_DEATHS = 2
 
 
 class Refused(Exception):
-    """The replica does not answer this request, for one of admission control's reasons; the client has seen nothing."""
+    """The replica does not answer this request, for one of admission control's reasons, and another one may."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Lost(Refused):
+    """The replica was lost within its answer, with which another one can go on."""
+
+    def __init__(self) -> None:
+        super().__init__(DIED)
 
 
 class BrokenOff(Exception):
@@ -54,6 +61,9 @@ async def with_retries(
                 pool.eject(replica)
                 failed.add(replica.id)
                 deaths += refusal.reason == DIED
+            if isinstance(refusal, Lost):
+                # It waits for its next replica from now on, however long it has had this one.
+                began = pool.now()
         except BrokenOff:
             pool.eject(replica)
             raise

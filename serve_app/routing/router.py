@@ -35,23 +35,28 @@ KEEP_ALIVE_S = 30.0
 class Router:
     """Routes requests to the replicas of the served models, over connections of its own."""
 
-    def __init__(self, catalogue: Catalogue, metrics: Metrics | None = None) -> None:
+    def __init__(self, catalogue: Catalogue, metrics: Metrics | None = None, continue_bytes: int = 0) -> None:
+        """`continue_bytes` are kept at most of each open stream, to go on with it if its replica is lost."""
         self.catalogue = catalogue
         self.metrics = metrics or Metrics()
         upstream = Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)
         upstream.silence.on_frozen = self._frozen
-        self._forward = Forwarder(upstream)
+        self._forward = Forwarder(upstream, continue_bytes)
         self.on_frozen: Callable[[str, str], None] = lambda model, replica: None
         """Told the model and the id of each replica from which nothing comes any more."""
         self._handles: list[DeploymentHandle] = []
 
     @classmethod
     def of_deployments(
-        cls, models: Iterable[ModelConfig], handles: Mapping[str, DeploymentHandle], limits: QueueLimits
+        cls,
+        models: Iterable[ModelConfig],
+        handles: Mapping[str, DeploymentHandle],
+        limits: QueueLimits,
+        continue_bytes: int = 0,
     ) -> Router:
         """A router whose pools Ray Serve keeps up to date; `handles` are the models' deployments by id."""
         served = [Served(model, ReplicaPool(model.id, limits, PICKERS[model.routing_policy]())) for model in models]
-        router = cls(Catalogue(served))
+        router = cls(Catalogue(served), continue_bytes=continue_bytes)
         router._handles = [registry.listen(handles[one.config.id], one.pool) for one in served]
         return router
 

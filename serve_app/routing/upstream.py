@@ -24,12 +24,14 @@ BUFFERED_MOST_BYTES = 2**18
 class UpstreamError(Exception):
     """The server could not be reached, or broke the connection or the protocol."""
 
-    def __init__(self, reason: str, connected: bool, answered: bool = False) -> None:
+    def __init__(self, reason: str, connected: bool, answered: bool = False, silent: bool = False) -> None:
         super().__init__(reason)
         self.connected = connected
         """The server may have begun with the request."""
         self.answered = answered
         """The head of its answer had come."""
+        self.silent = silent
+        """Nothing came from the server any more, though the connection was open."""
 
 
 class Upstream:
@@ -136,6 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._reusable = False
         self._broken: str | None = None
+        self._given_up = False
         self._reader: asyncio.Future[None] | None = None
         self._now = asyncio.get_running_loop().time
 
@@ -180,6 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
     def give_up(self, reason: str) -> None:
         """Break the exchange off: whoever waits for it gets an UpstreamError."""
         self._broken = self._broken or reason
+        self._given_up = True
         self.abort()
 
     def close(self) -> None:
@@ -198,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def _more(self) -> None:
         """Wait until something has come in."""
         if self._broken is not None:
-            raise UpstreamError(self._broken, connected=True, answered=bool(self.status))
+            raise UpstreamError(self._broken, connected=True, answered=bool(self.status), silent=self._given_up)
         self._reader = asyncio.get_running_loop().create_future()
         try:
             await self._reader
