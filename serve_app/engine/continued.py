@@ -13,13 +13,12 @@ from contextlib import aclosing
 from copy import copy
 from typing import Any
 
-import numpy
-from vllm.outputs import RequestOutput
+from vllm.logprobs import Logprob
+from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import FINISH_REASON_STRINGS, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector, RequestState
-from vllm.v1.outputs import LogprobsLists
 
 from serve_app.engine.continuing import Telling, telling
 from serve_app.engine.structured.continued import SAID_TOKENS
@@ -77,7 +76,7 @@ async def _told(outputs: AsyncGenerator[RequestOutput, None], one: Telling) -> A
             else:
                 said = output.outputs[0]
                 ended = (said.finish_reason or "", said.stop_reason) if output.finished else None
-                one.tell(Output(tuple(said.token_ids), ended))
+                one.tell(Output(tuple(said.token_ids), ended, _logprobs(said)))
             yield output
 
 
@@ -89,6 +88,7 @@ def _continuable(params: SamplingParams) -> bool:
         and not params.presence_penalty
         and not params.frequency_penalty
         and not params.bad_words
+        and not params.flat_logprobs
         and not params.extra_args
         and params.prompt_logprobs is None
         and params.thinking_token_budget is None
@@ -115,21 +115,28 @@ def _outputs(state: RequestState, said: Said) -> Iterator[RequestOutput]:
         state.is_prefilling = False
         # A stop string is part of the text; a token that stops is not, unless asked for.
         state.detokenizer.update(tokens, finish == "stop" and not isinstance(stop, str))
-        _without_logprobs(state, tokens)
+        _with_logprobs(state, one)
         reason = None if finish is None else FinishReason(FINISH_REASON_STRINGS.index(finish))
         output = state.make_request_output(tokens, None, reason, stop)
         assert isinstance(output, RequestOutput)
         yield output
 
 
-def _without_logprobs(state: RequestState, tokens: list[int]) -> None:
-    """The events that hold those of what was said are not sent again; what is here only has their place."""
-    processor = state.logprobs_processor
-    if processor is None or processor.logprobs is None:
-        return
-    ids = numpy.array(tokens, dtype=numpy.int32).reshape(-1, 1)
-    zeros = numpy.zeros(ids.shape, dtype=numpy.float32)
-    processor._update_sample_logprobs(LogprobsLists(ids, zeros, numpy.ones(len(tokens), dtype=numpy.int32), None))
+def _logprobs(said: CompletionOutput) -> list[Any] | None:
+    """Of each token: id, log probability, rank and text of itself and of those that were likelier."""
+    if not said.logprobs:
+        return None
+    return [
+        [(token, one.logprob, one.rank, one.decoded_token) for token, one in position.items()]
+        for position in said.logprobs
+    ]
+
+
+def _with_logprobs(state: RequestState, said: Output) -> None:
+    if said.logprobs and state.logprobs_processor and state.logprobs_processor.logprobs is not None:
+        state.logprobs_processor.logprobs += [
+            {token: Logprob(*rest) for token, *rest in position} for position in said.logprobs
+        ]
 
 
 def _give_first(queue: RequestOutputCollector, outputs: deque[RequestOutput]) -> None:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.replica.said import (
+    BETWEEN,
     CONTINUABLE_HEADER,
     DIED,
     EVENT_END,
@@ -126,7 +127,7 @@ class _Marked:
             body = self._news(body)
         if body:
             if told := self._telling.untold():
-                body = b"%b%b\n%b" % (MARK, b";".join(told), body)
+                body = b"%b%b\n%b" % (MARK, BETWEEN.join(told), body)
         elif more:
             return
         self.open = more

@@ -5,20 +5,23 @@ chunks begin with marks: MARK, what the engine has put out since the last one, a
 such as MARK, which JSON writes as an escape. The router takes the marks out, keeps what they say, and sends it with the
 request to another replica if this one is lost: after the body, whose length is then in SAID_HEADER.
 
-What a mark says is a list of outputs with `;` between them. An output is the ids of its tokens with `,` between them,
-and, of the last one, `!` and a JSON list of its finish_reason and its stop_reason.
+What a mark says is a list of outputs with BETWEEN, which JSON does not hold either, between them. An output is the ids
+of its tokens with `,` between them; where there is more to it, a JSON object follows: `ended`, a list of finish_reason
+and stop_reason, of the last one, and `logprobs` where they were asked for.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 CONTINUABLE_HEADER = b"x-continuable"
 """Asks for marks. Its value is an `Identity` as bytes."""
 SAID_HEADER = b"x-said"
 """The request's own length, in bytes, where what an answer has said comes after it."""
 MARK = b"\x01"
+BETWEEN = b"\x02"
 STOP = b"-"
 """A mark that says that this answer cannot be continued."""
 DIED = b"!"
@@ -51,16 +54,23 @@ class Output:
     tokens: tuple[int, ...]
     ended: tuple[str, str | int | None] | None = None
     """finish_reason and stop_reason, of the last one."""
+    logprobs: list[Any] | None = None
+    """Of each token, as the engine that tells and the one that goes on understand them."""
 
     def __bytes__(self) -> bytes:
-        ids = ",".join(map(str, self.tokens)).encode()
-        return ids if self.ended is None else b"%b!%b" % (ids, json.dumps(self.ended).encode())
+        ids = ",".join(map(str, self.tokens))
+        more = {"ended": self.ended, "logprobs": self.logprobs}
+        if said := {name: value for name, value in more.items() if value is not None}:
+            ids += json.dumps(said)
+        return ids.encode()
 
     @classmethod
     def read(cls, text: bytes) -> Output:
-        ids, ended, how = text.partition(b"!")
+        ids, begins, more = text.partition(b"{")
         tokens = tuple(map(int, ids.split(b","))) if ids else ()
-        return cls(tokens, tuple(json.loads(how)) if ended else None)
+        said = json.loads(begins + more) if begins else {}
+        ended = said.get("ended")
+        return cls(tokens, tuple(ended) if ended else None, said.get("logprobs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +95,9 @@ class Said:
     def read(cls, text: bytes) -> Said:
         """As `write` has it."""
         events, _, outputs = text.partition(b"\n")
-        return cls(int(events), tuple(map(Output.read, outputs.split(b";"))) if outputs else ())
+        return cls(int(events), tuple(map(Output.read, outputs.split(BETWEEN))) if outputs else ())
 
 
 def write(events: int, marks: list[bytes]) -> bytes:
     """What comes after a request's body, from the events its client got and what the marks said."""
-    return b"%d\n%b" % (events, b";".join(marks))
+    return b"%d\n%b" % (events, BETWEEN.join(marks))

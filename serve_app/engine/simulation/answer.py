@@ -9,9 +9,11 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from serve_app.engine.continuing import telling
 from serve_app.engine.simulation.driver import Generation
 from serve_app.engine.simulation.render import Dialect
 from serve_app.http.errors import ApiError
+from serve_app.replica.said import Output
 
 Check = Callable[[Generation], None]
 """Called after each piece of news about a generation."""
@@ -42,7 +44,9 @@ class StreamedAnswer:
 async def stream(generation: Generation, dialect: Dialect, send: Send, check: Check) -> None:
     """Server-sent events. A stream that breaks off lacks its final message, so the server hangs up."""
     await send({"type": "http.response.start", "status": 200, "headers": _SSE})
-    sequences = generation.sequences
+    sequences, had, one = generation.sequences, said(), telling.get()
+    if one is not None and len(sequences) > 1:
+        one.stop()
     sent = [0] * len(sequences)
     chunks = [dialect.opening()]
     ended = False
@@ -50,10 +54,13 @@ async def stream(generation: Generation, dialect: Dialect, send: Send, check: Ch
         await generation.progress()
         ended = generation.ended
         for choice, sequence in enumerate(sequences):
-            while (index := sent[choice]) < sequence.emitted:
+            before = sent[choice]
+            while (index := sent[choice]) < had + sequence.emitted:
                 sent[choice] = index + 1
-                render_token = dialect.last if index + 1 == sequence.output_tokens else dialect.token
+                render_token = dialect.last if index + 1 == had + sequence.output_tokens else dialect.token
                 chunks.append(render_token(choice, index))
+            if one is not None and (news := range(max(before, had), sent[choice])):
+                one.tell(Output(tuple(news)))
         if ended:
             if any(sequence.state == "cancelled" for sequence in sequences):
                 return
@@ -62,6 +69,12 @@ async def stream(generation: Generation, dialect: Dialect, send: Send, check: Ch
         chunks.clear()
         check(generation)
     await send({"type": "http.response.body", "body": b""})
+
+
+def said() -> int:
+    """Tokens of the present request's answer that another replica has said."""
+    one = telling.get()
+    return len(one.said.tokens) if one is not None and one.said is not None else 0
 
 
 async def whole(generation: Generation, dialect: Dialect, send: Send, check: Check) -> None:

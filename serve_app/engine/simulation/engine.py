@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.context import Context
+from serve_app.engine.continuing import Continuing
 from serve_app.engine.meter import Meter
 from serve_app.engine.simulation import http
 from serve_app.engine.simulation.batch import SimulatedBatch
@@ -40,7 +41,7 @@ class SimulatedEngine:
         self._driver = Driver(SimulatedBatch(timing, model.max_running, model.max_queued))
         self.meter = self._driver.meter
         app = http.build(self._driver, model, self.max_model_len, VERSION)
-        self.app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
+        self.app = Continuing(Bounds(app, Context(self.max_model_len, LONGEST_TOKEN)), self.failure)
 
     @classmethod
     async def start(cls, model: ModelConfig) -> SimulatedEngine:

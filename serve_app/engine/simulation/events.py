@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
-from uuid import uuid4
 
-from serve_app.engine.simulation.render import sse_event, text, token
+from serve_app.engine.simulation.render import created, new_id, sse_event, text, token
 from serve_app.engine.simulation.requests import Ask
 
 
@@ -15,8 +13,8 @@ class Responses:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.id, self.item = f"resp_{uuid4().hex}", f"msg_{uuid4().hex}"
-        self.created = int(time.time())
+        self.id, self.item = f"resp_{new_id()}", f"msg_{new_id()}"
+        self.created = created()
         self._sequence = 0
 
     def opening(self) -> bytes:
@@ -106,7 +104,7 @@ class Messages:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.id = f"msg_{uuid4().hex}"
+        self.id = f"msg_{new_id()}"
         self._stop = "end_turn" if ask.finish_reason == "stop" else "max_tokens"
         delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "@"}}
         self._head, self._tail = sse_event(delta).rsplit(b"@", 1)

@@ -80,8 +80,9 @@ class Routes:
             ask = requests.read_ask(route, body, self._name(body), self._max_model_len)
             ask = _bounded(ask)
             choices = ask.choices if route in ("chat", "chat batch", "completion") else 1
+            said = answer.said()
             sizes = [
-                (prompt, ask.output_tokens, 0 if choice == 0 else prompt)
+                (prompt + said, ask.output_tokens - said, 0 if choice == 0 else prompt)
                 for prompt in ask.prompts
                 for choice in range(choices)
             ]
@@ -199,7 +200,8 @@ class Routes:
         return str(name)
 
     def _submit(self, sizes: list[tuple[int, int, int]], choices: int = 1, *, streamed: bool) -> Generation:
-        """Of so many choices for each prompt the first has the prompt in the request's account."""
+        """Of so many choices for each prompt the first has the prompt in the request's account, unless the answer was
+        begun by another replica, which has it in its own."""
         if self._driver.dead is not None:
             raise answer.dead()
         try:
@@ -213,7 +215,8 @@ class Routes:
             ) from None
         if (account := current.get(None)) is not None:
             for index, sequence in enumerate(generation.sequences):
-                account.sequences.append(partial(_used, sequence, has_prompt=index % choices == 0))
+                has_prompt = index % choices == 0 and not answer.said()
+                account.sequences.append(partial(_used, sequence, has_prompt=has_prompt))
         return generation
 
 

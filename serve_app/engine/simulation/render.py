@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import uuid4
 
+from serve_app.engine.continuing import telling
 from serve_app.engine.simulation.requests import Ask
 
 EMBEDDING_SIZE = 64
@@ -32,6 +33,18 @@ def token(index: int) -> bytes:
 def text(tokens: int) -> str:
     """An output of that many tokens."""
     return b"".join(token(index) for index in range(tokens)).decode()
+
+
+def new_id() -> str:
+    """For an answer or a part of it: random, unless a router may go on with the answer elsewhere."""
+    one = telling.get()
+    return uuid4().hex if one is None else one.next_id()
+
+
+def created() -> int:
+    """When the present request came, seconds since the epoch."""
+    one = telling.get()
+    return int(time.time()) if one is None else one.identity.began
 
 
 def embedding(prompt: str | list[int]) -> list[float]:
@@ -84,8 +97,8 @@ class _Chunked:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.id = f"{self.prefix}-{uuid4().hex}"
-        self.created = int(time.time())
+        self.id = f"{self.prefix}-{new_id()}"
+        self.created = created()
         self._choices = range(len(ask.prompts) * ask.choices)
         ends = [self._ends(choice) for choice in self._choices]
         self._heads = [head for head, _, _ in ends]
