@@ -11,6 +11,7 @@ from typing import Any
 
 from vllm.exceptions import VLLMValidationError
 
+from serve_app.engine.continuing import telling
 from serve_app.replica.ledger import Used, current
 
 
@@ -23,8 +24,10 @@ def install(llm: Any) -> None:
         add(request, prompt, parent_req, request_index, queue)
         if (account := current.get(None)) is not None:
             state = outputs.request_states[request.request_id]
-            # Of several answers to one prompt, the first has the prompt.
-            account.sequences.append(partial(used, state, has_prompt=request_index == 0))
+            one = telling.get()
+            said = len(one.said.tokens) if one is not None and one.said is not None else 0
+            # Of several answers to one prompt, the first has the prompt; of one that goes on, who began it.
+            account.sequences.append(partial(used, state, has_prompt=request_index == 0 and not said, said=said))
 
     def assign_request_id(request: Any) -> None:
         if (account := current.get(None)) is not None:
@@ -38,9 +41,9 @@ def install(llm: Any) -> None:
     outputs.add_request, inputs.assign_request_id = add_request, assign_request_id
 
 
-def used(state: Any, *, has_prompt: bool) -> Used:
-    """What a sequence has had, from vLLM's state of it."""
+def used(state: Any, *, has_prompt: bool, said: int = 0) -> Used:
+    """What a sequence has had here, from vLLM's state of it, if another replica has said so many of its tokens."""
     if state.is_prefilling:
         return Used()
-    output = state.detokenizer.num_output_tokens() if state.detokenizer is not None else 0
+    output = max(0, state.detokenizer.num_output_tokens() - said) if state.detokenizer is not None else 0
     return Used(state.prompt_len, state.num_cached_tokens, output) if has_prompt else Used(output=output)

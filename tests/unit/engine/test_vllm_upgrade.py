@@ -48,6 +48,22 @@ MEMBERS = {
         "v1/engine/detokenizer.py:IncrementalDetokenizer": ("num_output_tokens",),
         "v1/engine/input_processor.py:InputProcessor": ("assign_request_id",),
     },
+    "continued": {
+        "v1/engine/async_llm.py:AsyncLLM": ("generate", "_add_request", "check_admission", "engine_core"),
+        "v1/engine/output_processor.py:OutputProcessor": ("add_request", "_finish_request", "request_states"),
+        "v1/engine/output_processor.py:RequestState": (
+            "make_request_output",
+            "is_prefilling",
+            "stream_interval",
+            "sent_tokens_offset",
+            "detokenizer",
+            "logprobs_processor",
+        ),
+        "v1/engine/output_processor.py:RequestOutputCollector": ("get_nowait",),
+        "v1/engine/detokenizer.py:BaseIncrementalDetokenizer": ("update",),
+        "v1/engine/detokenizer.py:IncrementalDetokenizer": ("num_output_tokens",),
+    },
+    "structured/continued": {"v1/structured_output/__init__.py:StructuredOutputManager": ("_create_grammar",)},
     "acceptance": {"v1/engine/async_llm.py:AsyncLLM": ("add_request", "_add_request")},
     "vllm": {
         "v1/engine/async_llm.py:AsyncLLM": ("sleep", "wake_up", "log_stats", "output_processor"),
