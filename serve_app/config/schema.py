@@ -173,6 +173,8 @@ class UsageConfig(Section):
 
     directory: Directory
     """Where they are kept: an absolute path, or one below `~`. On a cluster, a folder of each node's own."""
+    audit: bool = False
+    """A JSON line for each request to a model too, in `audit/` there."""
 
 
 class IngressConfig(Section):

@@ -10,12 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
+from serve_app.accounts.audit import AuditLog
 from serve_app.autoscaling.serve_policy import autoscaling_config
 from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
@@ -45,8 +47,9 @@ class EngineReplica(HttpReplica):
     """What Ray Serve runs once per replica of a model."""
 
     async def __init__(  # type: ignore[misc]
-        self, model: ModelConfig, images: ImageConfig, cache_directory: str | None
+        self, model: ModelConfig, images: ImageConfig, cache_directory: str | None, audit_directory: str | None
     ) -> None:
+        """In `audit_directory` there is a line for each request, unless it is None."""
         began = time.monotonic()
         self._model = model
         self._ledger = ledger.Ledger(model.id)
@@ -65,8 +68,13 @@ class EngineReplica(HttpReplica):
             ledger=self._ledger,
         )
         context = serve.get_replica_context()
-        self._account = ledger.prefix(context.app_name) + context.replica_id.unique_id
-        self._publishing = asyncio.create_task(self._ledger.publish(self._account))
+        id = context.replica_id.unique_id
+        self._account = ledger.prefix(context.app_name) + id
+        self._background = [asyncio.create_task(self._ledger.publish(self._account))]
+        self._audit = AuditLog(Path(audit_directory).expanduser(), id) if audit_directory else None
+        if (audit := self._audit) is not None:
+            self._ledger.ended = lambda account: audit.answered(account, model.id)
+            self._background.append(asyncio.create_task(audit.follow()))
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -108,8 +116,11 @@ class EngineReplica(HttpReplica):
             return
         if cut_off := await self.close(0.0 if self._engine.failure() else self._model.drain_timeout_s):
             logger.warning("%s: %d requests cut off by the end of the drain", self._model.id, cut_off)
-        self._publishing.cancel()
+        for task in self._background:
+            task.cancel()
         await self._ledger.write(self._account, self._ledger.fact())
+        if self._audit is not None:
+            await _noted(self._audit.close)
         await self._engine.stop()
 
 
@@ -183,8 +194,10 @@ def engine_application(model: ModelConfig, service: ServiceConfig, surge_percent
         max_surge_percent=surge_percent,
         **number_of_replicas(model),
     )
-    uses = (part.model_dump_json(), service.images.model_dump_json(), str(service.cache_directory))
-    return with_version(deployment, *uses).bind(part, service.images, service.cache_directory)
+    usage = service.ingress.usage
+    audit = usage.directory if usage and usage.audit else None
+    uses = (part.model_dump_json(), service.images.model_dump_json(), str(service.cache_directory), str(audit))
+    return with_version(deployment, *uses).bind(part, service.images, service.cache_directory, audit)
 
 
 def number_of_replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:

@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from serve_app.accounts.audit import AuditLog
 from serve_app.accounts.limiter import Limiter
 from serve_app.accounts.sharing import Sharing
 from serve_app.accounts.usage import UsageBook, keep
@@ -97,8 +98,12 @@ class IngressReplica:
             asyncio.create_task(self._keyring.follow()),
             asyncio.create_task(sharing.follow()),
         ]
+        self._audit: AuditLog | None = None
         if self._book is not None:
             self._background.append(asyncio.create_task(keep(self._book, context.app_name)))
+        if ingress.usage is not None and ingress.usage.audit:
+            self._audit = AuditLog(Path(ingress.usage.directory).expanduser(), context.replica_id.unique_id)
+            self._background.append(asyncio.create_task(self._audit.follow()))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve calls this once, on the loop that will serve."""
@@ -120,6 +125,7 @@ class IngressReplica:
             ],
             BodyReader(int(settings.max_body_mib * 2**20), int(settings.max_buffered_mib * 2**20)),
             self._limiter,
+            self._audit,
         )
         return for_origins(app, self._config.ingress.cors)
 
@@ -127,6 +133,8 @@ class IngressReplica:
         """Serve awaits this when the process leaves."""
         if (processes := getattr(self, "_processes", None)) is not None:
             await processes.stop()
+        if (audit := getattr(self, "_audit", None)) is not None:
+            await asyncio.to_thread(audit.close)
 
 
 def _wanted() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -10,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.accounts.limiter import Limiter
+from serve_app.accounts.audit import AuditLog
+from serve_app.accounts.limiter import Limiter, Permit
 from serve_app.config.keys import KeyConfig
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
@@ -41,11 +43,13 @@ class IngressApp:
         pages: list[Models | Status | Scaling | BatchApi | UsagePage | Docs | Unoffered],
         bodies: BodyReader,
         limiter: Limiter,
+        audit: AuditLog | None = None,
     ) -> None:
         self._router = router
         self._authentication = authentication
         self._bodies = bodies
         self._limiter = limiter
+        self._audit = audit
         self._routes = [route for page in pages for route in page.routes()]
         self._routes += [Route(path, _never_reached, methods=["POST"]) for path in MODEL_ROUTES]
         self._pages = starlette_app(self._routes)
@@ -85,18 +89,28 @@ class IngressApp:
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
     async def _to_model(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = header(scope["headers"], b"content-length")
-        owner = owner_of(scope)
+        arrived = time.time()
         try:
-            permit = self._limiter.admit(owner, int(length) if length.isdecimal() else 0)
+            permit = self._permit(scope)
+            try:
+                await self._admitted(scope, receive, send)
+            finally:
+                permit.end()
+        except ApiError as refusal:
+            if self._audit is not None:
+                id, key = header(scope["headers"], REQUEST_ID), owner_of(scope).name
+                self._audit.refused(arrived, request_id=id, key=key, route=scope["path"], status=refusal.status)
+            raise
+
+    def _permit(self, scope: Scope) -> Permit:
+        """Raises ApiError 429."""
+        length, owner = header(scope["headers"], b"content-length"), owner_of(scope)
+        try:
+            return self._limiter.admit(owner, int(length) if length.isdecimal() else 0)
         except ApiError as refusal:
             # Of which model it would have been is not known: nobody has read it.
             self._router.metrics.requests.labels("", scope["path"], str(refusal.status), owner.name).inc()
             raise
-        try:
-            await self._admitted(scope, receive, send)
-        finally:
-            permit.end()
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -110,8 +124,8 @@ class IngressApp:
             body = await self._bodies.read(scope, receive)
         except ApiError as error:
             # The rest of the body may come or not: nobody reads it.
-            await error.answer(scope["path"], send, (b"connection", b"close"))
-            return
+            error.headers = (*error.headers, (b"connection", b"close"))
+            raise
         except ClientGone:
             return
         try:

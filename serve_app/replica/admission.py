@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ from serve_app.replica.protocol import (
     REQUEST_ID,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
+    WAITED_HEADER,
 )
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
 
@@ -109,8 +111,8 @@ class AdmissionControl:
             if self.in_flight > self._capacity:
                 self._fits.clear()
                 receive = await _wait_until_set(self._fits, receive)
-            with self._ledger.account(_account(scope)):
-                await self._app(scope, receive, _DeathNotice(send, self._failure))
+            with self._ledger.account(account := _account(scope)):
+                await self._app(scope, receive, _Answer(send, self._failure, account))
         except _ClientLeft:
             return
         finally:
@@ -171,6 +173,8 @@ def _account(scope: Scope) -> Account:
     return Account(
         key=headers.get(KEY_HEADER, b"").decode(),
         id=headers.get(ANSWER_ID_HEADER, headers.get(REQUEST_ID, b"")).decode("latin-1"),
+        route=scope["path"],
+        waited_s=float(headers.get(WAITED_HEADER, b"0")),
         batch=BATCH_HEADER in headers,
         most_prompt=None if prompt is None else int(prompt),
         most_output=None if output is None else int(output),
@@ -222,19 +226,26 @@ async def _wait_until_set(event: asyncio.Event, receive: Receive) -> Receive:
     return replay
 
 
-class _DeathNotice:
-    """Turns the engine's 5xx into a refusal when the engine has died, so that the request can go elsewhere."""
+class _Answer:
+    """Notes how a request is answered. Turns the engine's 5xx into a refusal when the engine has died, so that the
+    request can go elsewhere."""
 
-    def __init__(self, send: Send, failure: Callable[[], str | None]) -> None:
+    def __init__(self, send: Send, failure: Callable[[], str | None], account: Account) -> None:
         self._send = send
         self._failure = failure
+        self._account = account
         self._replaced = False
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 500 and self._failure() is not None:
-            self._replaced = True
-            await _refuse(self._send, DIED)
-        elif not self._replaced:
+        if message["type"] == "http.response.start":
+            self._account.status = message["status"]
+            if message["status"] >= 500 and self._failure() is not None:
+                self._replaced = True
+                await _refuse(self._send, DIED)
+                return
+        elif not self._account.first_byte_at:
+            self._account.first_byte_at = time.perf_counter()
+        if not self._replaced:
             await self._send(message)
 
 

@@ -56,6 +56,9 @@ class Account:
     """The name of its key; empty where that has none."""
     id: str = ""
     """Its `x-request-id`."""
+    route: str = ""
+    waited_s: float = 0.0
+    """For a replica, before it came to this one."""
     batch: bool = False
     """Whether it is batch work."""
     most_prompt: int | None = None
@@ -65,6 +68,13 @@ class Account:
     sequences: list[Callable[[], Used]] = field(default_factory=list)
     counted: Used = NOTHING
     """What the ledger has of it."""
+    arrived: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    began: float = field(default_factory=time.perf_counter)
+    first_byte_at: float = 0.0
+    """As `began`; 0 before."""
+    status: int = 0
+    """Of its answer; 0 where none has begun."""
 
     def prompt_refusal(self, tokens: int) -> str | None:
         """Why a prompt of so many tokens is not taken; None where it is."""
@@ -94,6 +104,8 @@ class Ledger(Collector):
 
     def __init__(self, model: str, clock: Callable[[], float] = time.time) -> None:
         """`clock` tells seconds since the epoch."""
+        self.ended: Callable[[Account], None] = lambda account: None
+        """Told of each request at its end, when all of it is counted."""
         self._model = model
         self._clock = clock
         self._open: set[Account] = set()
@@ -110,6 +122,7 @@ class Ledger(Collector):
             current.reset(token)
             self._open.discard(account)
             self._count(account)
+            self.ended(account)
 
     def fact(self) -> dict[str, Any]:
         """All totals as JSON, requests that are open included."""

@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER
+from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER, WAITED_HEADER
 from serve_app.replica.said import CONTINUABLE_HEADER
 from serve_app.routing.continuation import Continuation
 from serve_app.routing.head import ClientGone, header
@@ -90,10 +90,10 @@ class Forwarder:
     async def _once(
         self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest, going: Continuation
     ) -> None:
-        seen.given()
         scope, sequences = request.scope, request.claim.sequences
         more, body = going.request()
-        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode()), *more]
+        waited = (WAITED_HEADER, b"%.4f" % seen.given())
+        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode()), waited, *more]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
         answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)

@@ -143,9 +143,10 @@ class ObservedRequest:
         metrics.bytes.labels(model).inc(self._bytes)
         metrics.requests.labels(model, self._route, str(self._status or 499), self._key).inc()
 
-    def given(self) -> None:
-        """It has a replica; the first one counts."""
+    def given(self) -> float:
+        """It has a replica; for how many seconds it waited for the first one."""
         self._given = self._given or time.perf_counter()
+        return self._given - self._began
 
     def started(self, status: int, content_type: str) -> None:
         self._status = status

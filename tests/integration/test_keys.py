@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -34,13 +36,17 @@ MODEL = {"id": "m", "engine": "simulated", "replicas": 2, "cpus": 0.1, "simulate
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("keys")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Service]:
     ingress = {
         "replicas": 2,
         "cpus": 0.1,
         "keys": [{**key, "key": key["name"]} for key in KEYS],
-        "usage": {"directory": str(folder / "usage")},
+        "usage": {"directory": str(folder / "usage"), "audit": True},
     }
     args = {"models": [MODEL], "ingress": ingress, "batch": {"directory": str(folder / "batch"), "cpus": 0.1}}
     application = {"name": "lfm2", "route_prefix": "/", "import_path": "serve_app.app:build", "args": args}
@@ -57,6 +63,13 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def lines_of(folder: Path, key: str) -> list[dict[str, Any]]:
+    """A key's in the audit log."""
+    texts = [path.read_text() for path in folder.glob("usage/audit/*.jsonl")]
+    found = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [line for line in found if line["key"] == key]
+
+
 async def asked(service: Service, key: str, count: int, body: dict[str, object]) -> list[httpx.Response]:
     """So many requests at the same time, each over a connection of its own."""
 
@@ -67,16 +80,20 @@ async def asked(service: Service, key: str, count: int, body: dict[str, object])
     return await asyncio.gather(*(one() for _ in range(count)))
 
 
-async def test_two_processes_share_a_limit_of_sixty_a_minute(service: Service) -> None:
-    statuses: Counter[int] = Counter()
-    for _ in range(10):
-        answers = await asked(service, "sixty", 20, completion(1))
-        statuses.update(answer.status_code for answer in answers)
+async def test_two_processes_share_a_limit_of_sixty_a_minute(service: Service, folder: Path) -> None:
+    answers = [one for _ in range(10) for one in await asked(service, "sixty", 20, completion(1))]
+    statuses = Counter(answer.status_code for answer in answers)
     assert statuses.keys() == {200, 429} and 54 <= statuses[200] <= 66, statuses
     refused = [answer for answer in answers if answer.status_code == 429]
     assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
     assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"60"}
     assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+    async with asyncio.timeout(10):
+        while len(audited := lines_of(folder, "sixty")) < len(answers):
+            await asyncio.sleep(0.1)
+    told = {(answer.headers["x-request-id"], answer.status_code) for answer in answers}
+    assert {(line["request_id"], line["status"]) for line in audited} == told and len(told) == len(audited) == 200
+    assert {line["output_tokens"] for line in audited} == {0, 1}
 
 
 async def test_openais_own_retries_end_served_where_more_come_than_may_be_open(service: Service) -> None:
