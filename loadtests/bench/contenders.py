@@ -56,5 +56,8 @@ OURS_GPU: dict[str, Contender] = {
 }
 """This project with so many replicas on one GPU; `plain` is without affinity."""
 
+OURS_ENDING = partial(ours, replicas=1, ingresses=1, continues=False)
+"""This project where a stream ends with its replica: what it costs to be able to go on."""
+
 ENGINE_ALONE: dict[str, Contender] = {"alone": bare}
 """A simulated engine without a service around it."""

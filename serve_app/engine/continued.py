@@ -76,7 +76,7 @@ async def _told(outputs: AsyncGenerator[RequestOutput, None], one: Telling) -> A
             else:
                 said = output.outputs[0]
                 ended = (said.finish_reason or "", said.stop_reason) if output.finished else None
-                one.tell(Output(tuple(said.token_ids), ended, _logprobs(said)))
+                one.tell(said.token_ids, ended, _logprobs(said) if said.logprobs else None)
             yield output
 
 
@@ -122,13 +122,11 @@ def _outputs(state: RequestState, said: Said) -> Iterator[RequestOutput]:
         yield output
 
 
-def _logprobs(said: CompletionOutput) -> list[Any] | None:
+def _logprobs(said: CompletionOutput) -> list[Any]:
     """Of each token: id, log probability, rank and text of itself and of those that were likelier."""
-    if not said.logprobs:
-        return None
     return [
         [(token, one.logprob, one.rank, one.decoded_token) for token, one in position.items()]
-        for position in said.logprobs
+        for position in said.logprobs or ()
     ]
 
 

@@ -8,8 +8,9 @@ left out on their way.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,7 @@ from serve_app.replica.said import (
     MARK,
     SAID_HEADER,
     STOP,
+    End,
     Identity,
     Output,
     Said,
@@ -43,21 +45,26 @@ class Telling:
         first, self._begun = not self._begun, True
         return first
 
-    def tell(self, output: Output) -> None:
-        """The application is given this to make events of."""
+    def tell(self, tokens: Sequence[int], end: End | None = None, logprobs: list[Any] | None = None) -> None:
+        """The application is given such an `Output` to make events of."""
         if not self._stopped:
-            self._told.append(bytes(output))
+            alone = len(tokens) == 1 and end is None and logprobs is None
+            self._told.append(b"%d" % tokens[0] if alone else bytes(Output(tuple(tokens), end, logprobs)))
 
     def stop(self) -> None:
         """This answer cannot be continued elsewhere."""
         if not self._stopped:
             self._stopped = True
-            self._told = [STOP]
+            self._told[:] = [STOP]
 
-    def untold(self) -> list[bytes]:
-        """What was told since the last call."""
-        told, self._told = self._told, []
-        return told
+    def mark(self) -> bytes:
+        """What was told since the last call, as a mark; empty where nothing was."""
+        told = self._told
+        if not told:
+            return b""
+        said = told[0] if len(told) == 1 else BETWEEN.join(told)
+        told.clear()
+        return b"%b%b\n" % (MARK, said)
 
     def next_id(self) -> str:
         """In place of a random number, 16 hexadecimal digits: the next of those that follow from the identity."""
@@ -117,21 +124,19 @@ class _Marked:
                 for name, value in message["headers"]
             )
             marked = [(CONTINUABLE_HEADER, b"1")] if self._streams else []
-            await self._send({**message, "headers": [*message["headers"], *marked]})
-            return
-        if not self._streams:
-            await self._send(message)
-            return
-        more, body = message.get("more_body", False), message.get("body", b"")
-        if self._had and body:
-            body = self._news(body)
-        if body:
-            if told := self._telling.untold():
-                body = b"%b%b\n%b" % (MARK, BETWEEN.join(told), body)
-        elif more:
-            return
-        self.open = more
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            message = {**message, "headers": [*message["headers"], *marked]}
+        elif self._streams:
+            self.open = message.get("more_body", False)
+            body = message.get("body", b"")
+            if self._had:
+                body = self._news(body)
+            if body:
+                message["body"] = self._telling.mark() + body
+            elif self.open:
+                return
+            else:
+                message["body"] = b""
+        await self._send(message)
 
     def _news(self, body: bytes) -> bytes:
         """What of these events the client does not have."""

@@ -28,6 +28,9 @@ DIED = b"!"
 """A mark that says that the answer breaks off here because the engine has died."""
 EVENT_END = b"\n\n"
 
+End = tuple[str, str | int | None]
+"""An answer's finish_reason and stop_reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -52,8 +55,8 @@ class Output:
     """What an engine put out at once for one answer."""
 
     tokens: tuple[int, ...]
-    ended: tuple[str, str | int | None] | None = None
-    """finish_reason and stop_reason, of the last one."""
+    ended: End | None = None
+    """Of the last one."""
     logprobs: list[Any] | None = None
     """Of each token, as the engine that tells and the one that goes on understand them."""
 

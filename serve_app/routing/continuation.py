@@ -54,27 +54,29 @@ class Continuation:
 
     def take(self, data: bytes) -> bytes:
         """The whole events in what has come of a marked stream, without the marks."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        if not data.endswith(EVENT_END):
-            cut = data.rfind(EVENT_END) + len(EVENT_END) if EVENT_END in data else 0
-            data, self._rest = data[:cut], data[cut:]
-        if MARK in data:
-            events, *marked = data.split(MARK)
-            for one in marked:
-                mark, _, more = one.partition(b"\n")
-                self._keep(mark)
-                events += more
-            data = events
+        if data.startswith(MARK) and data.endswith(EVENT_END) and not self._rest and data.rfind(MARK) == 0:
+            # One chunk, as it was sent: nearly always.
+            mark, _, data = data[1:].partition(b"\n")
+            self._keep(mark)
+        else:
+            data = self._unmarked(data)
         self.events += data.count(EVENT_END)
         return data
 
+    def _unmarked(self, data: bytes) -> bytes:
+        data = self._rest + data
+        cut = data.rfind(EVENT_END) + len(EVENT_END) if EVENT_END in data else 0
+        data, self._rest = data[:cut], data[cut:]
+        events, *marked = data.split(MARK)
+        for one in marked:
+            mark, _, more = one.partition(b"\n")
+            self._keep(mark)
+            events += more
+        return events
+
     def _keep(self, mark: bytes) -> None:
-        if self._identity is None:
-            return
         self._left -= len(mark)
         if mark == STOP or self._left < 0:
             self.give_up()
-        else:
+        elif self._identity is not None:
             self._marks.append(mark)

@@ -25,11 +25,18 @@ def ours(
     ingresses: int,
     mps: bool = False,
     affinity: bool = True,
+    continues: bool = True,
 ) -> Peer:
     """The whole stack, HAProxy and ingress included, with `replicas` engines on each GPU, or on the CPU."""
     args = service_args(setup, replicas, ingresses)
     args["models"][0]["routing_policy"] = "prefix_affinity" if affinity else "least_loaded"
-    also = [*(["MPS"] if mps else []), *([] if affinity else ["no affinity"])]
+    if not continues:
+        args["ingress"]["continue_bytes"] = 0
+    also = [
+        name
+        for name, is_so in {"MPS": mps, "no affinity": not affinity, "no continuing": not continues}.items()
+        if is_so
+    ]
     config = serve_file.write(folder / f"ours-{replicas}.yaml", args, port=port)
     name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}{setup.on_each}", *also])
     return up(name, config, port, replicas * setup.gpus, *(["--mps"] if mps else []))

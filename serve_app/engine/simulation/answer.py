@@ -13,7 +13,6 @@ from serve_app.engine.continuing import telling
 from serve_app.engine.simulation.driver import Generation
 from serve_app.engine.simulation.render import Dialect
 from serve_app.http.errors import ApiError
-from serve_app.replica.said import Output
 
 Check = Callable[[Generation], None]
 """Called after each piece of news about a generation."""
@@ -60,7 +59,7 @@ async def stream(generation: Generation, dialect: Dialect, send: Send, check: Ch
                 render_token = dialect.last if index + 1 == had + sequence.output_tokens else dialect.token
                 chunks.append(render_token(choice, index))
             if one is not None and (news := range(max(before, had), sent[choice])):
-                one.tell(Output(tuple(news)))
+                one.tell(news)
         if ended:
             if any(sequence.state == "cancelled" for sequence in sequences):
                 return
