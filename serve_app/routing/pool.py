@@ -15,6 +15,7 @@ from serve_app.routing.pickers.least_loaded import LeastLoaded
 from serve_app.routing.queue import QueueLimits, WaitingQueue
 from serve_app.routing.random_set import RandomSet
 from serve_app.routing.replica import Published, Replica
+from serve_app.routing.suspects import Suspects
 
 EJECTED_FIRST_S = 2.0
 """How long a replica that broke a connection is left alone; doubles with each further break."""
@@ -54,6 +55,7 @@ class ReplicaPool:
         """Those that are awake and have room for a sequence."""
         self._asleep: RandomSet[Replica] = RandomSet()
         """Those that a request would wake."""
+        self.suspects = Suspects()
         self.queue = WaitingQueue(model, limits, self, self._clock)
 
     @property

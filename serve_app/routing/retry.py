@@ -12,7 +12,8 @@ from serve_app.routing.replica import Replica
 
 _MOST_TRIES = 4
 _MOST_DEATHS = 2
-"""A request that was at work in two replicas as they died is not given a third."""
+"""A request that was at work in two replicas as they died is not given a third, unless another one was with it that
+may as well be why."""
 
 
 class Refused(Exception):
@@ -49,30 +50,51 @@ async def with_retries(
     began = pool.now()
     since: float | None = None
     for _ in range(_MOST_TRIES):
-        replica = await pool.acquire(claim, frozenset(failed), since)
+        turn = await pool.suspects.turn() if deaths >= _MOST_DEATHS else None
         try:
-            await attempt(replica)
-            pool.succeeded(replica)
-            return
-        except Refused as refusal:
-            if refusal.reason == FULL:
-                pool.full(replica)
-            else:
-                pool.eject(replica)
+            replica = await pool.acquire(claim, frozenset(failed), since)
+            if turn is not None:
+                turn.begin()
+            with pool.suspects.within(replica.id, suspect=deaths > 0) as stay:
+                refusal = await _tried(pool, attempt, claim, replica)
+                if refusal is None:
+                    return
+                stay.died = refusal.reason == DIED
+            if refusal.reason != FULL:
                 failed.add(replica.id)
-                deaths += refusal.reason == DIED
             if isinstance(refusal, Lost):
                 # It waits for its next replica from now on, however long it has had this one.
                 began = pool.now()
-        except BrokenOff:
-            pool.eject(replica)
-            raise
+            if stay.died:
+                deaths += 1
+                if turn.lasts if turn is not None else deaths >= _MOST_DEATHS and stay.alone:
+                    break
         finally:
-            pool.release(replica, claim.sequences)
-        if deaths >= _MOST_DEATHS:
-            break
+            if turn is not None:
+                turn.end()
         retried()
         since = began
     if not failed:
         raise pool.queue.all_full(claim)
     raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
+
+
+async def _tried(
+    pool: ReplicaPool, attempt: Callable[[Replica], Awaitable[None]], claim: Claim, replica: Replica
+) -> Refused | None:
+    """Let this replica answer the request; why it did not. Raises BrokenOff as `attempt` does."""
+    try:
+        await attempt(replica)
+        pool.succeeded(replica)
+        return None
+    except Refused as refusal:
+        if refusal.reason == FULL:
+            pool.full(replica)
+        else:
+            pool.eject(replica)
+        return refusal
+    except BrokenOff:
+        pool.eject(replica)
+        raise
+    finally:
+        pool.release(replica, claim.sequences)

@@ -27,6 +27,7 @@ from tests.unit.engine.simulation.replica import FAST, Replica, served
 
 BODY = b'{"model": "one", "prompt": "a", "max_tokens": 200, "stream": true, "stream_options": {"include_usage": true}}'
 MARKED = b'\x011\ndata: {}\n\n\x015,6\x027\ndata: {"a": 1}\n\ndata: [DONE]\n\n'
+SLOWER = FAST | {"step_base_ms": 3}
 EVENTS = b'data: {}\n\ndata: {"a": 1}\n\ndata: [DONE]\n\n'
 
 
@@ -65,9 +66,14 @@ class Stack:
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
         self.metrics = Metrics()
-        self.pool = ReplicaPool("m", QueueLimits(8, 1, 0.2))
-        self.pool.update(published(str(number), url=one.url) for number, one in enumerate(replicas))
+        self.pool = ReplicaPool("m", QueueLimits(100, 20, 20))
+        self.died = 0
+        self.announce()
         self._forward = Forwarder(Upstream(2, 30), 2**20)
+
+    def announce(self) -> None:
+        """As Ray Serve does, with their addresses for ids."""
+        self.pool.update(published(one.url, url=one.url, capacity=64) for one in self.replicas)
 
     async def ask(self, after: int = 0, then: Callable[[], object] = lambda: None, body: bytes = BODY) -> bytes:
         """The whole answer; `then` is done once, after so many events."""
@@ -100,7 +106,7 @@ class Stack:
 @pytest.fixture
 async def stack() -> AsyncIterator[Stack]:
     async with AsyncExitStack() as open_ones:
-        started = [await open_ones.enter_async_context(served(FAST | {"step_base_ms": 3})) for _ in range(3)]
+        started = [await open_ones.enter_async_context(served(SLOWER)) for _ in range(3)]
         yield Stack(started)
 
 
@@ -127,6 +133,29 @@ async def test_one_that_loses_two_replicas_ends_with_an_error_event(stack: Stack
     assert got.split(b"\n\n")[-2].startswith(b'data: {"error"') and b"[DONE]" not in got
     assert len([one for one in stack.replicas if one.engine.failure()]) == 2
     assert same(await stack.ask(), undisturbed)
+
+
+async def test_what_kills_engines_takes_none_of_those_along_that_were_with_it(stack: Stack) -> None:
+    """Each replica that dies is replaced, and all of them meet again and again."""
+    undisturbed = await stack.ask()
+    doomed = BODY.replace(b'"a"', b'"SIMULATE:die"')
+    async with AsyncExitStack() as open_ones:
+
+        async def replace_dead() -> None:
+            while True:
+                await asyncio.sleep(0.01)
+                dead = [one for one in stack.replicas if one.engine.failure()]
+                for one in dead:
+                    stack.died += 1
+                    stack.replicas.remove(one)
+                    stack.replicas.append(await open_ones.enter_async_context(served(SLOWER)))
+                    stack.announce()
+
+        replacing = asyncio.create_task(replace_dead())
+        killer, *others = await asyncio.gather(stack.ask(body=doomed), *(stack.ask() for _ in range(12)))
+        replacing.cancel()
+    assert killer.split(b"\n\n")[-2].startswith(b'data: {"error"') and 2 <= stack.died <= 3
+    assert all(same(one, undisturbed) for one in others)
 
 
 async def test_without_room_to_keep_it_a_stream_ends_as_it_would(stack: Stack) -> None:
