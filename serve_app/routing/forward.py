@@ -70,13 +70,13 @@ class Forwarder:
                 await self._once(request, send, replica, seen, going)
             except UpstreamError as broken:
                 if not seen.begun:
-                    raise Refused(DIED if broken.connected else DEAD) from broken
+                    raise Refused(DIED if broken.connected else DEAD, told=False) from broken
                 if not going.possible:
                     raise BrokenOff(str(broken)) from broken
                 cause: LossCause = "engine" if going.engine_died else "silence" if broken.silent else "connection"
                 seen.continued(cause)
                 self._losses.lost(request.pool.model, replica.id, str(broken))
-                raise Lost from broken
+                raise Lost(told=cause == "engine") from broken
 
         try:
             await with_retries(request.pool, attempt, request.claim, seen.retried)

@@ -12,23 +12,25 @@ from serve_app.routing.replica import Replica
 
 _MOST_TRIES = 4
 _MOST_DEATHS = 2
-"""A request that was at work in two replicas as they died is not given a third, unless another one was with it that
-may as well be why."""
+"""A request that was at work in two replicas as their engines died is not given a third, unless another one was with it
+that may as well be why. Where a whole replica or its connection was lost, as with its node, it gets its turn first."""
 
 
 class Refused(Exception):
     """The replica does not answer this request, for one of admission control's reasons, and another one may."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, told: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.told = told
+        """By the replica, which lives to say so."""
 
 
 class Lost(Refused):
     """The replica was lost within its answer, with which another one can go on."""
 
-    def __init__(self) -> None:
-        super().__init__(DIED)
+    def __init__(self, told: bool) -> None:
+        super().__init__(DIED, told)
 
 
 class BrokenOff(Exception):
@@ -67,7 +69,7 @@ async def with_retries(
                 began = pool.now()
             if stay.died:
                 deaths += 1
-                if turn.lasts if turn is not None else deaths >= _MOST_DEATHS and stay.alone:
+                if turn.lasts if turn is not None else deaths >= _MOST_DEATHS and stay.alone and refusal.told:
                     break
         finally:
             if turn is not None:

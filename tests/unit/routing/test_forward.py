@@ -147,6 +147,17 @@ async def test_a_request_that_kills_is_not_passed_on_for_ever(forward: Callable,
     assert refused.value.status == 503 and len(replicas.seen) == 2
 
 
+async def test_a_request_whose_replicas_are_lost_twice_gets_a_third(forward: Callable, replicas: Replicas) -> None:
+    lost = [await replicas.add(name, b"") for name in "ab"]
+    for _ in range(64):
+        replicas.seen.clear()
+        sent, _ = await forward(*lost, await replicas.add("good", OK))
+        assert body(sent) == b"{}"
+        if len(replicas.seen) == 3:
+            return
+    pytest.fail("the good replica was never the third")
+
+
 async def test_a_broken_stream_ends_with_an_error_event(forward: Callable, replicas: Replicas) -> None:
     sent, _ = await forward(await replicas.add("a", STREAM + b"7\r\ndata: 1\r\n"))
     assert body(sent).startswith(b"data: 1") and b'"error"' in body(sent) and b"[DONE]" not in body(sent)
