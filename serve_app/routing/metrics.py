@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,15 @@ LossCause = Literal["engine", "connection", "silence"]
 """Why a replica was lost within an answer: it said that its engine had died, it broke the connection, as it does when
 its process or node goes, or nothing came from it any more."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class ModelSamples(NamedTuple):
+    """One model's, that each of its requests counts in."""
+
+    in_flight: Gauge
+    first_byte: Histogram
+    duration: Histogram
+    bytes: Counter
 
 
 class Metrics:
@@ -68,6 +78,18 @@ class Metrics:
             ("model",),
             registry=self.registry,
         )
+        # To look the same samples up for each request takes longer than to count in them.
+        self.of_model = functools.cache(self._of_model)
+        self.waited_by = functools.cache(self.waited.labels)
+        self.requests_by = functools.cache(self.requests.labels)
+
+    def _of_model(self, model: str) -> ModelSamples:
+        return ModelSamples(
+            self.in_flight.labels(model),
+            self.first_byte.labels(model),
+            self.duration.labels(model),
+            self.bytes.labels(model),
+        )
 
 
 class PoolCounts(Collector):
@@ -116,6 +138,7 @@ class ObservedRequest:
     def __init__(self, metrics: Metrics, model: str, route: str, key: str = "") -> None:
         """`key` is the name of whose request it is."""
         self._metrics = metrics
+        self._samples = metrics.of_model(model)
         self._key = key
         self._model = model
         self._route = route
@@ -131,17 +154,16 @@ class ObservedRequest:
         return bool(self._status)
 
     def __enter__(self) -> ObservedRequest:
-        self._metrics.in_flight.labels(self._model).inc()
+        self._samples.in_flight.inc()
         return self
 
     def __exit__(self, *_: object) -> None:
-        metrics, model = self._metrics, self._model
-        now = time.perf_counter()
-        metrics.in_flight.labels(model).dec()
-        metrics.duration.labels(model).observe(now - self._began)
-        metrics.waited.labels(self._key, model).inc((self._given or now) - self._began)
-        metrics.bytes.labels(model).inc(self._bytes)
-        metrics.requests.labels(model, self._route, str(self._status or 499), self._key).inc()
+        metrics, samples, now = self._metrics, self._samples, time.perf_counter()
+        samples.in_flight.dec()
+        samples.duration.observe(now - self._began)
+        metrics.waited_by(self._key, self._model).inc((self._given or now) - self._began)
+        samples.bytes.inc(self._bytes)
+        metrics.requests_by(self._model, self._route, str(self._status or 499), self._key).inc()
 
     def given(self) -> float:
         """It has a replica; for how many seconds it waited for the first one."""
@@ -154,7 +176,7 @@ class ObservedRequest:
 
     def sent(self, size: int) -> None:
         if not self._bytes:
-            self._metrics.first_byte.labels(self._model).observe(time.perf_counter() - self._began)
+            self._samples.first_byte.observe(time.perf_counter() - self._began)
         self._bytes += size
 
     def failed(self, status: int) -> None:
