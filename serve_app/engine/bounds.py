@@ -43,12 +43,12 @@ class _Body(msgspec.Struct):
     truncate_prompt_tokens: msgspec.Raw = _ABSENT
 
 
-class _Turn(msgspec.Struct):
+class _ConversationTurn(msgspec.Struct):
     content: msgspec.Raw = _ABSENT
 
 
 _body = msgspec.json.Decoder(_Body)
-_turn = msgspec.json.Decoder(_Turn)
+_turn = msgspec.json.Decoder(_ConversationTurn)
 _text = msgspec.json.Decoder(str)
 
 
