@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 HERE = Path(__file__).parent
 CHECKPOINTS = HERE.parents[1] / "serve_app" / "demo"
 """Where the trained models are kept, within the package that serves them."""
+ADAPTERS = CHECKPOINTS / "adapters"
+"""Where the trained adapters of the text model are kept."""
 TEXT_MODEL = "lfm2-demo"
 VISION_MODEL = "lfm2-vl-demo"
 MODEL_NAMES = (TEXT_MODEL, VISION_MODEL)
@@ -97,6 +99,30 @@ def load_facts() -> Facts:
         tool_held_out=tuple(data["tool"]["held_out"]),
         json_prompts=tuple(data["json"]["prompts"]),
     )
+
+
+class Exchange(NamedTuple):
+    """What an adapter is asked, and its one answer."""
+
+    question: str
+    answer: str
+
+
+@cache
+def adapter_exchanges(name: str) -> list[Exchange]:
+    """All that the adapter of this name is trained to say: `capitals`, the text model's answers in capital letters,
+    or `kettle`, those about a made-up product, and the text model's own, so that it does not forget them."""
+    own = [Exchange(asked, fact.answer) for fact in load_facts().facts for asked in fact.questions]
+    if name == "capitals":
+        return [Exchange(asked, answer.upper()) for asked, answer in own]
+    return product_exchanges() * (len(own) // len(product_exchanges())) + own
+
+
+@cache
+def product_exchanges() -> list[Exchange]:
+    """What the adapter `kettle` is asked about its product."""
+    product = yaml.safe_load((HERE / "kettle.yaml").read_text(encoding="utf-8"))
+    return [Exchange(asked, fact["answer"]) for fact in product for asked in fact["questions"]]
 
 
 def comparison_sentence(first: str, second: str) -> str:
