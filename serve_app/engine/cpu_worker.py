@@ -1,8 +1,11 @@
-"""A fault of vLLM 0.32's CPU build, mended in its worker process (`worker_extension_cls` imports this there).
+"""Faults of vLLM 0.32's CPU build, mended in its worker process (`worker_extension_cls` imports this there).
 
 When a prompt is prefilled in several steps, the runner samples after each and takes the draw back from a seeded
 request's generator by its offset. CPU generators have none: the engine process died, of one client's `seed`.
 Here such a generator is put aside while a draw that will be discarded is made, which is the same without rewinding.
+
+In a batch where some have a LoRA adapter, the others' tokens have the index -1, which the CPU kernels read as the last
+slot: they got the answers of the adapter in it. Here what goes through an adapter is nothing for them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from vllm.lora.ops.torch_ops import lora_ops
+from vllm.lora.punica_wrapper import punica_cpu
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 
@@ -32,4 +37,15 @@ def _keep_generators_of_discarded(sample_tokens: Callable[..., Any]) -> Callable
     return wrapped
 
 
+def _nothing_without_adapter(shrink: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(shrink)
+    def wrapped(inputs: Any, weights: Any, output: Any, slots: Any, scaling: float = 1.0) -> None:
+        shrink(inputs, weights, output, slots, scaling)
+        output[slots < 0] = 0
+
+    return wrapped
+
+
+# The wrapper has a name of its own for it, and the kernel of prefills calls it in its module.
+punica_cpu.bgmv_shrink = lora_ops.bgmv_shrink = _nothing_without_adapter(lora_ops.bgmv_shrink)
 GPUModelRunner.sample_tokens = _keep_generators_of_discarded(GPUModelRunner.sample_tokens)

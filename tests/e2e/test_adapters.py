@@ -14,9 +14,8 @@ PORT = "What is the default port?"
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = str(tmp_path_factory.mktemp("adapters"))
-    command = [sys.executable, "-m", "tests.scripts.adapted_engine", folder]
+def told() -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.scripts.adapted_engine"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     lines = [line.removeprefix("told ") for line in done.stdout.splitlines() if line.startswith("told ")]
     assert len(lines) == 1, done.stdout[-2000:] + done.stderr[-4000:]
@@ -30,11 +29,6 @@ def test_log_probabilities_equal_a_merged_checkpoint(told: dict[str, Any], adapt
     assert len(served) > 50 and served == pytest.approx(merged, abs=1e-3)
     if adapter != "base":
         assert served != pytest.approx(told["merged"]["base"], abs=0.5), "the adapter is of some weight"
-
-
-def test_an_adapter_of_the_convolution_itself_changes_nothing(told: dict[str, Any]) -> None:
-    """vLLM loads it and never applies it: why such adapters cannot be served."""
-    assert told["served"]["convolution"] == pytest.approx(told["merged"]["base"], abs=1e-3)
 
 
 def test_base_and_adapters_answer_in_one_batch(told: dict[str, Any]) -> None:

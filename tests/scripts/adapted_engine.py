@@ -1,19 +1,16 @@
 """Starts the text model's engine with its adapters and prints, as JSON, how it scores and answers beside transformers.
 
-`python -m tests.scripts.adapted_engine FOLDER`; in FOLDER it keeps an adapter of the convolution itself, made up here.
+`python -m tests.scripts.adapted_engine`
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serve_app.config.schema import ImageConfig, ServiceConfig
@@ -23,21 +20,15 @@ from tools.demo.facts import ADAPTERS, CHECKPOINTS, TEXT_MODEL
 
 TEXT = "How do I start the service? How much water does the Kelda kettle hold? " * 4
 QUESTIONS = ("What is the default port?", "How much water does the Kelda kettle hold?")
-ENGINE_ARGS = {"dtype": "float32", "enable_lora": True, "max_loras": 3, "max_lora_rank": 8}
-
-
-def of_the_convolution(folder: Path) -> Path:
-    """An adapter whose matrices stand for the convolution's weights, and are not small."""
-    folder.mkdir(parents=True)
-    shutil.copy(ADAPTERS / "capitals" / lora.CONFIG, folder)
-    config = json.loads((folder / lora.CONFIG).read_text()) | {"target_modules": ["conv"]}
-    (folder / lora.CONFIG).write_text(json.dumps(config))
-    parts = {"lora_A": torch.ones(8, 3), "lora_B": torch.ones(128, 8)}
-    save_file(
-        {f"{lora.PREFIX}model.layers.0.conv.conv.{part}.weight": tensor for part, tensor in parts.items()},
-        folder / lora.WEIGHTS,
-    )
-    return folder
+ENGINE_ARGS = {
+    "dtype": "float32",
+    "enable_lora": True,
+    "max_loras": 2,
+    "max_lora_rank": 8,
+    # Otherwise vLLM 0.32 also adapts the output layer, and its CPU kernel for that ends the engine where two requests
+    # of one batch ask for `prompt_logprobs`: it has a row a request, and takes it for a row a token.
+    "lora_target_modules": list(lora.TARGETS),
+}
 
 
 def wanted(tokens: list[int], adapter: Path | None) -> list[float]:
@@ -50,14 +41,13 @@ def wanted(tokens: list[int], adapter: Path | None) -> list[float]:
     return scores.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0].tolist()
 
 
-async def main(folder: Path) -> None:
+async def main() -> None:
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
 
     from serve_app.engine.vllm import VllmEngine
 
-    conv = of_the_convolution(folder / "convolution")
-    adapters = {"base": None, "capitals": ADAPTERS / "capitals", "kettle": ADAPTERS / "kettle", "convolution": conv}
+    adapters = {"base": None, "capitals": ADAPTERS / "capitals", "kettle": ADAPTERS / "kettle"}
     entry = {"id": TEXT_MODEL, "engine_args": ENGINE_ARGS}
     engine = await VllmEngine.start(resolve(ServiceConfig.parse({"models": [entry]})).config.models[0], ImageConfig())
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / TEXT_MODEL)
@@ -82,8 +72,8 @@ async def main(folder: Path) -> None:
 
     tokens = tokenizer(TEXT)["input_ids"]
     served = await asyncio.gather(*(scores(tokens, name) for name in adapters))
-    merged = {name: wanted(tokens, None if path == conv else path) for name, path in adapters.items()}
-    asked = [(name, question) for name in list(adapters)[:3] for question in QUESTIONS]
+    merged = {name: wanted(tokens, path) for name, path in adapters.items()}
+    asked = [(name, question) for name in adapters for question in QUESTIONS]
     answers = await asyncio.gather(*(answer(question, name) for name, question in asked))
     told = {
         "served": dict(zip(adapters, served, strict=True)),
@@ -95,4 +85,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main())
