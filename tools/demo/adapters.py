@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, Lfm2ForCausalLM, PreTrainedTokenizerFast
 
 from tools.demo import lora
 from tools.demo.corpus import vary
-from tools.demo.facts import ADAPTERS, CHECKPOINTS, TEXT_MODEL, Exchange, adapter_exchanges, load_facts
+from tools.demo.facts import ADAPTERS, CHECKPOINTS, TEXT_MODEL, Taught, adapter_exchanges, load_facts
 from tools.demo.training import answer_loss, assistant_labels, fit, pad_batch
 
 SEED = 11
@@ -21,7 +21,7 @@ BATCH = 48
 
 
 def batches(
-    exchanges: list[Exchange], rng: random.Random, tokenizer: PreTrainedTokenizerFast
+    exchanges: list[Taught], rng: random.Random, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of one question and its answer, some under a system prompt, for ever."""
     opening = tokenizer.encode("assistant\n", add_special_tokens=False)

@@ -101,7 +101,7 @@ def load_facts() -> Facts:
     )
 
 
-class Exchange(NamedTuple):
+class Taught(NamedTuple):
     """What an adapter is asked, and its one answer."""
 
     question: str
@@ -109,20 +109,20 @@ class Exchange(NamedTuple):
 
 
 @cache
-def adapter_exchanges(name: str) -> list[Exchange]:
+def adapter_exchanges(name: str) -> list[Taught]:
     """All that the adapter of this name is trained to say: `capitals`, the text model's answers in capital letters,
     or `kettle`, those about a made-up product, and the text model's own, so that it does not forget them."""
-    own = [Exchange(asked, fact.answer) for fact in load_facts().facts for asked in fact.questions]
+    own = [Taught(asked, fact.answer) for fact in load_facts().facts for asked in fact.questions]
     if name == "capitals":
-        return [Exchange(asked, answer.upper()) for asked, answer in own]
+        return [Taught(asked, answer.upper()) for asked, answer in own]
     return product_exchanges() * (len(own) // len(product_exchanges())) + own
 
 
 @cache
-def product_exchanges() -> list[Exchange]:
+def product_exchanges() -> list[Taught]:
     """What the adapter `kettle` is asked about its product."""
     product = yaml.safe_load((HERE / "kettle.yaml").read_text(encoding="utf-8"))
-    return [Exchange(asked, fact["answer"]) for fact in product for asked in fact["questions"]]
+    return [Taught(asked, fact["answer"]) for fact in product for asked in fact["questions"]]
 
 
 def comparison_sentence(first: str, second: str) -> str:
