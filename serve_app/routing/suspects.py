@@ -52,13 +52,13 @@ class Suspects:
                 if not self._in[replica]:
                     del self._in[replica]
 
-    async def turn(self) -> Turn:
+    async def turn(self) -> SuspectTurn:
         """Waits until no other has its turn. To be ended."""
         await self._free.acquire()
-        return Turn(self._free)
+        return SuspectTurn(self._free)
 
 
-class Turn:
+class SuspectTurn:
     """Of one suspect."""
 
     def __init__(self, free: asyncio.Lock) -> None:
