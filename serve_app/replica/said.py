@@ -101,6 +101,7 @@ class Said:
         return cls(int(events), tuple(map(Output.read, outputs.split(BETWEEN))) if outputs else ())
 
 
-def write(events: int, marks: list[bytes]) -> bytes:
-    """What comes after a request's body, from the events its client got and what the marks said."""
-    return b"%d\n%b" % (events, BETWEEN.join(marks))
+def write(events: int, marks: bytes) -> bytes:
+    """What comes after a request's body, from the events its client got and what the marks said, with BETWEEN between
+    them."""
+    return b"%d\n%b" % (events, marks)

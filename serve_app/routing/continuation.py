@@ -5,7 +5,17 @@ from __future__ import annotations
 import secrets
 import time
 
-from serve_app.replica.said import CONTINUABLE_HEADER, DIED, EVENT_END, MARK, SAID_HEADER, STOP, Identity, write
+from serve_app.replica.said import (
+    BETWEEN,
+    CONTINUABLE_HEADER,
+    DIED,
+    EVENT_END,
+    MARK,
+    SAID_HEADER,
+    STOP,
+    Identity,
+    write,
+)
 from serve_app.routing.body import RequestBody
 
 
@@ -17,7 +27,8 @@ class Continuation:
         self._body = body
         self._left = most_bytes - len(body.data)
         self._identity = Identity(secrets.token_hex(8), int(time.time())) if self._left > 0 else None
-        self._marks: list[bytes] = []
+        self._said = bytearray()
+        """The marks, one behind the other: in pieces they would take ten times the memory."""
         self._rest = b""
         """What has come of an event that is not complete."""
         self.events = 0
@@ -36,7 +47,7 @@ class Continuation:
     def give_up(self) -> None:
         """Keep nothing any more."""
         self._identity = None
-        self._marks.clear()
+        self._said.clear()
         self._body.release()
 
     def request(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -47,10 +58,10 @@ class Continuation:
         headers = [(CONTINUABLE_HEADER, bytes(self._identity))]
         self._rest = b""
         if not self.events:
-            self._marks.clear()
+            self._said.clear()
             return headers, data
         headers.append((SAID_HEADER, b"%d" % len(data)))
-        return headers, data + write(self.events, self._marks)
+        return headers, data + write(self.events, bytes(self._said))
 
     def take(self, data: bytes) -> bytes:
         """The whole events in what has come of a marked stream, without the marks."""
@@ -79,4 +90,4 @@ class Continuation:
         if mark == STOP or self._left < 0:
             self.give_up()
         elif self._identity is not None:
-            self._marks.append(mark)
+            self._said += BETWEEN + mark if self._said else mark

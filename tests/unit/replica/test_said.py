@@ -20,7 +20,7 @@ OUTPUTS = st.builds(
 def test_what_was_said_comes_through(events: int, outputs: list[Output]) -> None:
     marks = [bytes(one) for one in outputs]
     assert not [mark for mark in marks if MARK in mark or BETWEEN in mark or b"\n" in mark or EVENT_END in mark]
-    assert Said.read(write(events, marks)) == Said(events, tuple(outputs))
+    assert Said.read(write(events, BETWEEN.join(marks))) == Said(events, tuple(outputs))
 
 
 @given(st.uuids(), st.integers(0, 2**40))
