@@ -12,6 +12,8 @@ import pytest
 from loadtests import compare
 from loadtests.bench import loads
 
+ONE_ROUND = ["--rounds", "1", "--loads", "chat-1", "--contenders", "alone,ours-1"]
+
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -25,7 +27,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("brief")
 def test_compares_the_whole_path_with_the_engine_alone(tmp_path: Path) -> None:
     written = tmp_path / "path.json"
-    assert compare.main(["path", "--rounds", "1", "--loads", "chat-1", "--json", str(written)]) == 0
+    assert compare.main(["path", *ONE_ROUND, "--json", str(written)]) == 0
     samples = json.loads(written.read_text())["samples"]
     assert [one["contender"] for one in samples] == ["engine alone", "this project, 1 replica"]
     assert all(one["errors"] == 0 and one["tokens_per_s"] > 0 for one in samples)
