@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what is done, in order: {', '.join(injuries.ALL)}; all unless given",
     )
     add("--config", type=Path, help="a configuration with real engines, instead of simulated ones on two nodes")
-    add("--model", default="", help="the model of it to ask, by any of its names")
+    add("--model", default="", help="the model of it to ask, by any of its names; the only one needs no name")
     add("--streams", type=whole(), default=64, help="streams that are held open")
     add("--tokens", type=whole(), default=200, help="tokens of each")
     add("--rate", type=above_zero(), default=4.0, help="short requests beside them, 1/s")

@@ -38,7 +38,10 @@ class ConfiguredModel:
 
     @classmethod
     def find(cls, path: Path, name: str) -> ConfiguredModel:
-        """The entry of the model that answers to a name; raises ConfigError."""
+        """The entry of the model that answers to a name, or of the only one where the name is empty.
+
+        Raises ConfigError.
+        """
         file = load(path)
         data = yaml.safe_load(path.read_text())
         if "applications" not in data:
@@ -49,13 +52,18 @@ class ConfiguredModel:
         known = []
         for index, application in zip(ours, file.applications, strict=True):
             service = resolve(application.config).config
-            for entry, model in enumerate(service.models):
-                names = (*model.names, model.id.rpartition("/")[2])
-                if name.lower() in (one.lower() for one in names):
-                    args = data["applications"][index]["args"]
-                    return cls(path, index, entry, args, service, model)
-                known.append(model.id)
-        raise ConfigError([Problem(("model",), f"{name!r} is not in it; there are {', '.join(known)}")], str(path))
+            args = data["applications"][index]["args"]
+            known += [cls(path, index, entry, args, service, model) for entry, model in enumerate(service.models)]
+        found = [one for one in known if one._answers_to(name)] if name else known
+        if name and found or len(found) == 1:
+            return found[0]
+        ids = ", ".join(one.model.id for one in known)
+        wrong = f"{name!r} is not in it; there are {ids}" if name else f"say which of {ids}"
+        raise ConfigError([Problem(("model",), wrong)], str(path))
+
+    def _answers_to(self, name: str) -> bool:
+        names = (*self.model.names, self.model.id.rpartition("/")[2])
+        return name.lower() in (one.lower() for one in names)
 
     @property
     def setup(self) -> PeerSetup:
