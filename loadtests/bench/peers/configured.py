@@ -55,7 +55,7 @@ class ConfiguredModel:
             args = data["applications"][index]["args"]
             known += [cls(path, index, entry, args, service, model) for entry, model in enumerate(service.models)]
         found = [one for one in known if one._answers_to(name)] if name else known
-        if name and found or len(found) == 1:
+        if (name and found) or len(found) == 1:
             return found[0]
         ids = ", ".join(one.model.id for one in known)
         wrong = f"{name!r} is not in it; there are {ids}" if name else f"say which of {ids}"
