@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serve_app.config import catalog, vllm_args
+from serve_app.config.adapters import AdaptersConfig
 from serve_app.config.api_keys import ApiKey
 from serve_app.config.errors import SEVERAL_KEYS, ConfigError, KeyPath, explain, spell
 from serve_app.config.keys import KeyConfig, told_apart
@@ -64,6 +65,8 @@ class ModelConfig(Section):
     """Images one prompt may hold (vision only)."""
     memory: Memory | None = None
     """Sizes for planning; without them `check` cannot say what fits."""
+    adapters: AdaptersConfig | None = None
+    """LoRA adapters, served beside the model; none unless set."""
 
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one replica: a fraction shares a GPU, a whole number above 1 is tensor parallel, 0 runs on the CPU.
@@ -138,8 +141,13 @@ class ModelConfig(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name a client may use, the id first."""
+        """Every name a client may use for the model itself, the id first."""
         return (self.id, *self.aliases)
+
+    @property
+    def listed_adapters(self) -> tuple[str, ...]:
+        """Ids of the adapters that the entry lists; its directory may have more."""
+        return tuple(one.id for one in self.adapters.list) if self.adapters else ()
 
     @property
     def capacity(self) -> int:
@@ -266,12 +274,14 @@ class ServiceConfig(Section):
     @field_validator("models")
     @classmethod
     def _named_once(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-        distinct([model.names for model in models])
+        distinct([(*model.names, *model.listed_adapters) for model in models])
         return models
 
     @model_validator(mode="after")
     def _keys_name_models(self) -> ServiceConfig:
-        served = {name for model in self.models for name in model.names}
+        if any(model.adapters and model.adapters.directory for model in self.models):
+            return self
+        served = {name for model in self.models for name in (*model.names, *model.listed_adapters)}
         wrong = {
             ("ingress", "keys", index, "models"): f"{name!r} is not served: " + ", ".join(map(repr, sorted(served)))
             for index, key in enumerate(self.ingress.keys)

@@ -70,6 +70,10 @@ ARGUMENTS = (
     Argument(
         "allowed_media_domains", "images.allowed_domains of the service", "images.allowed_domains", list, "vision"
     ),
+    Argument("enable_lora", "adapters", "adapters", bool),
+    Argument("max_loras", "adapters.max_loaded", "adapters", attrgetter("max_loaded")),
+    Argument("max_cpu_loras", "adapters.max_loaded"),
+    Argument("max_lora_rank", "adapters.max_rank", "adapters", attrgetter("max_rank")),
     Argument("tensor_parallel_size", "gpus"),
     Argument("pipeline_parallel_size", "gpus (tensor parallelism) or replicas"),
     Argument("data_parallel_size", "replicas"),

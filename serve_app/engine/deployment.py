@@ -104,7 +104,8 @@ class EngineReplica(HttpReplica):
 
     def load(self) -> ReplicaLoad:
         """What admission control has counted, and the engine's state where it has anything to do."""
-        counted = super().load()
+        loaded = self._engine.adapters
+        counted = replace(super().load(), adapters=loaded.ids) if loaded else super().load()
         if not counted.in_flight:
             return counted
         engine = self._engine.load()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from serve_app.engine.adapters.loaded import LoadedAdapters
 from serve_app.engine.meter import Meter
 from serve_app.replica.protocol import ReplicaLoad
 
@@ -20,6 +21,9 @@ class Engine(Protocol):
     """What serves, by name."""
     meter: Meter
     """What it has lately put out, on `time.monotonic()`."""
+
+    adapters: LoadedAdapters | None
+    """Those it has in memory; None where its model has none."""
 
     def load(self) -> ReplicaLoad:
         """Running and waiting sequences and KV-cache use, now."""

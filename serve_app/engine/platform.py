@@ -35,6 +35,11 @@ COMMON_ENVIRONMENT = {
     "VLLM_MEDIA_FETCH_MAX_RETRIES": "1",
 }
 
+ADAPTED = ("q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3", "gate", "experts")
+"""What LoRA adapters may change on a CPU: all but the embeddings and the output layer. vLLM 0.32's CPU kernel for the
+output layer has a row a request, and takes it for a row a token: two requests of one batch that ask for
+`prompt_logprobs` end the engine."""
+
 
 def environment(model: ModelConfig, cache_directory: str | None = None) -> dict[str, str]:
     """Variables to set before vLLM is imported; `cache_directory` is the configuration's."""
@@ -89,7 +94,8 @@ def on_cpu(model: ModelConfig) -> bool:
 
 
 def _cpu_args(model: ModelConfig) -> dict[str, Any]:
-    return {
+    adapted = {"lora_target_modules": list(ADAPTED)} if model.adapters else {}
+    return adapted | {
         "enforce_eager": True,
         "distributed_executor_backend": "uni",
         "kv_cache_memory_bytes": plan.cpu_kv_cache_bytes(model),

@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve_app.config import vllm_args
 from serve_app.config.schema import ImageConfig, ModelConfig
 from serve_app.engine import platform, prefork
+from serve_app.engine.adapters.loaded import LoadedAdapters
+from serve_app.engine.adapters.serving import WithAdapter
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.continuing import Continuing
 from serve_app.engine.first_start import alone_if_first
@@ -46,6 +48,7 @@ class VllmEngine:
         self.max_model_len: int = llm.model_config.max_model_len
         self.versions = {"vllm": version}
         self.meter = gauge.meter
+        self.adapters: LoadedAdapters | None = None
         self._llm = llm
         self._gauge = gauge
         self._trials = trials
@@ -84,6 +87,7 @@ class VllmEngine:
         from vllm.usage.usage_lib import UsageContext
 
         from serve_app.engine import accounts, answer_ids, fail_fast, faults, media, rendering, tool_calls
+        from serve_app.engine.adapters import vllm as adapters
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
 
@@ -123,7 +127,12 @@ class VllmEngine:
         app.state.server = _NoServer()
         app.router.default = _no_such_route
         engine = cls(llm, app, gauge, trials, __version__)
-        engine.app = Continuing(OneSchema(Bounds(app, context), engine.failure), engine.failure)
+        inner: ASGIApp = Bounds(app, context)
+        if model.adapters is not None:
+            with phases.phase("adapters"):
+                engine.adapters = await adapters.install(llm, app.state, model, model.adapters)
+            inner = WithAdapter(inner, engine.adapters)
+        engine.app = Continuing(OneSchema(inner, engine.failure), engine.failure)
         return engine
 
     def load(self) -> ReplicaLoad:

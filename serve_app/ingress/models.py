@@ -1,4 +1,4 @@
-"""/v1/models, answered from the configuration and the pool: the models that the key may use."""
+"""/v1/models, answered from the configuration and the pool: the models and adapters that the key may use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from serve_app.adapters.adapter import Adapter
 from serve_app.ingress.authentication import owner_of
 from serve_app.routing.catalogue import Catalogue, Served
 
@@ -22,13 +23,20 @@ class Models:
         return [Route("/v1/models", self._list), Route("/v1/models/{id:path}", self._one)]
 
     async def _list(self, request: Request) -> JSONResponse:
-        found = self._catalogue.open_to(owner_of(request.scope))
+        owner = owner_of(request.scope)
+        found = self._catalogue.open_to(owner)
         data = [_describe(served, name) for served in found for name in served.config.names]
+        for served in self._catalogue.models:
+            adapters = self._catalogue.adapters(served, owner)
+            data += [_of_adapter(served, one) for one in adapters if one.wrong is None]
         return JSONResponse({"object": "list", "data": data})
 
     async def _one(self, request: Request) -> JSONResponse:
         name = request.path_params["id"]
-        return JSONResponse(_describe(self._catalogue.find(name, owner_of(request.scope)), name))
+        found = self._catalogue.find(name, owner_of(request.scope))
+        return JSONResponse(
+            _describe(found.served, name) if found.adapter is None else _of_adapter(found.served, found.adapter)
+        )
 
 
 def _describe(served: Served, name: str) -> dict[str, Any]:
@@ -48,3 +56,9 @@ def _describe(served: Served, name: str) -> dict[str, Any]:
     if config.engine == "simulated":
         described["simulated"] = True
     return described
+
+
+def _of_adapter(served: Served, adapter: Adapter) -> dict[str, Any]:
+    """As vLLM describes one: where it is as its `root`, and the model it is of as its `parent`."""
+    own = {"id": adapter.id, "root": adapter.source, "parent": served.config.id, "aliases": []}
+    return {**_describe(served, served.config.id), **own}

@@ -30,7 +30,12 @@ INSIDE_ENGINES: dict[str, Any] = {
 def for_engine(model: ModelConfig) -> ModelConfig:
     """What a replica of a resolved model uses of its entry."""
     sleeps = SLEEPS if model.autoscaling and model.autoscaling.standby else None
-    return model.model_copy(update=OUTSIDE_ENGINES | {"autoscaling": sleeps})
+    adapters = model.adapters
+    if adapters is not None:
+        # The others come with their requests, so that a list that grows replaces no replica.
+        own = tuple(one for one in adapters.list if one.id in adapters.preload)
+        adapters = adapters.model_copy(update={"list": own})
+    return model.model_copy(update=OUTSIDE_ENGINES | {"autoscaling": sleeps, "adapters": adapters})
 
 
 def for_router(config: ServiceConfig) -> ServiceConfig:

@@ -32,6 +32,8 @@ WAITED_HEADER = b"x-waited-s"
 """How long the request waited for a replica, s."""
 PROMPT_LIMIT_HEADER = b"x-max-prompt-tokens"
 """Tokens that a prompt of the request may have, where its key sets a limit."""
+ADAPTER_HEADER = b"x-adapter"
+"""The adapter that the request is for, as `adapters.adapter.Adapter` writes it; absent where it is for the model."""
 OUTPUT_LIMIT_HEADER = b"x-max-output-tokens"
 """Tokens after which an answer of the request ends, where its key sets a limit."""
 REFUSED_HEADER = b"x-replica-refused"
@@ -89,6 +91,8 @@ class ReplicaLoad:
     """Finishing what it has; offer it nothing."""
     asleep: bool = False
     """Its engine sleeps, or will once it has nothing open; a request wakes it."""
+    adapters: tuple[str, ...] = ()
+    """Ids of the adapters it has in memory, the one that was used longest ago first."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

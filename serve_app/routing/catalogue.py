@@ -1,11 +1,13 @@
-"""The models of this service by every name they have, each with its pool of replicas."""
+"""The models of this service by every name they have, each with its pool of replicas and its adapters."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from serve_app.adapters.adapter import Adapter, listed
 from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
@@ -13,6 +15,8 @@ from serve_app.routing.pool import ReplicaPool
 
 MOST_NAME_CHARACTERS = 200
 """Of a model's name in an error. A longer one is compared with none: that costs seconds for a megabyte."""
+MOST_NAMES = 256
+"""That a wrong name is compared with, and that an error tells: 5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +27,81 @@ class Served:
     pool: ReplicaPool
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a name stands for: a model, or one of its adapters."""
+
+    served: Served
+    adapter: Adapter | None = None
+
+    def is_open(self, owner: KeyConfig) -> bool:
+        """Whether a key may use it. An adapter is open to who may use it or the model it is of."""
+        own = (self.adapter.id,) if self.adapter else ()
+        return owner.models is None or not set(owner.models).isdisjoint((*self.served.config.names, *own))
+
+
 class Catalogue:
-    """Finds a model by its id or an alias."""
+    """Finds a model by its id or an alias, and an adapter by its id."""
 
     def __init__(self, served: Iterable[Served]) -> None:
         self.models = tuple(served)
-        self._by_name = {name: one for one in self.models for name in one.config.names}
+        self._models = {name: Target(one) for one in self.models for name in one.config.names}
+        self._adapters: dict[str, dict[str, Adapter]] = {}
+        """By the model's id and their own."""
+        for one in self.models:
+            self.set_adapters(one, listed(one.config.adapters))
+
+    def set_adapters(self, served: Served, adapters: Iterable[Adapter]) -> None:
+        """These are the model's from now on. One with a name that another model or its adapter has is left out."""
+        others = [of for model, of in self._adapters.items() if model != served.config.id]
+        self._adapters[served.config.id] = {
+            one.id: one for one in adapters if one.id not in self._models and not any(one.id in of for of in others)
+        }
+
+    def adapters(self, served: Served, owner: KeyConfig = UNNAMED) -> Sequence[Adapter]:
+        """A model's adapters that a key may use."""
+        return [one for one in self._adapters[served.config.id].values() if Target(served, one).is_open(owner)]
 
     def open_to(self, owner: KeyConfig) -> Sequence[Served]:
         """The models that a key may use."""
-        return [one for one in self.models if _is_open(one, owner)]
+        return [one for one in self.models if Target(one).is_open(owner)]
 
     def served(self, name: str | None, owner: KeyConfig = UNNAMED) -> Served:
-        """The model a request of this key's names, or the only one when it names none. Raises ApiError."""
+        """The model of what `target` finds. Raises ApiError."""
+        return self.target(name, owner).served
+
+    def target(self, name: str | None, owner: KeyConfig = UNNAMED) -> Target:
+        """What a request of this key's names, or the only model when it names none. Raises ApiError."""
         if name:
             return self.find(name, owner)
         if len(found := self.open_to(owner)) == 1:
-            return found[0]
-        message = f"the request names no model, and several are served: {self._names(owner)}"
+            return Target(found[0])
+        message = f"the request names no model, and several are served: {self._told(owner)}"
         raise ApiError(400, message, "model", "missing_model")
 
-    def find(self, name: str, owner: KeyConfig = UNNAMED) -> Served:
+    def find(self, name: str, owner: KeyConfig = UNNAMED) -> Target:
         """Raises ApiError 404 naming what there is for this key: it is not told what others use."""
-        served = self._by_name.get(name)
-        if served is not None and _is_open(served, owner):
-            return served
+        found = self._models.get(name) or self._of_adapter(name)
+        if found is not None and found.is_open(owner):
+            return found
         shown = name if len(name) <= MOST_NAME_CHARACTERS else name[:MOST_NAME_CHARACTERS] + "..."
-        known = [name for one in self.open_to(owner) for name in one.config.names]
+        known = islice(self._names(owner), MOST_NAMES)
         close = difflib.get_close_matches(name, known, n=1) if shown is name else None
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        message = f"the model {shown!r} does not exist.{hint} Served here: {self._names(owner)}"
+        message = f"the model {shown!r} does not exist.{hint} Served here: {self._told(owner)}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _names(self, owner: KeyConfig) -> str:
-        return ", ".join(repr(name) for one in self.open_to(owner) for name in one.config.names)
+    def _of_adapter(self, name: str) -> Target | None:
+        for served in self.models:
+            if (adapter := self._adapters[served.config.id].get(name)) is not None:
+                return Target(served, adapter)
+        return None
 
+    def _told(self, owner: KeyConfig) -> str:
+        return ", ".join(map(repr, islice(self._names(owner), MOST_NAMES)))
 
-def _is_open(served: Served, owner: KeyConfig) -> bool:
-    return owner.models is None or not set(owner.models).isdisjoint(served.config.names)
+    def _names(self, owner: KeyConfig) -> Iterator[str]:
+        for served in self.models:
+            if Target(served).is_open(owner):
+                yield from served.config.names
+            yield from (one.id for one in self.adapters(served, owner))

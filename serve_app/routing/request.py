@@ -24,3 +24,5 @@ class RoutedRequest:
     claim: Claim
     owner: KeyConfig = UNNAMED
     """Whose request it is."""
+    adapter: str | None = None
+    """The id of the model's adapter that it is for; None where it is for the model itself."""

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
 
+from serve_app.adapters.adapter import Adapter
 from serve_app.config.keys import UNNAMED, KeyConfig
 from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
+from serve_app.replica.protocol import ADAPTER_HEADER
 from serve_app.routing import registry, sequences
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
@@ -65,13 +67,18 @@ class Router:
     ) -> RoutedRequest:
         """Read a request of this key's. Raises ApiError where it cannot be routed. `batch` marks it as batch work."""
         head = read_head(scope, body.data)
-        served = self.catalogue.served(head.model, owner)
-        pool, path = served.pool, scope["path"]
-        count = sequences.bounded(head, body.data, served.config.most_sequences, path)
+        target = self.catalogue.target(head.model, owner)
+        pool, path = target.served.pool, scope["path"]
+        count = sequences.bounded(head, body.data, target.served.config.most_sequences, path)
         key = pool.picker.key(scope, head)
         headers = for_replica(scope["headers"], head, owner, batch=batch)
         claim = Claim(count, key, is_batch(headers))
-        return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
+        adapter = target.adapter
+        if adapter is not None:
+            headers.append((ADAPTER_HEADER, _usable(adapter)))
+        return RoutedRequest(
+            {**scope, "headers": headers}, body, pool, claim, owner, None if adapter is None else adapter.id
+        )
 
     async def answer(self, request: RoutedRequest, send: Send, receive: Receive | None = None) -> None:
         """Let a replica answer the request; `receive` tells when its client has gone, None if it never goes.
@@ -104,3 +111,11 @@ class Router:
 
     def _scaled(self) -> list[tuple[str, WaitingQueue]]:
         return [(one.config.id, one.pool.queue) for one in self.catalogue.models if one.config.autoscaling]
+
+
+def _usable(adapter: Adapter) -> bytes:
+    """The adapter as a header; raises ApiError 400 for one that no engine can use."""
+    if adapter.wrong is not None:
+        message = f"the adapter {adapter.id!r} cannot be used: {adapter.wrong}"
+        raise ApiError(400, message, "model", "adapter_unusable")
+    return bytes(adapter)

@@ -20,15 +20,6 @@ from tools.demo.facts import ADAPTERS, CHECKPOINTS, TEXT_MODEL
 
 TEXT = "How do I start the service? How much water does the Kelda kettle hold? " * 4
 QUESTIONS = ("What is the default port?", "How much water does the Kelda kettle hold?")
-ENGINE_ARGS = {
-    "dtype": "float32",
-    "enable_lora": True,
-    "max_loras": 2,
-    "max_lora_rank": 8,
-    # Otherwise vLLM 0.32 also adapts the output layer, and its CPU kernel for that ends the engine where two requests
-    # of one batch ask for `prompt_logprobs`: it has a row a request, and takes it for a row a token.
-    "lora_target_modules": list(lora.TARGETS),
-}
 
 
 def wanted(tokens: list[int], adapter: Path | None) -> list[float]:
@@ -48,7 +39,9 @@ async def main() -> None:
     from serve_app.engine.vllm import VllmEngine
 
     adapters = {"base": None, "capitals": ADAPTERS / "capitals", "kettle": ADAPTERS / "kettle"}
-    entry = {"id": TEXT_MODEL, "engine_args": ENGINE_ARGS}
+    listed = [{"id": name, "source": str(path)} for name, path in adapters.items() if path]
+    own = {"max_loaded": 2, "max_rank": 8, "list": listed}
+    entry = {"id": TEXT_MODEL, "engine_args": {"dtype": "float32"}, "adapters": own}
     engine = await VllmEngine.start(resolve(ServiceConfig.parse({"models": [entry]})).config.models[0], ImageConfig())
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / TEXT_MODEL)
 

@@ -16,6 +16,7 @@ SERVE_APP = (
     "compat",
     "config",
     "planning",
+    "adapters",
     "replica",
     "routing",
     "accounts",

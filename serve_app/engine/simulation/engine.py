@@ -6,7 +6,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from serve_app.adapters.adapter import Adapter
 from serve_app.config.schema import ModelConfig, Simulated
+from serve_app.engine.adapters.loaded import LoadedAdapters
+from serve_app.engine.adapters.serving import WithAdapter
 from serve_app.engine.bounds import Bounds
 from serve_app.engine.context import Context
 from serve_app.engine.continuing import Continuing
@@ -33,6 +36,9 @@ class SimulatedEngine:
     meter: Meter
     """What it has lately put out, on `time.monotonic()`."""
 
+    adapters: LoadedAdapters | None
+    """Those it takes for loaded; None where its model has none."""
+
     def __init__(self, model: ModelConfig) -> None:
         timing = model.simulated or Simulated()
         self._wake_s = timing.wake_s
@@ -40,8 +46,10 @@ class SimulatedEngine:
         self.versions = {"simulated": VERSION}
         self._driver = Driver(SimulatedBatch(timing, model.max_running, model.max_queued))
         self.meter = self._driver.meter
-        app = http.build(self._driver, model, self.max_model_len, VERSION)
-        self.app = Continuing(Bounds(app, Context(self.max_model_len, LONGEST_TOKEN)), self.failure)
+        app: ASGIApp = http.build(self._driver, model, self.max_model_len, VERSION)
+        app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
+        self.adapters = LoadedAdapters(model.adapters.max_loaded, InstantLoader()) if model.adapters else None
+        self.app = Continuing(WithAdapter(app, self.adapters) if self.adapters else app, self.failure)
 
     @classmethod
     async def start(cls, model: ModelConfig) -> SimulatedEngine:
@@ -68,3 +76,13 @@ class SimulatedEngine:
     async def stop(self) -> None:
         """Break off what is open and accept no more."""
         self._driver.die(self._driver.dead or "stopped")
+
+
+class InstantLoader:
+    """An adapter is there at once, whatever its files are."""
+
+    async def load(self, adapter: Adapter) -> None:
+        """Nothing is read."""
+
+    async def unload(self, adapter: Adapter) -> None:
+        """Nothing is given back."""

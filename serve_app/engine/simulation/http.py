@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.config.schema import ModelConfig
+from serve_app.engine.adapters import serving
 from serve_app.engine.context import Context
 from serve_app.engine.simulation import answer, events, render, requests
 from serve_app.engine.simulation.batch import QueueFull, Sequence
@@ -194,7 +195,8 @@ class Routes:
 
     def _name(self, body: dict[str, Any]) -> str:
         name = body.get("model") or self._model.id
-        if name not in self._model.names:
+        adapter = serving.current.get()
+        if name not in self._model.names and (adapter is None or name != adapter.id):
             message = f"The model `{name}` does not exist."
             raise ApiError(404, message, param="model", code="model_not_found")
         return str(name)

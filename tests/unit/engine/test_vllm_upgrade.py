@@ -69,6 +69,13 @@ MEMBERS = {
         "v1/engine/async_llm.py:AsyncLLM": ("sleep", "wake_up", "log_stats", "output_processor"),
         "v1/engine/output_processor.py:OutputProcessor": ("has_unfinished_requests",),
     },
+    "adapters/vllm": {
+        "entrypoints/openai/models/serving.py:OpenAIServingModels": ("lora_requests",),
+        "v1/engine/async_llm.py:AsyncLLM": ("add_lora", "remove_lora", "errored"),
+        "entrypoints/openai/chat_completion/serving.py:OpenAIServingChat": ("default_sampling_params",),
+        "entrypoints/openai/completion/serving.py:OpenAIServingCompletion": ("default_sampling_params",),
+        "entrypoints/openai/responses/serving.py:OpenAIServingResponses": ("default_sampling_params",),
+    },
     "cpu_worker": {"v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",)},
     "media": {"multimodal/media/connector.py:MediaConnector": ("load_from_url_async",)},
     "rendering": {

@@ -82,6 +82,21 @@ async def test_models_by_id_and_alias(http: httpx.AsyncClient) -> None:
     assert (one["owned_by"], one["max_model_len"], one["created"]) == ("owner", 4096, 1700000000)
 
 
+async def test_adapters_are_listed_with_what_they_are_of() -> None:
+    one = {"list": [{"id": "tuned", "source": "/adapters/tuned"}]}
+    catalogue = Catalogue([served("owner/up", "a", aliases=["u"], adapters=one)])
+    page = Models(catalogue)
+    app = IngressApp(
+        Router(catalogue), Authentication(Keyring([])), [page], BodyReader(2**22, 2**24), Limiter((), lambda: 1)
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        *_, tuned = (await client.get("/v1/models")).json()["data"]
+        assert (await client.get("/v1/models/tuned")).json() == tuned
+    assert [tuned[name] for name in ("id", "root", "parent", "replicas", "max_model_len")] == [
+        *("tuned", "/adapters/tuned", "owner/up", 1, 4096)
+    ]
+
+
 async def test_a_key_for_some_models_is_told_of_no_others(http: httpx.AsyncClient) -> None:
     http.headers["authorization"] = "Bearer two"
     assert [model["id"] for model in (await http.get("/v1/models")).json()["data"]] == ["down"]
