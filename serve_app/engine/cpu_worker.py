@@ -18,9 +18,11 @@ from vllm.lora.ops.torch_ops import lora_ops
 from vllm.lora.punica_wrapper import punica_cpu
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from serve_app.engine.adapters.worker import ReadBeside
 
-class SeededChunks:
-    """Named in the engine arguments; its module's import is what matters."""
+
+class CpuWorker(ReadBeside):
+    """Named in the engine arguments."""
 
 
 def _keep_generators_of_discarded(sample_tokens: Callable[..., Any]) -> Callable[..., Any]:

@@ -100,7 +100,7 @@ def _cpu_args(model: ModelConfig) -> dict[str, Any]:
         "distributed_executor_backend": "uni",
         "kv_cache_memory_bytes": plan.cpu_kv_cache_bytes(model),
         "scheduler_cls": "serve_app.engine.scheduler.CpuScheduler",
-        "worker_extension_cls": "serve_app.engine.cpu_worker.SeededChunks",
+        "worker_extension_cls": "serve_app.engine.cpu_worker.CpuWorker",
         # vLLM 0.32's CPU rotary kernel takes LFM2's head stride for its token stride: every position after
         # the first comes out wrong. The native implementation agrees with transformers.
         "compilation_config": {"custom_ops": ["-rotary_embedding"]},
@@ -112,6 +112,8 @@ def _gpu_args(model: ModelConfig, gpu_memory_bytes: int) -> dict[str, Any]:
     args: dict[str, Any] = {"distributed_executor_backend": "uni"}
     if model.autoscaling and model.autoscaling.standby:
         args["enable_sleep_mode"] = True
+    if model.adapters:
+        args["worker_extension_cls"] = "serve_app.engine.adapters.worker.ReadBeside"
     # vLLM schedules what only embeds without asynchrony, as it does on request; our scheduler is for the rest.
     if model.kind != "embedding" and model.engine_args.get("async_scheduling") is not False:
         args["scheduler_cls"] = "serve_app.engine.scheduler.GpuScheduler"

@@ -11,8 +11,10 @@ from serve_app.routing.head import header
 
 OPEN = frozenset({"/health", "/ready", "/ping"})
 """Answered without a key: probes have none."""
-ADMIN = frozenset({"/metrics", "/autoscaling", "/docs", "/openapi.json"})
-"""What tells of other clients or of the service's inside."""
+ADMIN = frozenset(
+    {"/metrics", "/autoscaling", "/docs", "/openapi.json", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
+)
+"""What tells of other clients or of the service's inside, or changes it for all."""
 EVERYONES = ("/v1/models", "/v1/usage")
 """Open to each key, whatever its routes."""
 OWNER = "serve_app.owner"

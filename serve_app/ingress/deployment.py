@@ -23,6 +23,7 @@ from serve_app.compat.deployment_version import with_version
 from serve_app.compat.request_headers import refuse_unreadable
 from serve_app.config import names
 from serve_app.config.schema import ServiceConfig
+from serve_app.ingress.adapters import AdapterPages
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
@@ -72,6 +73,7 @@ class IngressReplica:
         self._keyring = Keyring(ingress.api_keys, ingress.keys)
         limits = QueueLimits(ingress.max_waiting, ingress.wait_timeout_s, ingress.start_timeout_s, ingress.replicas)
         self._router = Router.of_deployments(config.models, engines, limits, ingress.continue_bytes)
+        await self._router.adapters.look()
         self._batches: ReplicaPool | None = None
         if batch is not None:
             self._batches = ReplicaPool(names.BATCH_POOL, limits)
@@ -116,6 +118,7 @@ class IngressReplica:
             keys,
             [
                 Models(catalogue),
+                AdapterPages(catalogue, self._router.adapters, session),
                 Status(catalogue, metrics, session, self._batches, self._processes, self._failing, self._rollout, keys),
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),

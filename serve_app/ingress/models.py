@@ -26,9 +26,8 @@ class Models:
         owner = owner_of(request.scope)
         found = self._catalogue.open_to(owner)
         data = [_describe(served, name) for served in found for name in served.config.names]
-        for served in self._catalogue.models:
-            adapters = self._catalogue.adapters(served, owner)
-            data += [_of_adapter(served, one) for one in adapters if one.wrong is None]
+        usable = (one for one in self._catalogue.adapters(owner) if one.wrong is None)
+        data += [_of_adapter(one.served, one.adapter) for one in usable if one.adapter]
         return JSONResponse({"object": "list", "data": data})
 
     async def _one(self, request: Request) -> JSONResponse:

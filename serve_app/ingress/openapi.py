@@ -28,6 +28,7 @@ ERRORS = {
     500: "The service failed; its log says why.",
     502: "The replica failed.",
     503: "No replica is ready; Retry-After says when to try again.",
+    507: "Nothing can be written where it would be kept.",
 }
 OF_MODELS = (400, 404, 408, 413, 415, 429, 500, 502, 503)
 """Errors of a route that leads to a model."""

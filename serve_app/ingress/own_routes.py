@@ -116,6 +116,19 @@ NEW_BATCH = {
 }
 
 
+LOAD_ADAPTER = {
+    "type": "object",
+    "required": ["lora_name", "lora_path"],
+    "properties": {
+        "lora_name": {"type": "string", "description": "The name that clients are to use."},
+        "lora_path": {"type": "string", "description": "Its folder, absolute or from the directory."},
+        "load_inplace": {"type": "boolean", "description": "Whether it may take the place of one of that name."},
+        "base_model_name": {"type": ["string", "null"], "description": "The model, where several have adapters."},
+    },
+}
+UNLOAD_ADAPTER = {"type": "object", "required": ["lora_name"], "properties": {"lora_name": {"type": "string"}}}
+
+
 def operation(summary: str, schema: Json | None, *errors: int, kind: str = "application/json", **more: Any) -> Json:
     """One that answers 200 with such a body, None for an empty one, and these errors."""
     ok: Json = {"description": "OK"} if schema is None else {"description": "OK", "content": {kind: {"schema": schema}}}
@@ -153,6 +166,24 @@ PATHS: dict[str, Json] = {
         "get": operation("The models served here, with their context length, aliases and replicas.", listed(MODEL))
     },
     "/v1/models/{id}": {"get": operation("One of them.", MODEL, 404, parameters=in_path("id"))},
+    "/v1/load_lora_adapter": {
+        "post": operation(
+            "Serves an adapter that lies in a model's directory of adapters.",
+            TEXT,
+            *(400, 413, 507),
+            kind="text/plain",
+            requestBody=body("application/json", LOAD_ADAPTER),
+        )
+    },
+    "/v1/unload_lora_adapter": {
+        "post": operation(
+            "Serves it no more.",
+            TEXT,
+            *(400, 404, 413, 507),
+            kind="text/plain",
+            requestBody=body("application/json", UNLOAD_ADAPTER),
+        )
+    },
     "/health": {"get": operation("This ingress process answers.", record(status=constant("ok")), security=[])},
     "/ready": {"get": _ready()},
     "/ping": {"get": _ping(), "post": _ping()},

@@ -17,6 +17,7 @@ from serve_app.config.keys import KeyConfig
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.http.pages import starlette_app
+from serve_app.ingress.adapters import AdapterPages
 from serve_app.ingress.authentication import OWNER, Authentication, owner_of
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader, TimedReceive
@@ -40,7 +41,7 @@ class IngressApp:
         self,
         router: Router,
         authentication: Authentication,
-        pages: list[Models | Status | Scaling | BatchApi | UsagePage | Docs | Unoffered],
+        pages: list[Models | AdapterPages | Status | Scaling | BatchApi | UsagePage | Docs | Unoffered],
         bodies: BodyReader,
         limiter: Limiter,
         audit: AuditLog | None = None,
@@ -129,7 +130,8 @@ class IngressApp:
         except ClientGone:
             return
         try:
-            await self._router.answer(self._router.route(scope, body, owner_of(scope)), tracked, receive)
+            request = await self._router.routed(scope, body, owner_of(scope))
+            await self._router.answer(request, tracked, receive)
         except ClientGone:
             return
         except (ApiError, ConnectionError):

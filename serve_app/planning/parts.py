@@ -40,6 +40,12 @@ def for_engine(model: ModelConfig) -> ModelConfig:
 
 def for_router(config: ServiceConfig) -> ServiceConfig:
     """What who forwards requests to the models of a resolved service uses of it, in front of a client or of a batch."""
-    models = tuple(model.model_copy(update=INSIDE_ENGINES) for model in config.models)
+    models = tuple(model.model_copy(update=_inside_engines(model)) for model in config.models)
     changes = {"models": models, "images": ImageConfig(), "gpu_memory_gib": None, "cache_directory": None}
     return config.model_copy(update=changes)
+
+
+def _inside_engines(model: ModelConfig) -> dict[str, Any]:
+    """An adapter's files are judged where its requests are routed, by the weights and the hardware it is for."""
+    judged = ("source", "gpus") if model.adapters else ()
+    return {name: value for name, value in INSIDE_ENGINES.items() if name not in judged}

@@ -34,6 +34,11 @@ class Target:
     served: Served
     adapter: Adapter | None = None
 
+    @property
+    def wrong(self) -> str | None:
+        """Why it cannot be used; None where nothing is known to be wrong."""
+        return self.adapter.wrong if self.adapter else None
+
     def is_open(self, owner: KeyConfig) -> bool:
         """Whether a key may use it. An adapter is open to who may use it or the model it is of."""
         own = (self.adapter.id,) if self.adapter else ()
@@ -46,21 +51,32 @@ class Catalogue:
     def __init__(self, served: Iterable[Served]) -> None:
         self.models = tuple(served)
         self._models = {name: Target(one) for one in self.models for name in one.config.names}
-        self._adapters: dict[str, dict[str, Adapter]] = {}
-        """By the model's id and their own."""
+        self._adapters: dict[str, Target] = {}
+        self._of_models: dict[str, tuple[Adapter, ...]] = {}
+        """What was set, by the model's id."""
         for one in self.models:
             self.set_adapters(one, listed(one.config.adapters))
 
     def set_adapters(self, served: Served, adapters: Iterable[Adapter]) -> None:
-        """These are the model's from now on. One with a name that another model or its adapter has is left out."""
-        others = [of for model, of in self._adapters.items() if model != served.config.id]
-        self._adapters[served.config.id] = {
-            one.id: one for one in adapters if one.id not in self._models and not any(one.id in of for of in others)
-        }
+        """These are the model's from now on. A name that a model has stays the model's.
 
-    def adapters(self, served: Served, owner: KeyConfig = UNNAMED) -> Sequence[Adapter]:
-        """A model's adapters that a key may use."""
-        return [one for one in self._adapters[served.config.id].values() if Target(served, one).is_open(owner)]
+        Two models may look for adapters in one directory: of two with one name, the one that can be used counts.
+        """
+        self._of_models[served.config.id] = tuple(one for one in adapters if one.id not in self._models)
+        found: dict[str, Target] = {}
+        for one in self.models:
+            for adapter in self._of_models.get(one.config.id, ()):
+                if adapter.id not in found or (adapter.wrong is None and found[adapter.id].wrong is not None):
+                    found[adapter.id] = Target(one, adapter)
+        self._adapters = found
+
+    def adapters(self, owner: KeyConfig = UNNAMED) -> Sequence[Target]:
+        """Those that a key may use."""
+        return [one for one in self._adapters.values() if one.is_open(owner)]
+
+    def known(self, name: str) -> Target | None:
+        """What a name stands for, whoever asks."""
+        return self._models.get(name) or self._adapters.get(name)
 
     def open_to(self, owner: KeyConfig) -> Sequence[Served]:
         """The models that a key may use."""
@@ -81,8 +97,7 @@ class Catalogue:
 
     def find(self, name: str, owner: KeyConfig = UNNAMED) -> Target:
         """Raises ApiError 404 naming what there is for this key: it is not told what others use."""
-        found = self._models.get(name) or self._of_adapter(name)
-        if found is not None and found.is_open(owner):
+        if (found := self.known(name)) is not None and found.is_open(owner):
             return found
         shown = name if len(name) <= MOST_NAME_CHARACTERS else name[:MOST_NAME_CHARACTERS] + "..."
         known = islice(self._names(owner), MOST_NAMES)
@@ -91,17 +106,10 @@ class Catalogue:
         message = f"the model {shown!r} does not exist.{hint} Served here: {self._told(owner)}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _of_adapter(self, name: str) -> Target | None:
-        for served in self.models:
-            if (adapter := self._adapters[served.config.id].get(name)) is not None:
-                return Target(served, adapter)
-        return None
-
     def _told(self, owner: KeyConfig) -> str:
         return ", ".join(map(repr, islice(self._names(owner), MOST_NAMES)))
 
     def _names(self, owner: KeyConfig) -> Iterator[str]:
-        for served in self.models:
-            if Target(served).is_open(owner):
-                yield from served.config.names
-            yield from (one.id for one in self.adapters(served, owner))
+        for served in self.open_to(owner):
+            yield from served.config.names
+        yield from (name for name, one in self._adapters.items() if one.is_open(owner))

@@ -5,6 +5,7 @@ The ingress, the batch deployment and offline runs each have a `Router`, and dif
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from ray.serve.handle import DeploymentHandle
@@ -16,6 +17,7 @@ from serve_app.config.schema import ModelConfig
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import ADAPTER_HEADER
 from serve_app.routing import registry, sequences
+from serve_app.routing.adapters import AdapterWatch
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.claim import Claim
@@ -47,6 +49,8 @@ class Router:
         self.on_frozen: Callable[[str, str], None] = lambda model, replica: None
         """Told the model and the id of each replica from which nothing comes any more."""
         self._handles: list[DeploymentHandle] = []
+        self.adapters = AdapterWatch(catalogue)
+        self._following: asyncio.Task[None] | None = None
 
     @classmethod
     def of_deployments(
@@ -56,9 +60,13 @@ class Router:
         limits: QueueLimits,
         continue_bytes: int = 0,
     ) -> Router:
-        """A router whose pools Ray Serve keeps up to date; `handles` are the models' deployments by id."""
+        """A router whose pools Ray Serve keeps up to date; `handles` are the models' deployments by id.
+
+        It follows the directories of adapters on the running event loop.
+        """
         served = [Served(model, ReplicaPool(model.id, limits, PICKERS[model.routing_policy]())) for model in models]
         router = cls(Catalogue(served), continue_bytes=continue_bytes)
+        router._following = asyncio.create_task(router.adapters.follow())
         router._handles = [registry.listen(handles[one.config.id], one.pool) for one in served]
         return router
 
@@ -79,6 +87,17 @@ class Router:
         return RoutedRequest(
             {**scope, "headers": headers}, body, pool, claim, owner, None if adapter is None else adapter.id
         )
+
+    async def routed(
+        self, scope: Scope, body: RequestBody, owner: KeyConfig = UNNAMED, *, batch: bool = False
+    ) -> RoutedRequest:
+        """As `route`, for which an adapter counts too that came a moment ago, whoever loaded it."""
+        try:
+            return self.route(scope, body, owner, batch=batch)
+        except ApiError as error:
+            if error.code != "model_not_found" or not await self.adapters.look_again():
+                raise
+            return self.route(scope, body, owner, batch=batch)
 
     async def answer(self, request: RoutedRequest, send: Send, receive: Receive | None = None) -> None:
         """Let a replica answer the request; `receive` tells when its client has gone, None if it never goes.

@@ -59,7 +59,7 @@ class PoolClient:
             self._failure = error.message
             return ServiceResponse(error.status, error.body, error.retry_after_s)
         try:
-            request = self._router.route(scope, RequestBody(body), self._owner, batch=True)
+            request = await self._router.routed(scope, RequestBody(body), self._owner, batch=True)
             pool, size = request.pool, request.claim.sequences
             self._pools[pool.model] = pool
             self._open[pool.model] += size

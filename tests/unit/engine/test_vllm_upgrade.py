@@ -71,10 +71,14 @@ MEMBERS = {
     },
     "adapters/vllm": {
         "entrypoints/openai/models/serving.py:OpenAIServingModels": ("lora_requests",),
-        "v1/engine/async_llm.py:AsyncLLM": ("add_lora", "remove_lora", "errored"),
+        "v1/engine/async_llm.py:AsyncLLM": ("add_lora", "remove_lora", "collective_rpc", "errored"),
         "entrypoints/openai/chat_completion/serving.py:OpenAIServingChat": ("default_sampling_params",),
         "entrypoints/openai/completion/serving.py:OpenAIServingCompletion": ("default_sampling_params",),
         "entrypoints/openai/responses/serving.py:OpenAIServingResponses": ("default_sampling_params",),
+    },
+    "adapters/worker": {
+        "lora/worker_manager.py:WorkerLoRAManager": ("_load_adapter",),
+        "v1/worker/lora_model_runner_mixin.py:LoRAModelRunnerMixin": ("lora_manager",),
     },
     "cpu_worker": {"v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",)},
     "media": {"multimodal/media/connector.py:MediaConnector": ("load_from_url_async",)},

@@ -18,6 +18,7 @@ from serve_app.accounts.limiter import Limiter
 from serve_app.accounts.usage import UsageBook
 from serve_app.config.schema import ModelConfig
 from serve_app.engine.simulation import SimulatedEngine
+from serve_app.ingress.adapters import AdapterPages
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
@@ -92,7 +93,13 @@ def test_models_of_several_kinds_are_described_together() -> None:
 
 def test_every_route_of_the_ingress_is_described() -> None:
     catalogue, session = Catalogue([]), None
-    pages = [Models(catalogue), Status(catalogue, Metrics(), session), Docs(catalogue, session), UsagePage(None)]  # type: ignore[arg-type]
+    pages = [
+        Models(catalogue),
+        AdapterPages(catalogue, None, session),
+        Status(catalogue, Metrics(), session),
+        Docs(catalogue, session),
+        UsagePage(None),
+    ]  # type: ignore[arg-type]
     paths = {route.path.replace(":path", "") for page in pages for route in page.routes()}
     assert paths | {"/autoscaling"} == PATHS.keys()
     passed_on = {route.path.removesuffix("/{rest:path}") for route in BatchApi(None, None, 0).routes()}  # type: ignore[arg-type]
@@ -124,11 +131,13 @@ class Ingress:
         pool.update([published("a", url=url, created=1700000000, versions={"simulated": "1"})])
         catalogue = Catalogue([Served(config, pool)])
         async with aiohttp.ClientSession() as session:
-            pages = [Models(catalogue), Status(catalogue, metrics := Metrics(), session), Docs(catalogue, session)]
+            router = Router(catalogue, metrics := Metrics())
+            pages = [Models(catalogue), Status(catalogue, metrics, session), Docs(catalogue, session)]
+            adapters = AdapterPages(catalogue, router.adapters, session)
             app = IngressApp(
-                Router(catalogue, metrics),
+                router,
                 Authentication(Keyring([])),
-                [*pages, UsagePage(UsageBook(Path("/nowhere"))), Unoffered()],
+                [*pages, adapters, UsagePage(UsageBook(Path("/nowhere"))), Unoffered()],
                 BodyReader(2**20, 2**24),
                 Limiter([], lambda: 1),
             )

@@ -80,10 +80,19 @@ def test_adapters_come_and_go_and_take_no_ones_name(catalogue: Catalogue) -> Non
     base, other = catalogue.models
     catalogue.set_adapters(base, [Adapter("new", "/new"), Adapter("other", "/taken")])
     catalogue.set_adapters(other, [Adapter("new", "/second")])
-    assert [one.id for one in catalogue.adapters(base)] == ["new"] and not catalogue.adapters(other)
+    (new,) = catalogue.adapters()
+    assert new.served is base and new.adapter == Adapter("new", "/new")
     assert catalogue.target("other").adapter is None
     with pytest.raises(ApiError):
         catalogue.target("support-de")
+
+
+def test_an_adapter_in_a_directory_of_two_models_is_for_the_one_it_fits(catalogue: Catalogue) -> None:
+    base, other = catalogue.models
+    catalogue.set_adapters(base, [Adapter("one", "/one", wrong="of another model")])
+    assert catalogue.target("one").served is base
+    catalogue.set_adapters(other, [Adapter("one", "/one")])
+    assert catalogue.target("one").served is other and len(catalogue.adapters()) == 1
 
 
 def test_a_replica_is_told_of_the_adapter_and_a_client_cannot(catalogue: Catalogue) -> None:
