@@ -14,7 +14,7 @@ from pathlib import Path
 
 from serve_app.adapters import files
 from serve_app.adapters.adapter import Adapter, listed
-from serve_app.adapters.record import Record, changing, read
+from serve_app.adapters.record import AdapterRecord, changing, read
 from serve_app.config.names import model_id
 from serve_app.config.schema import ModelConfig
 from serve_app.config.vllm_args import PACKAGE, locate
@@ -87,7 +87,7 @@ class AdapterDirectory:
         """Why the adapter in this folder cannot be used; None where nothing is known to be wrong. Blocks."""
         return files.problem(folder, self._model)
 
-    def _named(self, root: Path, record: Record) -> Iterator[tuple[str, Path]]:
+    def _named(self, root: Path, record: AdapterRecord) -> Iterator[tuple[str, Path]]:
         for id, path in record.loaded.items():
             yield id, root / path
         try:

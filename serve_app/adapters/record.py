@@ -19,7 +19,7 @@ FILE, LOCK = ".serve-app-adapters.json", ".serve-app-adapters.lock"
 
 
 @dataclass
-class Record:
+class AdapterRecord:
     """Of one model."""
 
     loaded: dict[str, str] = field(default_factory=dict)
@@ -28,17 +28,17 @@ class Record:
     """Folders of the directory that are not served."""
 
 
-def read(root: Path, model: str) -> Record:
+def read(root: Path, model: str) -> AdapterRecord:
     """The record of a model; empty where there is none, or none that can be read."""
     found = _read(root).get(model)
     try:
-        return Record(dict(found["loaded"]), list(found["unloaded"])) if found else Record()
+        return AdapterRecord(dict(found["loaded"]), list(found["unloaded"])) if found else AdapterRecord()
     except (KeyError, TypeError, ValueError):
-        return Record()
+        return AdapterRecord()
 
 
 @contextlib.contextmanager
-def changing(root: Path, model: str) -> Iterator[Record]:
+def changing(root: Path, model: str) -> Iterator[AdapterRecord]:
     """The record of a model, which is written as it is left. One process at a time; blocks. Raises OSError."""
     with (root / LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -39,7 +39,7 @@ class AdapterLoader(Protocol):
         ...
 
 
-class _Place:
+class _Seat:
     """One adapter's place in memory."""
 
     def __init__(self, ready: asyncio.Task[None]) -> None:
@@ -58,7 +58,7 @@ class LoadedAdapters:
         """There is room for `most`."""
         self._most = most
         self._loader = loader
-        self._places: dict[Adapter, _Place] = {}
+        self._places: dict[Adapter, _Seat] = {}
         """The one used longest ago first."""
         self._newcomer = asyncio.Lock()
         """One gets a place at a time, in the order in which they came."""
@@ -89,7 +89,7 @@ class LoadedAdapters:
             if not place.open:
                 place.idle.set()
 
-    async def _place(self, adapter: Adapter) -> _Place:
+    async def _place(self, adapter: Adapter) -> _Seat:
         place = self._places.get(adapter)
         if place is None or place.leaving:
             async with self._newcomer:
@@ -97,7 +97,7 @@ class LoadedAdapters:
                 if place is None or place.leaving:
                     self._check(adapter)
                     await self._make_room()
-                    place = self._places[adapter] = _Place(asyncio.create_task(self._load(adapter)))
+                    place = self._places[adapter] = _Seat(asyncio.create_task(self._load(adapter)))
         return place
 
     async def _make_room(self) -> None:

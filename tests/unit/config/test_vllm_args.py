@@ -174,7 +174,7 @@ def test_engine_arguments_are_not_checked_without_vllm(monkeypatch: pytest.Monke
         ("structured_outputs_config", {"backend": "x"}, "structured_outputs_config.backend", "one of auto, xgrammar"),
         ("compilation_config", {"custom_ops": "all"}, "compilation_config.custom_ops", "should be a list, not 'all'"),
         ("attention_backend", "FLASH", "attention_backend", "should be one of FLASH_ATTN, "),
-        ("max_lora_rank", 17, "max_lora_rank", "one of 1, 8, 16"),
+        ("mamba_cache_mode", 17, "mamba_cache_mode", "one of align, none"),
         ("media_io_kwargs", {"image": 3}, "media_io_kwargs.image", "should be a mapping, not 3"),
         ("hf_token", "hf_secret", "hf_token", "set HF_TOKEN in the environment"),
     ],

@@ -50,7 +50,7 @@ class Answering:
 
     metrics = Metrics()
 
-    def route(self, scope: Any, body: RequestBody, owner: KeyConfig) -> Any:
+    async def routed(self, scope: Any, body: RequestBody, owner: KeyConfig) -> Any:
         return scope
 
     async def answer(self, scope: Any, send: Send, receive: Receive) -> None:
