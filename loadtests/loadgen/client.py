@@ -74,6 +74,7 @@ class LoadClient:
             outcome=exchange.outcome,
             detail=exchange.detail,
             scenario=request.scenario,
+            model=request.model,
             worst_gap_s=max(stream.gaps, default=None),
         )
 

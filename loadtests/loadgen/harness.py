@@ -123,12 +123,13 @@ class Harness:
 
     def _take(self, record: Record, gaps: list[float]) -> None:
         assert self._options is not None
-        self._counted.add(record, self._options.slo)
-        locust_stats.log(self._environment.stats, record, gaps, self._options.traffic is not None)
+        row = self._options.row(record)
+        self._counted.add(record, self._options.slo, row)
+        locust_stats.log(self._environment.stats, row, record, gaps, self._options.traffic is not None)
         if record.outcome != "refused":
             self._environment.events.request.fire(
                 request_type=locust_stats.E2E,
-                name=record.scenario,
+                name=row,
                 response_time=record.scheduled_latency_s * 1000,
                 response_length=0,
                 exception=record.detail or None,
@@ -171,7 +172,7 @@ class Harness:
 def _check(parsed: Any) -> None:
     """Raises BadSpec for a test that cannot be."""
     found = Options.of(parsed)
-    preflight.check(parsed.host, found.model, found.api_key)
+    preflight.check(parsed.host, found.models, found.api_key)
 
 
 def _check_what_is_parsed(parser: Any) -> None:

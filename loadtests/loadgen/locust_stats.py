@@ -11,6 +11,7 @@ import locust.stats
 from locust.stats import RequestStats, StatsEntry
 
 from loadtests.loadgen.process_report import ProcessReport
+from loadtests.results import tables
 from loadtests.results.counts import OutcomeCounts
 from loadtests.results.percentiles import percentile_of_counts
 from loadtests.results.record import Record
@@ -37,9 +38,8 @@ def install() -> None:
     locust.stats.bucket_response_time = three_digits  # type: ignore[assignment]
 
 
-def log(stats: RequestStats, record: Record, gaps: Iterable[float], open_loop: bool) -> None:
-    """Put one request into the rows that are not Locust's own."""
-    name = record.scenario
+def log(stats: RequestStats, name: str, record: Record, gaps: Iterable[float], open_loop: bool) -> None:
+    """Put one request into the rows of that name that are not Locust's own."""
     if open_loop:
         _add(stats, LATE, ARRIVALS, record.late_s)
     if record.outcome == "refused":
@@ -54,11 +54,14 @@ def log(stats: RequestStats, record: Record, gaps: Iterable[float], open_loop: b
         _add(stats, ITL, name, gap)
 
 
-def percentile_ms(stats: RequestStats, kind: str, percent: float, unanswered: int = 0) -> float:
-    """Of a kind of row over all scenarios, ms; `unanswered` requests count as endless."""
+def percentile_ms(
+    stats: RequestStats, kind: str, percent: float, unanswered: int = 0, only: str | None = None
+) -> float:
+    """Of a kind of row, ms, over all names or of one of them; `unanswered` requests count as endless."""
     times: Counter[float] = Counter()
     for entry in _rows(stats, kind):
-        times.update(entry.response_times)
+        if only is None or entry.name == only:
+            times.update(entry.response_times)
     if unanswered:
         times[math.inf] += unanswered
     return percentile_of_counts(times, percent)
@@ -83,7 +86,21 @@ def summary(stats: RequestStats, report: ProcessReport, slo: Slo) -> str:
     if report.busiest:
         late = f", schedule {percentile_ms(stats, LATE, 99):.1f} ms late (p99)" if _rows(stats, LATE) else ""
         lines.append(f"client: {max(report.busiest.values()):.0%} of a core in its busiest process{late}")
+    if len(report.rows) > 1:
+        lines += by_row(stats, report).splitlines()
     return "\n".join(["", "LLM load test", *(f"  {line}" for line in [*lines, *warnings(stats, report)]), ""])
+
+
+def by_row(stats: RequestStats, report: ProcessReport) -> str:
+    """A line for each scenario, or for each model's, where there are several."""
+    heads = ["", "ok", "refused", "failed", "tokens/s", "goodput/s", "TTFT p50 ms", "p95", "TPOT p50 ms", "p95"]
+    lines = [heads]
+    for name, counts in sorted(report.rows.items()):
+        times = (percentile_ms(stats, kind, p, only=name) for kind in (TTFT, TPOT) for p in (50, 95))
+        rates = counts.throughput(report.ended_s), counts.goodput(report.ended_s)
+        ended = (f"{count:,}" for count in (counts.ok, counts.refused, counts.failed))
+        lines.append([name, *ended, f"{rates[0]:,.1f}", f"{rates[1]:,.2f}", *(f"{ms:,.1f}" for ms in times)])
+    return tables.aligned(lines)
 
 
 def progress(report: ProcessReport) -> str:
@@ -106,9 +123,9 @@ def warnings(stats: RequestStats, report: ProcessReport) -> list[str]:
 
 
 def table(stats: RequestStats, report: ProcessReport) -> list[dict[str, Any]]:
-    """A row for each scenario, for the web UI."""
+    """A row for each scenario, or for each model's, for the web UI."""
     seconds = report.ended_s
-    rows: dict[str, OutcomeCounts] = dict(sorted(report.scenarios.items()))
+    rows: dict[str, OutcomeCounts] = dict(sorted(report.rows.items()))
     if len(rows) != 1:
         rows["all"] = report.total()
     note = " ".join(warnings(stats, report))

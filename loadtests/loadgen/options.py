@@ -15,6 +15,7 @@ from loadtests.loadgen import images, lengths, scenarios, traffic
 from loadtests.loadgen.prompts import Prose
 from loadtests.loadgen.scenarios import UNSTREAMED, ScenarioSettings
 from loadtests.loadgen.traffic import Traffic
+from loadtests.results.record import Record
 from loadtests.results.slo import Slo
 
 STOP_TIMEOUT_S = 60
@@ -23,7 +24,11 @@ EPOCH_SIGN = "the test's time 0 is "
 """Begins the log line that says when, in seconds since the epoch."""
 NAMES = {"num_users": "users"}
 """The option's name, by what Locust calls its value, where the two differ."""
-OWN_FIELDS = {"messages": "scenarios write the messages", "stream": "answers are streamed but with --no-stream"}
+OWN_FIELDS = {
+    "messages": "scenarios write the messages",
+    "model": "--model names the model",
+    "stream": "answers are streamed but with --no-stream",
+}
 """Fields of a request that --extra-body cannot set, and what does."""
 API_KEY_VARIABLE = "LOCUST_API_KEY"
 """Read where --api-key is not given: other users of the machine see command lines."""
@@ -37,6 +42,8 @@ class Options:
     """Open loop: when requests are sent, whatever becomes of those before."""
     shape: Traffic | None
     """Closed loop: how many users there are over time."""
+    models: dict[str, float]
+    """The names that requests give, and how often each."""
     scenarios: dict[str, float]
     settings: ScenarioSettings
     slo: Slo
@@ -54,9 +61,9 @@ class Options:
         found = cls(
             traffic=traffic.parse(parsed.traffic) if parsed.traffic else None,
             shape=traffic.parse(parsed.shape) if parsed.shape else None,
+            models=scenarios.models(parsed.model),
             scenarios=scenarios.weights(parsed.scenario),
             settings=ScenarioSettings(
-                model=parsed.model,
                 lengths=lengths.parse(parsed.lengths),
                 prose=Prose(parsed.seed, parsed.characters_per_token),
                 stream=not parsed.no_stream,
@@ -76,14 +83,11 @@ class Options:
         found._check()
         return found
 
-    @property
-    def model(self) -> str:
-        """The name that requests give."""
-        return str(self.settings.extra_body.get("model", self.settings.model))
+    def row(self, record: Record) -> str:
+        """Under which name a request is counted: its scenario, after its model where the test asks several."""
+        return f"{record.model} {record.scenario}" if len(self.models) > 1 else record.scenario
 
     def _check(self) -> None:
-        if not self.model:
-            raise BadSpec("--model names the model to ask, and is empty")
         if self.traffic and self.think_s:
             raise BadSpec(
                 "--think is a pause of the users of a closed loop, and --traffic an open one: give one of them"
@@ -127,7 +131,12 @@ def add(parser: Any) -> None:
         return {"type": _checked(read)}
 
     add = parser.add_argument
-    add("--model", type=str, default="lfm2-demo", help="the model to ask")
+    add(
+        "--model",
+        **checked(scenarios.models),
+        default="lfm2-demo",
+        help="the model to ask, or several by weight, adapters among them, as in lfm2-demo:3,capitals:1",
+    )
     add(
         *("--scenario", "--scenarios"),
         **checked(scenarios.weights),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from loadtests import arguments
@@ -13,9 +14,9 @@ from loadtests.arguments import BadSpec
 TIMEOUT_S = 10.0
 
 
-def check(url: str | None, model: str, api_key: str = "") -> None:
-    """Raises BadSpec when there is no such service, when it refuses the key, or when its list of models has not this
-    one. A service that does not tell its models, or is slow to, is taken as it is.
+def check(url: str | None, models: Iterable[str], api_key: str = "") -> None:
+    """Raises BadSpec when there is no such service, when it refuses the key, or when its list of models has not
+    all of these. A service that does not tell its models, or is slow to, is taken as it is.
     """
     parts = urlsplit(url or "")
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -38,9 +39,10 @@ def check(url: str | None, model: str, api_key: str = "") -> None:
     except (OSError, ValueError, RecursionError):
         return
     known = _names(listed)
-    if known and model not in known:
-        near = arguments.instead(model, dict.fromkeys(known))
-        raise BadSpec(f"--model {model!r}: {base} has no such model{near}; it has {', '.join(sorted(known))}")
+    for model in models:
+        if known and model not in known:
+            near = arguments.instead(model, dict.fromkeys(known))
+            raise BadSpec(f"--model {model!r}: {base} has no such model{near}; it has {', '.join(sorted(known))}")
 
 
 def _names(listed: object) -> set[str]:

@@ -1,4 +1,4 @@
-"""What users ask: each scenario makes requests, and is told of their answers where its next request needs them.
+"""What users ask of which model. Each scenario makes requests, and is told of their answers where its next needs them.
 
 A new scenario is a class here with the method of Scenario, and its name in SCENARIOS: `--scenario` of the Locust file
 and of the tuner takes it then. One whose answers are never streamed is named in UNSTREAMED as well.
@@ -7,10 +7,11 @@ and of the tuner takes it then. One whose answers are never streamed is named in
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, product
 from random import Random
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ class ScenarioRequest:
     scenario: str
     body: bytes
     stream: bool
+    model: str = ""
+    """The name that it asks."""
     session: str | None = None
     """Sent as x-session-id."""
     on_text: Callable[[str | None], None] | None = None
@@ -42,9 +45,10 @@ class ScenarioRequest:
 class ScenarioSettings:
     """What all scenarios are made from: options of the Locust file."""
 
-    model: str
     lengths: Lengths
     prose: Prose
+    model: str = ""
+    """The name that requests give."""
     stream: bool = True
     turns: int = 5
     """Of a conversation."""
@@ -153,16 +157,19 @@ SCENARIOS: dict[str, Callable[[ScenarioSettings], Scenario]] = {
 
 
 class ScenarioMix:
-    """Requests of several scenarios, each request of one that is drawn by weight."""
+    """Requests of several scenarios to several models, each request of a scenario and to a model drawn by weight.
 
-    def __init__(self, weights: dict[str, float], settings: ScenarioSettings) -> None:
-        self._scenarios = {name: SCENARIOS[name](settings) for name in weights}
-        self._names = list(weights)
-        self._cumulative = list(accumulate(weights.values()))
+    Each model has scenarios of its own, so that a conversation stays with its model. All have the same texts at the
+    same seed: a system prompt is shared by the models, as by the adapters of one base.
+    """
+
+    def __init__(self, weights: dict[str, float], settings: ScenarioSettings, models: dict[str, float]) -> None:
+        asked = [replace(settings, model=model) for model in models]
+        self._scenarios = [SCENARIOS[name](one) for one, name in product(asked, weights)]
+        self._cumulative = list(accumulate(a * b for a, b in product(models.values(), weights.values())))
 
     def next(self, rng: Random, index: int) -> ScenarioRequest:
-        name = rng.choices(self._names, cum_weights=self._cumulative)[0]
-        return self._scenarios[name].next(rng, index)
+        return rng.choices(self._scenarios, cum_weights=self._cumulative)[0].next(rng, index)
 
 
 def weights(text: str) -> dict[str, float]:
@@ -173,14 +180,33 @@ def weights(text: str) -> dict[str, float]:
         if name not in SCENARIOS:
             near = arguments.instead(name, SCENARIOS)
             raise arguments.BadSpec(f"scenario {name!r} is not known{near}; there are {', '.join(SCENARIOS)}")
-        if name in found:
-            raise arguments.BadSpec(f"scenario {name!r} is given twice")
-        found[name] = arguments.number(weight, f"scenario {name!r}: its weight") if colon else 1.0
-        if found[name] <= 0:
-            raise arguments.BadSpec(f"scenario {name!r}: its weight must be above 0")
+        _put(found, name, weight if colon else "1", "scenario")
     if not found:
         raise arguments.BadSpec(f"no scenario is given; there are {', '.join(SCENARIOS)}")
     return found
+
+
+def models(text: str) -> dict[str, float]:
+    """`a` or `a:3,b:1`: names of models or of adapters, and how often each is asked. Raises BadSpec.
+
+    What stands behind a name's last colon is its weight where it is a number, and else part of the name.
+    """
+    found: dict[str, float] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, _, weight = word.rpartition(":")
+        weighted = name and re.fullmatch(r"[-+]?\d[\d.eE+-]*", weight)
+        _put(found, *((name, weight) if weighted else (word, "1")), "model")
+    if not found:
+        raise arguments.BadSpec("--model names the model to ask, and is empty")
+    return found
+
+
+def _put(found: dict[str, float], name: str, weight: str, what: str) -> None:
+    if name in found:
+        raise arguments.BadSpec(f"{what} {name!r} is given twice")
+    found[name] = arguments.number(weight, f"{what} {name!r}: its weight")
+    if found[name] <= 0:
+        raise arguments.BadSpec(f"{what} {name!r}: its weight must be above 0")
 
 
 def _request(
@@ -198,4 +224,4 @@ def _request(
         head["stream_options"] = {"include_usage": True}
     head |= settings.extra_body
     body = json.dumps(head).encode()[:-1] + b', "messages": ' + messages + b"}"
-    return ScenarioRequest(scenario, body, stream, session, on_text)
+    return ScenarioRequest(scenario, body, stream, settings.model, session, on_text)

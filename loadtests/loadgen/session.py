@@ -58,7 +58,7 @@ class Session:
         self.options = options
         self._share = share
         self._sink, self._watched = sink, watched
-        self._mix = ScenarioMix(options.scenarios, options.settings)
+        self._mix = ScenarioMix(options.scenarios, options.settings, options.models)
         self._client = LoadClient(url, options.api_key, options.timeout_s, self._took)
         self._numbers = count(share.index, share.of)
         self._open = Group()

@@ -33,6 +33,8 @@ class Record:
     scenario: str = ""
     worst_gap_s: float | None = None
     """The longest wait between two chunks of its stream."""
+    model: str = ""
+    """The name that it asked."""
 
     @property
     def tpot_s(self) -> float | None:

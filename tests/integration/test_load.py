@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -63,13 +64,13 @@ def test_a_full_service_refuses_and_each_arrival_still_ends_once(simulated: Serv
     assert {one.detail for one in records if one.outcome == "refused"} == {"429 overloaded"}
 
 
-def test_worker_processes_share_the_arrivals_of_all_scenarios(simulated: Service, tmp_path: Path) -> None:
+def test_worker_processes_share_the_arrivals_of_all_scenarios_and_models(simulated: Service, tmp_path: Path) -> None:
     spec = "ramp:from=5,to=30,duration=4"
     scenario = "chat,conversation:2,shared-prefix,vision,batch"
     lines: list[str] = []
     records = run(
         simulated.url,
-        "trio",
+        "trio:2,pair",
         spec,
         LENGTHS,
         out=tmp_path / "records.jsonl",
@@ -86,6 +87,8 @@ def test_worker_processes_share_the_arrivals_of_all_scenarios(simulated: Service
     assert all((one.ttft_s is None) == (one.scenario == "batch") for one in records)
     assert f"  {len(records):,} requests in" in "\n".join(lines)
     assert "  SLO holds" in lines
+    rows = {tuple(line.split()[:2]): line.split()[2] for line in lines if line.strip().startswith(("pair ", "trio "))}
+    assert rows == {asked: str(count) for asked, count in Counter((one.model, one.scenario) for one in records).items()}
     assert list(tmp_path.iterdir()) == [tmp_path / "records.jsonl"]
 
 

@@ -118,16 +118,16 @@ def test_what_a_service_tells_of_itself_is_believed(
 ) -> None:
     url = fake(*answer).url
     if refused is None:
-        preflight.check(f"{url}/v1/", "m")
+        preflight.check(f"{url}/v1/", ["m"])
         return
     with pytest.raises(BadSpec, match=refused):
-        preflight.check(url, "m")
+        preflight.check(url, ["m"])
 
 
 @pytest.mark.parametrize("url", [None, "", "127.0.0.1:8000", "ftp://x", "http://127.0.0.1:1"])
 def test_a_service_that_is_not_there_ends_the_test(url: str | None) -> None:
     with pytest.raises(BadSpec, match=r"--host is|no service"):
-        preflight.check(url, "m")
+        preflight.check(url, ["m"])
 
 
 SIMULATE = ["--traffic", "steady:rate=2,duration=5", "--timing", "step_base_ms=10"]

@@ -43,6 +43,8 @@ def test_options_are_read() -> None:
         (["--scenario", "chatt"], "did you mean 'chat'"),
         (["--scenario", "chat:1,chat:2"], "given twice"),
         (["--extra-body", '{"stream": false}'], "--no-stream"),
+        (["--extra-body", '{"model": "m"}'], "--model"),
+        (["--model", "a:0"], "above 0"),
         (["--traffic", "steady:rate=0"], "nothing would ever come"),
         (["--traffic", "steady:rate=1,duration=0"], "longer than 0 s"),
         (["--traffic", "steady:rate=1,rate=2"], "given twice"),

@@ -25,7 +25,7 @@ RECORDS = [
 def report(records: list[Record]) -> ProcessReport:
     found = ProcessReport()
     for one in records:
-        found.add(one, SLO)
+        found.add(one, SLO, one.scenario)
     return found
 
 
@@ -35,12 +35,12 @@ def test_what_workers_report_in_parts_adds_up_to_the_whole(cut: int) -> None:
     worker.busiest["process 0"] = 0.5
     master.merge(ProcessReport.of(worker.take()))
     for one in RECORDS[cut:]:
-        worker.add(one, SLO)
+        worker.add(one, SLO, one.scenario)
     worker.busiest["process 0"] = 0.3
     master.merge(ProcessReport.of(worker.take()))
     master.merge(ProcessReport.of(worker.take()))
     alone = report(RECORDS)
-    assert (master.scenarios, master.ended_s) == (alone.scenarios, alone.ended_s)
+    assert (master.rows, master.ended_s) == (alone.rows, alone.ended_s)
     assert master.busiest == {"process 0": 0.5}
 
 

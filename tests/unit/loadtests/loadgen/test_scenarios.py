@@ -19,14 +19,16 @@ from loadtests.loadgen.scenarios import ScenarioMix, ScenarioSettings
 from loadtests.loadgen.session import ProcessShare
 from loadtests.loadgen.traffic import parse as traffic
 
+ONE = {"m": 1.0}
+
 
 def settings(**changed: Any) -> ScenarioSettings:
-    base: dict[str, Any] = {"model": "m", "lengths": lengths("fixed:prompt=100,output=20"), "prose": Prose(1, 4.0)}
+    base: dict[str, Any] = {"lengths": lengths("fixed:prompt=100,output=20"), "prose": Prose(1, 4.0)}
     return ScenarioSettings(**(base | changed))
 
 
 def asked(name: str, count: int, **changed: Any) -> list[dict[str, Any]]:
-    mix = ScenarioMix({name: 1}, settings(**changed))
+    mix = ScenarioMix({name: 1}, settings(**changed), ONE)
     return [json.loads(mix.next(Random(i), i).body) for i in range(count)]
 
 
@@ -62,7 +64,7 @@ def test_more_of_a_body_can_be_said() -> None:
 
 
 def test_a_conversation_grows_under_one_session_until_its_last_turn() -> None:
-    mix = ScenarioMix({"conversation": 1}, settings(turns=3))
+    mix = ScenarioMix({"conversation": 1}, settings(turns=3), ONE)
     sessions, histories = [], []
     for i in range(4):
         request = mix.next(Random(i), i)
@@ -76,7 +78,7 @@ def test_a_conversation_grows_under_one_session_until_its_last_turn() -> None:
 
 
 def test_a_conversation_ends_with_an_answer_that_failed() -> None:
-    mix = ScenarioMix({"conversation": 1}, settings())
+    mix = ScenarioMix({"conversation": 1}, settings(), ONE)
     first = mix.next(Random(1), 1)
     assert first.on_text is not None
     first.on_text(None)
@@ -97,9 +99,51 @@ def test_images_come_in_every_size_and_both_kinds() -> None:
 
 
 def test_scenarios_come_by_their_weights() -> None:
-    mix = ScenarioMix(scenarios.weights("chat:3,batch"), settings())
+    mix = ScenarioMix(scenarios.weights("chat:3,batch"), settings(), ONE)
     names = [mix.next(Random(i), i).scenario for i in range(400)]
     assert names.count("chat") == pytest.approx(300, abs=50)
+
+
+def test_models_come_by_their_weights() -> None:
+    mix = ScenarioMix({"chat": 1, "shared-prefix": 1}, settings(), scenarios.models("base:3,org/adapter"))
+    requests = [mix.next(Random(i), i) for i in range(800)]
+    assert all(json.loads(one.body)["model"] == one.model for one in requests)
+    assert [one.model for one in requests].count("base") == pytest.approx(600, abs=70)
+    asked = {(one.model, one.scenario) for one in requests}
+    assert asked == {(model, name) for model in ("base", "org/adapter") for name in ("chat", "shared-prefix")}
+
+
+def test_a_conversation_stays_with_its_model() -> None:
+    mix = ScenarioMix({"conversation": 1}, settings(turns=3), {"base": 1, "adapter": 1})
+    of: dict[str | None, str] = {}
+    for i in range(60):
+        request = mix.next(Random(i), i)
+        assert of.setdefault(request.session, request.model) == request.model
+        assert request.on_text is not None
+        request.on_text("said")
+    assert len(of) < 30 and set(of.values()) == {"base", "adapter"}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("m", {"m": 1}),
+        ("a:3, b:0.5,c", {"a": 3, "b": 0.5, "c": 1}),
+        ("llama3:latest:2", {"llama3:latest": 2}),
+        ("llama3:latest", {"llama3:latest": 1}),
+        ("org/a-1:1e2", {"org/a-1": 100}),
+    ],
+)
+def test_models_are_read_with_their_weights(text: str, read: dict[str, float]) -> None:
+    assert scenarios.models(text) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "empty"), ("a:0", "above 0"), ("a,a:2", "twice"), ("a:1e9e", "number")]
+)
+def test_models_that_cannot_be_read_say_why(text: str, said: str) -> None:
+    with pytest.raises(BadSpec, match=said):
+        scenarios.models(text)
 
 
 @pytest.mark.parametrize("text", ["chta", "chat:0", "chat:much", ""])
