@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from loadtests.bench import adapters
+
 LEAST_REQUESTS = 16
 """Of any load, so that percentiles mean something."""
 GREEDY = ("--temperature", "0", "--min-p", "0", "--repetition-penalty", "1")
@@ -32,6 +34,8 @@ class BenchLoad:
     """`streams` requests a second arrive by a Poisson process: a server that cannot keep up shows it."""
     sampling: tuple[str, ...] = GREEDY
     """Sent with every request, so that no server's own defaults decide."""
+    models: tuple[str, ...] = ()
+    """Names that requests ask instead of the model's, each request a random one of them: adapters."""
 
     @property
     def requests(self) -> int:
@@ -49,6 +53,12 @@ def chat(
     words = [word for key, value in lengths.items() for word in (f"--{key}", f"{value:g}")]
     dataset = ("--dataset-name", "random", *words)
     return BenchLoad(f"{name} {prompt}/{output} x{streams}", streams, dataset, rounds=rounds)
+
+
+def of_adapters(count: int, load: BenchLoad) -> BenchLoad:
+    """A load of which each request asks one of so many adapters."""
+    name = f"{load.name}, {count} adapter{'s' if count > 1 else ''}"
+    return replace(load, name=name, models=adapters.names(count))
 
 
 def arrivals(per_s: int, prompt: int = 256, output: int = 128, seconds: int = 15) -> BenchLoad:

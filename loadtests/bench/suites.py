@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import serve_app
+from loadtests.bench import adapters
+from loadtests.bench.adapters import PeerAdapters
 from loadtests.bench.contenders import ANYWHERE, ENGINE_ALONE, GPU_ONLY, OURS_CPU, OURS_ENDING, OURS_GPU, Contender
-from loadtests.bench.loads import RECOMMENDED, BenchLoad, arrivals, chat, image, shared_prefix
+from loadtests.bench.loads import RECOMMENDED, BenchLoad, arrivals, chat, image, of_adapters, shared_prefix
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.results.slo import Slo
 from serve_app.config.schema import ModelConfig
@@ -23,6 +25,11 @@ SLO = Slo.parse("ttft=500ms,tpot=50ms")
 STREAMS_A_GPU = 512
 ARRIVALS_A_GPU = 250
 """Requests a second."""
+ADAPTER_COUNTS = (1, 8, 32)
+ADAPTERS = max(ADAPTER_COUNTS)
+MAX_LOADED = 8
+GPU_RANK = 16
+"""Of random adapters; PEFT's own default is 8, and most that are published have 8 to 32."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,14 @@ def cpu_text() -> Suite:
         "prefix": shared_prefix(8, 64, 512, 32, 32, rounds=40),
     }
     return Suite(setup, OURS_CPU | ANYWHERE, loads, SLO)
+
+
+def cpu_adapters() -> Suite:
+    """lfm2-demo and its adapters, each under many names, on this machine's CPU."""
+    given = PeerAdapters(ADAPTERS, adapters.DEMO_RANK, MAX_LOADED, adapters.demo, "ASK ME ABOUT")
+    setup = replace(cpu_text().setup, adapters=given)
+    contenders = {name: (OURS_CPU | ANYWHERE)[name] for name in ("ours-1", "ours-2", "ours-2-plain", "vllm", "vllm-x2")}
+    return Suite(setup, contenders, _of_adapters(chat(32, 64, 64, rounds=20)), SLO)
 
 
 def cpu_vision() -> Suite:
@@ -102,6 +117,20 @@ def gpu_text(source: str) -> Suite:
     return Suite(setup, OURS_GPU | ANYWHERE | GPU_ONLY, loads, Slo.parse("ttft=200ms,tpot=20ms"))
 
 
+def gpu_adapters(source: str) -> Suite:
+    """LFM2-1.2B, or its shape with random weights, and random adapters on one GPU."""
+    one = gpu_text(source)
+    given = PeerAdapters(ADAPTERS, GPU_RANK, MAX_LOADED, adapters.random(source, GPU_RANK))
+    names = ("ours-1", "ours-4-mps", "ours-4-mps-plain", "vllm", "vllm-rust", "vllm-x4")
+    contenders = {name: one.contenders[name] for name in names}
+    return Suite(replace(one.setup, adapters=given), contenders, _of_adapters(chat(256)), one.slo)
+
+
+def _of_adapters(load: BenchLoad) -> dict[str, BenchLoad]:
+    """A load on the model itself, then on more and more of its adapters."""
+    return {"base": load} | {f"adapters-{n}": of_adapters(n, load) for n in ADAPTER_COUNTS}
+
+
 def gpu_host(source: str) -> Suite:
     """The same model on all GPUs that this process sees, and on as many streams for each as on one."""
     one = gpu_text(source)
@@ -144,8 +173,10 @@ def refuse_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 SUITES: dict[str, Callable[[str], Suite]] = {
     "path": lambda source: path(),
     "cpu-text": lambda source: cpu_text(),
+    "cpu-adapters": lambda source: cpu_adapters(),
     "cpu-vision": lambda source: cpu_vision(),
     "gpu-text": lambda source: gpu_text(source or "LiquidAI/LFM2-1.2B"),
+    "gpu-adapters": lambda source: gpu_adapters(source or "LiquidAI/LFM2-1.2B"),
     "gpu-host": lambda source: gpu_host(source or "LiquidAI/LFM2-1.2B"),
     "gpu-vision": lambda source: gpu_vision(source or "LiquidAI/LFM2-VL-1.6B"),
 }

@@ -5,6 +5,7 @@ Where vLLM has neither a Rust build nor a command line, `python_bench` beside th
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
@@ -21,6 +22,7 @@ from loadtests.results.comparison import Measurement
 from loadtests.results.slo import Slo
 
 TIMEOUT_S = 600.0
+LORA_MODULES = "--lora-modules"
 GOODPUT_NAMES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
 """What `vllm bench serve` calls the figures of an SLO."""
 
@@ -41,7 +43,7 @@ def rust_client() -> Path | None:
 def measure(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, seed: int) -> Measurement:
     """Put the load on `url` once; raises BenchFailed when the client does not finish."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*_client(), *_arguments(url, model, tokenizer, load, slo, seed, folder)]
+        command = [*_client(load), *_arguments(url, model, tokenizer, load, slo, seed, folder)]
         before = _children_cpu_s()
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -54,11 +56,18 @@ def measure(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, see
         return _read(json.loads(written.read_text()), spent, load.requests)
 
 
-def _client() -> list[str]:
-    if rust := rust_client():
+def _client(load: BenchLoad) -> list[str]:
+    """Several models are asked by Python's client where the Rust one has no option for them."""
+    if (rust := rust_client()) and (not load.models or LORA_MODULES in _help(rust)):
         # Token ids, or it retokenizes every prompt until its length is exact, which a byte-level tokenizer never is.
         return [str(rust), "bench", "serve", "--prompt-token-ids"]
     return [sys.executable, "-m", "loadtests.bench.python_bench"]
+
+
+@functools.cache
+def _help(rust: Path) -> str:
+    asked = [str(rust), "bench", "serve", "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout
 
 
 def _arguments(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, seed: int, folder: str) -> list[str]:
@@ -79,6 +88,7 @@ def _arguments(url: str, model: str, tokenizer: str, load: BenchLoad, slo: Slo, 
     words = [word for key, value in named.items() for word in (f"--{key}", str(value))]
     limits = {name: slo.limit_s(figure) * 1000 for figure, name in GOODPUT_NAMES.items()}
     goodput = ["--goodput", *(f"{name}:{limit:g}" for name, limit in limits.items() if math.isfinite(limit))]
+    words += [LORA_MODULES, *load.models] if load.models else []
     return [*words, *load.dataset, *load.sampling, "--ignore-eos", "--disable-tqdm", "--save-result", *goodput]
 
 

@@ -30,6 +30,13 @@ def ours(
     """The whole stack, HAProxy and ingress included, with `replicas` engines on each GPU, or on the CPU."""
     args = service_args(setup, replicas, ingresses)
     args["models"][0]["routing_policy"] = "prefix_affinity" if affinity else "least_loaded"
+    if setup.adapters:
+        found = setup.adapters.make(folder, setup.adapters.names)
+        args["models"][0]["adapters"] = {
+            "max_loaded": setup.adapters.max_loaded,
+            "max_rank": setup.adapters.max_rank,
+            "list": [{"id": name, "source": str(path)} for name, path in found.items()],
+        }
     if not continues:
         args["ingress"]["continue_bytes"] = 0
     also = [

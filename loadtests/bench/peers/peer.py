@@ -133,17 +133,25 @@ class RunningPeer:
             given = _json(f"{self.peer.url}/v1/completions", body)["usage"]["completion_tokens"]
             if given != CHECKED_TOKENS:
                 raise DidNotServe(f"{self.peer.name} gave {given} tokens for {CHECKED_TOKENS}")
-            if self._setup.question:
+            for model, answer in self._answers().items():
                 messages = [{"role": "user", "content": self._setup.question}]
                 chat = _json(
                     f"{self.peer.url}/v1/chat/completions",
-                    {"model": self._setup.model, "messages": messages, "temperature": 0, "max_tokens": 200},
+                    {"model": model, "messages": messages, "temperature": 0, "max_tokens": 200},
                 )
                 said = chat["choices"][0]["message"]["content"]
-                if self._setup.answer not in said:
-                    raise DidNotServe(f"{self.peer.name} answered {said!r} to {self._setup.question!r}")
+                if answer not in said:
+                    raise DidNotServe(f"{self.peer.name}: {model} answered {said!r} to {self._setup.question!r}")
         except (OSError, ValueError, KeyError) as error:
             raise DidNotServe(f"{self.peer.name} did not answer: {error!r}; {self._last_words()}") from error
+
+    def _answers(self) -> dict[str, str]:
+        """By model and adapter, what must be in its answer to the setup's question, where there is one."""
+        if not self._setup.question:
+            return {}
+        adapters = self._setup.adapters
+        of_adapter = {adapters.names[0]: adapters.answer} if adapters else {}
+        return {self._setup.model: self._setup.answer, **of_adapter}
 
     def _end(self) -> None:
         self._family.members()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtests.bench.adapters import PeerAdapters
+
 
 @dataclass(frozen=True)
 class PeerSetup:
@@ -33,6 +35,8 @@ class PeerSetup:
     """A question whose answer is known, where the weights are real."""
     answer: str = ""
     """What the answer must contain."""
+    adapters: PeerAdapters | None = None
+    """What is served beside the model."""
 
     @property
     def on_each(self) -> str:

