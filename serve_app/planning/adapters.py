@@ -1,8 +1,8 @@
 """Memory of adapters: what vLLM 0.32 allocates for them when it starts, whatever is loaded later.
 
-Each linear layer of a block has, for each adapter that may be loaded at the same time, two matrices of the highest rank:
-A, rank x inputs, and B, outputs x rank. Where vLLM has put several layers into one (query, key and value; the two gates
-of the feed-forward network; the three outputs of a convolution's input projection), each has an A of its own.
+Each linear layer of a block has, for each adapter that may be loaded at the same time, two matrices of the highest
+rank: A, rank x inputs, and B, outputs x rank. Where vLLM has put several layers into one (query, key and value; the two
+gates of the feed-forward network; the three outputs of a convolution's input projection), each has an A of its own.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ class Claim:
     """What it shares with other requests; None if that makes no difference."""
     batch: bool = False
     """Whether it is batch work, which waits behind other requests and is the first to go."""
+    adapter: str | None = None
+    """The id of the model's adapter that it is for; None where it is for the model itself."""
 
 
 ONE = Claim()

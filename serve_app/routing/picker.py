@@ -40,10 +40,17 @@ class Picker(Protocol):
         """Take over the model's replicas by id, those without room among them. Comes with every announcement."""
         ...
 
-    def pick(self, room: RandomSet[Replica], usable: Callable[[Replica], bool], key: Key | None) -> Replica | None:
+    def pick(
+        self,
+        room: RandomSet[Replica],
+        usable: Callable[[Replica], bool],
+        key: Key | None,
+        adapter: str | None = None,
+    ) -> Replica | None:
         """One of `room` that is `usable`, None if there is none.
 
-        `room` are the replicas that would take at least one more sequence.
+        `room` are the replicas that would take at least one more sequence; `adapter` is the id of the adapter that the
+        request is for.
         """
         ...
 

@@ -172,7 +172,7 @@ class ReplicaPool:
         def usable(replica: Replica) -> bool:
             return replica.id not in avoid and replica.free >= room
 
-        return self.picker.pick(self._room, usable, claim.key)
+        return self.picker.pick(self._room, usable, claim.key, claim.adapter)
 
     def _leave_out(self, replica: Replica, pause_s: float) -> None:
         self._room.discard(replica)

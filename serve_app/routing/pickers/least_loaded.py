@@ -31,7 +31,13 @@ class LeastLoaded:
     def update(self, replicas: Mapping[str, Replica]) -> None:
         """Nothing is known of replicas but what stands in `room`."""
 
-    def pick(self, room: RandomSet[Replica], usable: Callable[[Replica], bool], key: Key | None) -> Replica | None:
+    def pick(
+        self,
+        room: RandomSet[Replica],
+        usable: Callable[[Replica], bool],
+        key: Key | None,
+        adapter: str | None = None,
+    ) -> Replica | None:
         replica = least_loaded_of_two(room, lambda replica: replica.pressure, usable, self._rng)
         if replica is not None:
             self.placed["none"] += 1

@@ -1,6 +1,6 @@
-"""`routing_policy: prefix_affinity`: requests with a common prefix or session share a replica, where load allows.
+"""`routing_policy: prefix_affinity`: requests with a common prefix, session or adapter share a replica, if not crowded.
 
-Which replica a prefix belongs to follows from the replicas' ids, so that every process finds the same one.
+Which replica each belongs to follows from the replicas' ids, so that every process finds the same one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from starlette.types import Scope
 from serve_app.routing.affinity import affinity_key
 from serve_app.routing.head import RequestHead
 from serve_app.routing.picker import Key, no_requests_placed
+from serve_app.routing.pickers import adapter_places
+from serve_app.routing.pickers.adapter_places import AdapterPlaces
 from serve_app.routing.pickers.least_loaded import least_loaded_of_two
 from serve_app.routing.random_set import RandomSet
 from serve_app.routing.replica import Replica
@@ -34,6 +36,7 @@ class PrefixAffinity:
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()
         self._ring = Ring()
+        self._adapters = AdapterPlaces(self._ring, self._rng)
         self._replicas: Mapping[str, Replica] = {}
         self.placed = no_requests_placed()
 
@@ -48,12 +51,19 @@ class PrefixAffinity:
     def update(self, replicas: Mapping[str, Replica]) -> None:
         self._replicas = replicas
         self._ring.update(replicas)
+        self._adapters.update(replicas)
 
-    def pick(self, room: RandomSet[Replica], usable: Callable[[Replica], bool], key: Key | None) -> Replica | None:
+    def pick(
+        self,
+        room: RandomSet[Replica],
+        usable: Callable[[Replica], bool],
+        key: Key | None,
+        adapter: str | None = None,
+    ) -> Replica | None:
         other = least_loaded_of_two(room, lambda replica: replica.pressure, usable, self._rng)
         if other is None:
             return None
-        if key is None or not self.affine:
+        if (key is None and adapter is None) or not self.affine:
             self.placed["none"] += 1
             return other
 
@@ -61,10 +71,15 @@ class PrefixAffinity:
         def fits(replica: Replica) -> bool:
             return replica in room and usable(replica) and (other.queues or not replica.queues)
 
-        preferred = [self._replicas[self._ring.home(hash)] for hash in key]
-        slack = max(1.0, PREFERRED_EXCESS * other.info.max_running)
+        if adapter is None:
+            places = [self._replicas[self._ring.home(hash)] for hash in key or ()]
+            preferred, excess = iter(places), PREFERRED_EXCESS
+        else:
+            places = self._adapters.of(adapter)
+            preferred, excess = self._adapters.preferred(adapter, places, key, usable), adapter_places.EXCESS
+        slack = max(1.0, excess * other.info.max_running)
         chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack) or other
-        self.placed["home" if chosen is preferred[0] else "second" if chosen is preferred[1] else "spilled"] += 1
+        self.placed["home" if chosen is places[0] else "second" if chosen in places else "spilled"] += 1
         return chosen
 
 

@@ -38,7 +38,13 @@ class FirstByName:
 
     def update(self, replicas: Mapping[str, Replica]) -> None: ...
 
-    def pick(self, room: RandomSet[Replica], usable: Callable[[Replica], bool], key: Key | None) -> Replica | None:
+    def pick(
+        self,
+        room: RandomSet[Replica],
+        usable: Callable[[Replica], bool],
+        key: Key | None,
+        adapter: str | None = None,
+    ) -> Replica | None:
         return min(filter(usable, room), key=lambda replica: replica.id, default=None)
 
 

@@ -1,0 +1,82 @@
+"""Where requests for an adapter go: to replicas that have it loaded, and else to a few that are its own.
+
+An adapter belongs to its first place, and spreads to the next while the first is crowded: a hot one is on many replicas
+then, and a cold one on one. Every process finds the same places, without a word between them.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from serve_app.routing.picker import Key
+from serve_app.routing.pickers.least_loaded import least_loaded_of_two
+from serve_app.routing.random_set import RandomSet
+from serve_app.routing.replica import Replica
+from serve_app.routing.ring import Ring
+
+PLACES = 4
+"""Of an adapter, before any other replica does."""
+EXCESS = 1 / 4
+"""Sequences a replica may hold beyond the bound and still be preferred for an adapter that it has or is to have, as a
+share of `max_running`: to load one stops all of a replica's streams for a moment, and takes another's place there."""
+_HASHES = struct.Struct(f"<{PLACES}Q")
+
+
+class AdapterPlaces:
+    """The places of adapters on a ring of replicas, and who has which."""
+
+    def __init__(self, ring: Ring, rng: random.Random) -> None:
+        self._ring = ring
+        self._rng = rng
+        self._replicas: Mapping[str, Replica] = {}
+        self._told: dict[Replica, tuple[str, ...]] = {}
+        """What each replica said last that it has."""
+        self._having: dict[str, RandomSet[Replica]] = {}
+        """By adapter; none is empty."""
+
+    def update(self, replicas: Mapping[str, Replica]) -> None:
+        """Take over the replicas of the ring by id. Costs what has changed, and a look at each."""
+        self._replicas = replicas
+        now = {replica: replica.load.adapters for replica in replicas.values()}
+        if now == self._told:
+            return
+        for replica, adapters in self._told.items():
+            for adapter in set(adapters).difference(now.get(replica, ())):
+                self._having[adapter].discard(replica)
+                if not self._having[adapter]:
+                    del self._having[adapter]
+        for replica, adapters in now.items():
+            for adapter in set(adapters).difference(self._told.get(replica, ())):
+                self._having.setdefault(adapter, RandomSet()).add(replica)
+        self._told = now
+
+    def of(self, adapter: str) -> list[Replica]:
+        """The adapter's own places, in their order."""
+        return list(dict.fromkeys(self._replicas[self._ring.home(hash)] for hash in _hashes(adapter)))
+
+    def preferred(
+        self, adapter: str, places: Sequence[Replica], key: Key | None, usable: Callable[[Replica], bool]
+    ) -> Iterator[Replica]:
+        """Replicas that a request for the adapter prefers to the less loaded of two, the first most; `places` are those
+        that `of` gives.
+
+        Of those that have it, the one comes first that has answered what the request shares with others, by its key:
+        with another adapter the same prefix is another one.
+        """
+        if having := self._having.get(adapter):
+            salt = _hashes(adapter)[0]
+            own = (self._replicas[self._ring.home(hash ^ salt)] for hash in key or ())
+            yield from (one for one in (*own, *places) if one in having)
+            if other := least_loaded_of_two(having, lambda replica: replica.pressure, usable, self._rng):
+                yield other
+        yield from places
+
+
+@functools.lru_cache(maxsize=4096)
+def _hashes(adapter: str) -> Sequence[int]:
+    """The same in every process, unlike Python's own hash."""
+    return _HASHES.unpack(blake2b(adapter.encode(), digest_size=_HASHES.size).digest())
