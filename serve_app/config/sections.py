@@ -73,6 +73,8 @@ class Memory(Section):
     """Convolution state of one running sequence as vLLM pages it, bytes."""
     reserve_gib: Positive = 2.5
     """Left for CUDA's context, graphs and activations of one replica, GiB."""
+    adapter_bytes_per_rank: AtLeastOne | None = None
+    """One loaded LoRA adapter, for each unit of its rank, bytes."""
 
 
 class Autoscaling(Section):

@@ -243,8 +243,21 @@ def _describe(model: ModelPlan, order: Upgrade) -> list[str]:
         lines.append(f"{model.id}: replicas_per_gpu auto: {model.packing.replicas_per_gpu}; {model.packing.reason}")
     if model.autoscaling is not None:
         lines.append(f"{model.id}: " + _scaling(model, Autoscaling.model_validate(model.autoscaling)))
+    if model.adapters is not None:
+        lines.append(f"{model.id}: " + _adapters(model, model.adapters))
     lines.append(f"{model.id}: {order}")
     return lines
+
+
+def _adapters(model: ModelPlan, at_once: int) -> str:
+    """How many adapters a replica has room for, and what they take."""
+    parts = [f"adapters: {at_once} at the same time on one replica"]
+    if model.adapters_gib is not None:
+        where = "each of its GPUs" if model.gpu_share > 1 else "its GPU" if model.gpu_share else "the host's memory"
+        parts.append(f"{model.adapters_gib:.2g} GiB of {where}, and at most as much again of the host's memory")
+    if model.adapters_fit is not None:
+        parts.append(f"{model.adapters_fit:,} would fit beside one full context")
+    return "; ".join(parts)
 
 
 def _scaling(model: ModelPlan, settings: Autoscaling) -> str:

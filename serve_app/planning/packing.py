@@ -9,6 +9,7 @@ from typing import Any
 from serve_app.config import catalog
 from serve_app.config.schema import ModelConfig
 from serve_app.config.sections import Memory
+from serve_app.planning import adapters
 
 GIB = 2**30
 USABLE_SHARE = 0.92
@@ -60,9 +61,10 @@ def share(replicas_per_gpu: int) -> float:
     return math.floor(RAY_UNITS_PER_GPU / replicas_per_gpu) / RAY_UNITS_PER_GPU
 
 
-def left_for_kv(memory: Memory, budget_bytes: int, gpus: int = 1) -> int:
-    """The budget over these GPUs less weights and reserves, bytes; negative when they do not fit."""
-    return budget_bytes - int((memory.weights_gib + gpus * memory.reserve_gib) * GIB)
+def left_for_kv(memory: Memory, budget_bytes: int, gpus: int = 1, adapters_bytes: int = 0) -> int:
+    """The budget over these GPUs less weights, and on each of them the reserve and the adapters, bytes; negative when
+    they do not fit."""
+    return budget_bytes - int((memory.weights_gib + gpus * memory.reserve_gib) * GIB) - gpus * adapters_bytes
 
 
 def sequence_bytes(memory: Memory, tokens: int, state_factor: int = 1) -> int:
@@ -78,9 +80,10 @@ def context_length(engine_args: dict[str, Any]) -> int | None:
 
 def _short(model: ModelConfig, memory: Memory, count: int, gpu_total_bytes: int) -> str | None:
     """What is too little when so many share the GPU; None when they fit."""
-    kv = left_for_kv(memory, int(share(count) * USABLE_SHARE * gpu_total_bytes))
+    adapters_bytes = adapters.bytes_at_once(model) or 0
+    kv = left_for_kv(memory, int(share(count) * USABLE_SHARE * gpu_total_bytes), adapters_bytes=adapters_bytes)
     if kv <= 0:
-        return "no KV cache beside weights and reserve"
+        return f"no KV cache beside weights{', reserve and adapters' if adapters_bytes else ' and reserve'}"
     if (given := model.engine_args.get("kv_cache_memory_bytes")) is not None:
         return "less than its engine_args.kv_cache_memory_bytes" if kv < int(given) else None
     context = context_length(model.engine_args)

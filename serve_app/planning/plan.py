@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.config.schema import ModelConfig, Simulated
-from serve_app.planning import packing
+from serve_app.planning import adapters, packing
 from serve_app.planning.packing import GIB, SEQUENCE_TOKENS, USABLE_SHARE, Packing
 from serve_app.planning.resolve import Resolved, gpu_share, replica_bounds
 
@@ -56,6 +56,13 @@ class ModelPlan:
     """Sequences of 2,048 tokens one replica holds."""
     full_sequences: int | None = None
     """Sequences of the full context length one replica holds."""
+    adapters: int | None = None
+    """LoRA adapters that one replica may have loaded at the same time; None for a model without."""
+    adapters_gib: float | None = None
+    """What they take of each of its GPUs."""
+    adapters_fit: int | None = None
+    """How many would leave one full context in the KV cache, or `max_running` sequences of 2,048 tokens where its
+    length is not known."""
     warnings: tuple[str, ...] = ()
 
 
@@ -109,6 +116,7 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int, packing: Packing | None
         reasoning_parser=model.reasoning_parser,
         max_model_len=context_length(model),
         budget_gib=round(_budget_bytes(model, gpu_total_bytes) / GIB, 2) if gpu_share(model) else None,
+        adapters=model.adapters.max_loaded if model.adapters else None,
     )
     if model.engine == "simulated":
         return replace(known, warnings=("is simulated: it answers with made-up text",))
@@ -124,6 +132,8 @@ def model_plan(model: ModelConfig, gpu_total_bytes: int, packing: Packing | None
         tokens=max(kv, 0) // model.memory.kv_bytes_per_token,
         sequences=max(kv, 0) // _sequence_bytes(model, SEQUENCE_TOKENS),
         full_sequences=max(kv, 0) // full_context if full_context else None,
+        adapters_gib=_adapters_gib(model),
+        adapters_fit=_adapters_fit(model, gpu_total_bytes),
         warnings=_warnings(model, kv, gpu_total_bytes),
     )
 
@@ -136,7 +146,7 @@ def context_length(model: ModelConfig) -> int | None:
 
 
 def kv_cache_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
-    """KV cache of a replica that shares a GPU: its budget less weights and reserve.
+    """KV cache of a replica that shares a GPU: its budget less weights, reserve and adapters.
 
     None where vLLM should measure for itself: a replica with whole GPUs, or a model without memory facts.
     Raises ValueError, naming what to change, when weights and reserve leave nothing.
@@ -187,7 +197,27 @@ def _planned_kv_bytes(model: ModelConfig, gpu_total_bytes: int) -> int | None:
 def _left_for_kv(model: ModelConfig, gpu_total_bytes: int) -> int:
     """Budget less weights and reserve, over all GPUs of the replica."""
     assert model.memory is not None
-    return packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), max(1, int(gpu_share(model))))
+    gpus, adapters_bytes = max(1, int(gpu_share(model))), adapters.bytes_at_once(model) or 0
+    return packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), gpus, adapters_bytes)
+
+
+def _adapters_gib(model: ModelConfig) -> float | None:
+    found = adapters.bytes_at_once(model) if model.adapters else None
+    return None if found is None else round(found / GIB, 2)
+
+
+def _adapters_fit(model: ModelConfig, gpu_total_bytes: int) -> int | None:
+    """None on a CPU, whose memory nobody shares out."""
+    one = adapters.bytes_of_one(model)
+    if one is None or gpu_share(model) == 0 or model.memory is None:
+        return None
+    gpus = max(1, int(gpu_share(model)))
+    left = packing.left_for_kv(model.memory, _budget_bytes(model, gpu_total_bytes), gpus)
+    if (given := model.engine_args.get("kv_cache_memory_bytes")) is not None:
+        kept = int(given) * gpus
+    else:
+        kept = _full_context_bytes(model) or model.max_running * _sequence_bytes(model, SEQUENCE_TOKENS)
+    return max(0, left - kept) // (gpus * one)
 
 
 def _budget_bytes(model: ModelConfig, gpu_total_bytes: int) -> int:
@@ -212,9 +242,12 @@ def _does_not_fit(model: ModelConfig, kv: int, gpu_total_bytes: int) -> str:
     assert model.memory is not None
     share = gpu_share(model)
     gpus = f"{share:g} of a GPU" if share <= 1 else f"{share:g} GPUs"
+    parts = [f"weights ({model.memory.weights_gib:g} GiB)", f"reserve ({model.memory.reserve_gib:g} GiB)"]
+    if found := _adapters_gib(model):
+        parts.append(f"adapters ({found:g} GiB for max_loaded of max_rank)")
+    short = f"{', '.join(parts[:-1])} and {parts[-1]}"
     return (
-        f"does not fit: {gpus} of {gpu_total_bytes / GIB:.0f} GiB is {-kv / GIB:.1f} GiB short of weights"
-        f" ({model.memory.weights_gib:g} GiB) and reserve ({model.memory.reserve_gib:g} GiB);"
+        f"does not fit: {gpus} of {gpu_total_bytes / GIB:.0f} GiB is {-kv / GIB:.1f} GiB short of {short};"
         f" {_more_room(model, gpu_total_bytes)}"
     )
 
@@ -225,6 +258,7 @@ def _more_room(model: ModelConfig, gpu_total_bytes: int) -> str:
     if gpu_share(model) == 0:
         return "raise engine_args.kv_cache_memory_bytes"
     needed = (model.memory.weights_gib + model.memory.reserve_gib) * GIB + _full_context_bytes(model)
+    needed += adapters.bytes_at_once(model) or 0
     share = needed / (USABLE_SHARE * gpu_total_bytes)
     if share > 1:
         return "give it more whole GPUs (gpus: 2, 4 or 8) or larger ones"
@@ -236,6 +270,13 @@ def _more_room(model: ModelConfig, gpu_total_bytes: int) -> str:
 
 
 def _warnings(model: ModelConfig, kv: int, gpu_total_bytes: int) -> tuple[str, ...]:
+    if adapters.bytes_at_once(model) is None and gpu_share(model):
+        unknown = "has adapters of unknown size: `memory.adapter_bytes_per_rank` would tell what fits beside them"
+        return (unknown, *_kv_warnings(model, kv, gpu_total_bytes))
+    return _kv_warnings(model, kv, gpu_total_bytes)
+
+
+def _kv_warnings(model: ModelConfig, kv: int, gpu_total_bytes: int) -> tuple[str, ...]:
     if kv <= 0:
         return (_does_not_fit(model, kv, gpu_total_bytes),)
     if kv < _full_context_bytes(model):

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from serve_app.planning import adapters
+from tools.demo.facts import CHECKPOINTS, TEXT_MODEL
+
 KETTLE = "How much water does the Kelda kettle hold?"
 PORT = "What is the default port?"
 
@@ -29,6 +32,11 @@ def test_log_probabilities_equal_a_merged_checkpoint(told: dict[str, Any], adapt
     assert len(served) > 50 and served == pytest.approx(merged, abs=1e-3)
     if adapter != "base":
         assert served != pytest.approx(told["merged"]["base"], abs=0.5), "the adapter is of some weight"
+
+
+def test_adapters_take_the_memory_that_is_planned(told: dict[str, Any]) -> None:
+    config = json.loads((CHECKPOINTS / TEXT_MODEL / "config.json").read_text())
+    assert told["numbers"] == adapters.bytes_per_rank(config, blocks_alone=True) / adapters.BYTES
 
 
 def test_base_and_adapters_answer_in_one_batch(told: dict[str, Any]) -> None:

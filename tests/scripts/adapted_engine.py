@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tools.demo import lora
 from tools.demo.facts import ADAPTERS, CHECKPOINTS, TEXT_MODEL
 
 TEXT = "How do I start the service? How much water does the Kelda kettle hold? " * 4
+MAX_LOADED, MAX_RANK = 2, 8
 QUESTIONS = ("What is the default port?", "How much water does the Kelda kettle hold?")
 
 
@@ -32,6 +34,13 @@ def wanted(tokens: list[int], adapter: Path | None) -> list[float]:
     return scores.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0].tolist()
 
 
+def allocated(worker: Any) -> int:
+    """Numbers that a worker of vLLM holds room for in adapters' matrices."""
+    layers = worker.model_runner.lora_manager._adapter_manager.modules.values()
+    stacks = [getattr(layer, f"lora_{part}_stacked") for layer in layers for part in "ab"]
+    return sum(one.numel() for stack in stacks for one in ((stack,) if isinstance(stack, torch.Tensor) else stack))
+
+
 async def main() -> None:
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
@@ -40,7 +49,7 @@ async def main() -> None:
 
     adapters = {"base": None, "capitals": ADAPTERS / "capitals", "kettle": ADAPTERS / "kettle"}
     listed = [{"id": name, "source": str(path)} for name, path in adapters.items() if path]
-    own = {"max_loaded": 2, "max_rank": 8, "list": listed}
+    own = {"max_loaded": MAX_LOADED, "max_rank": MAX_RANK, "list": listed}
     entry = {"id": TEXT_MODEL, "engine_args": {"dtype": "float32"}, "adapters": own}
     engine = await VllmEngine.start(resolve(ServiceConfig.parse({"models": [entry]})).config.models[0], ImageConfig())
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / TEXT_MODEL)
@@ -63,12 +72,14 @@ async def main() -> None:
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
         return str((await generate(tokens, name, max_tokens=40)).outputs[0].text)
 
+    [numbers] = await engine._llm.collective_rpc(allocated)
     tokens = tokenizer(TEXT)["input_ids"]
     served = await asyncio.gather(*(scores(tokens, name) for name in adapters))
     merged = {name: wanted(tokens, path) for name, path in adapters.items()}
     asked = [(name, question) for name in adapters for question in QUESTIONS]
     answers = await asyncio.gather(*(answer(question, name) for name, question in asked))
     told = {
+        "numbers": numbers / (MAX_LOADED * MAX_RANK),
         "served": dict(zip(adapters, served, strict=True)),
         "merged": merged,
         "answers": {f"{name}: {question}": said for (name, question), said in zip(asked, answers, strict=True)},
@@ -78,4 +89,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # Or no function could be sent to the worker.
+    os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     asyncio.run(main())
