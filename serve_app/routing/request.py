@@ -24,5 +24,8 @@ class RoutedRequest:
     claim: Claim
     owner: KeyConfig = UNNAMED
     """Whose request it is."""
-    adapter: str | None = None
-    """The id of the model's adapter that it is for; None where it is for the model itself."""
+
+    @property
+    def adapter(self) -> str | None:
+        """The id of the model's adapter that it is for; None where it is for the model itself."""
+        return self.claim.adapter

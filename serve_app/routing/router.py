@@ -80,13 +80,11 @@ class Router:
         count = sequences.bounded(head, body.data, target.served.config.most_sequences, path)
         key = pool.picker.key(scope, head)
         headers = for_replica(scope["headers"], head, owner, batch=batch)
-        claim = Claim(count, key, is_batch(headers))
         adapter = target.adapter
         if adapter is not None:
             headers.append((ADAPTER_HEADER, _usable(adapter)))
-        return RoutedRequest(
-            {**scope, "headers": headers}, body, pool, claim, owner, None if adapter is None else adapter.id
-        )
+        claim = Claim(count, key, is_batch(headers), None if adapter is None else adapter.id)
+        return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
 
     async def routed(
         self, scope: Scope, body: RequestBody, owner: KeyConfig = UNNAMED, *, batch: bool = False

@@ -10,7 +10,8 @@ import functools
 import random
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import blake2b
+from hashlib import shake_128
+from itertools import islice
 
 from serve_app.routing.picker import Key
 from serve_app.routing.pickers.least_loaded import least_loaded_of_two
@@ -18,12 +19,15 @@ from serve_app.routing.random_set import RandomSet
 from serve_app.routing.replica import Replica
 from serve_app.routing.ring import Ring
 
-PLACES = 4
-"""Of an adapter, before any other replica does."""
+PLACES = 8
+"""Of an adapter at most, before any other replica has it."""
+MOST_KNOWN = 4096
+"""Adapters whose places are kept; they cost some 50 us each to find anew."""
 EXCESS = 1 / 4
 """Sequences a replica may hold beyond the bound and still be preferred for an adapter that it has or is to have, as a
 share of `max_running`: to load one stops all of a replica's streams for a moment, and takes another's place there."""
-_HASHES = struct.Struct(f"<{PLACES}Q")
+_HASHES = struct.Struct("<64Q")
+"""Enough to find PLACES different replicas where there are more."""
 
 
 class AdapterPlaces:
@@ -37,6 +41,7 @@ class AdapterPlaces:
         """What each replica said last that it has."""
         self._having: dict[str, RandomSet[Replica]] = {}
         """By adapter; none is empty."""
+        self._places: dict[str, tuple[Replica, ...]] = {}
 
     def update(self, replicas: Mapping[str, Replica]) -> None:
         """Take over the replicas of the ring by id. Costs what has changed, and a look at each."""
@@ -44,6 +49,8 @@ class AdapterPlaces:
         now = {replica: replica.load.adapters for replica in replicas.values()}
         if now == self._told:
             return
+        if now.keys() != self._told.keys():
+            self._places.clear()
         for replica, adapters in self._told.items():
             for adapter in set(adapters).difference(now.get(replica, ())):
                 self._having[adapter].discard(replica)
@@ -54,9 +61,14 @@ class AdapterPlaces:
                 self._having.setdefault(adapter, RandomSet()).add(replica)
         self._told = now
 
-    def of(self, adapter: str) -> list[Replica]:
+    def of(self, adapter: str) -> tuple[Replica, ...]:
         """The adapter's own places, in their order."""
-        return list(dict.fromkeys(self._replicas[self._ring.home(hash)] for hash in _hashes(adapter)))
+        if (places := self._places.get(adapter)) is None:
+            if len(self._places) >= MOST_KNOWN:
+                self._places.clear()
+            found = dict.fromkeys(self._replicas[self._ring.home(hash)] for hash in _hashes(adapter))
+            places = self._places[adapter] = tuple(islice(found, PLACES))
+        return places
 
     def preferred(
         self, adapter: str, places: Sequence[Replica], key: Key | None, usable: Callable[[Replica], bool]
@@ -68,15 +80,18 @@ class AdapterPlaces:
         with another adapter the same prefix is another one.
         """
         if having := self._having.get(adapter):
-            salt = _hashes(adapter)[0]
-            own = (self._replicas[self._ring.home(hash ^ salt)] for hash in key or ())
+            own = (self._replicas[self._ring.home(hash ^ _salt(adapter))] for hash in key or ())
             yield from (one for one in (*own, *places) if one in having)
             if other := least_loaded_of_two(having, lambda replica: replica.pressure, usable, self._rng):
                 yield other
         yield from places
 
 
-@functools.lru_cache(maxsize=4096)
 def _hashes(adapter: str) -> Sequence[int]:
     """The same in every process, unlike Python's own hash."""
-    return _HASHES.unpack(blake2b(adapter.encode(), digest_size=_HASHES.size).digest())
+    return _HASHES.unpack(shake_128(adapter.encode()).digest(_HASHES.size))
+
+
+@functools.lru_cache(maxsize=MOST_KNOWN)
+def _salt(adapter: str) -> int:
+    return _hashes(adapter)[0]

@@ -6,7 +6,7 @@ Which replica each belongs to follows from the replicas' ids, so that every proc
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from starlette.types import Scope
@@ -72,7 +72,7 @@ class PrefixAffinity:
             return replica in room and usable(replica) and (other.queues or not replica.queues)
 
         if adapter is None:
-            places = [self._replicas[self._ring.home(hash)] for hash in key or ()]
+            places: Sequence[Replica] = [self._replicas[self._ring.home(hash)] for hash in key or ()]
             preferred, excess = iter(places), PREFERRED_EXCESS
         else:
             places = self._adapters.of(adapter)
