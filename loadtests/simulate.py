@@ -59,7 +59,7 @@ def _compare(asked: SimulationOptions, found: Capacity, json_to: Path | None, pl
     for figures, run in compare(asked, study):
         rows.append(figures)
         runs.append((figures.policy, run))
-    print("\n" + table(rows))
+    print("\n" + table(rows, adapters=bool(asked.scenario.adapters)))
     complete = len(rows) == len(asked.policies) and rows[-1].until_s >= asked.scenario.traffic.duration_s
     if not complete:
         print(f"stopped: {rows[-1].policy} came to {rows[-1].until_s:.0f} s", file=sys.stderr)

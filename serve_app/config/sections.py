@@ -142,3 +142,5 @@ class Simulated(Section):
     """How long a replica takes to become ready."""
     wake_s: Annotated[float, Field(ge=0)] = 0.07
     """How long one that sleeps takes to wake."""
+    adapter_load_ms: Annotated[float, Field(ge=0)] = 50.0
+    """How long an adapter takes to load, ms, while nothing else happens on the replica."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from loadtests.planner.simulation.replica import SimulatedReplica
+from serve_app.adapters.adapter import Adapter
 from serve_app.autoscaling.standby import orders
 from serve_app.config.schema import ModelConfig
-from serve_app.engine.simulation.batch import Sequence as Batched
+from serve_app.engine.simulation.sequence import Sequence as Batched
 from serve_app.replica.protocol import DEAD, ReplicaSignals
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Published
@@ -55,6 +56,7 @@ class Fleet:
         self._on_gpu: Counter[int] = Counter()
         self._born = 0
         self._publishing = False
+        self._loads_of_gone = 0
 
     @property
     def serving(self) -> list[SimulatedReplica]:
@@ -70,12 +72,18 @@ class Fleet:
         """GPUs that hold a replica."""
         return len(self._on_gpu)
 
-    async def answer(self, id: str, prompt_tokens: int, output_tokens: int) -> Batched:
+    async def answer(self, id: str, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None) -> Batched:
         """One request at one replica; raises as `SimulatedReplica.answer` does, and Refused where it has gone."""
         member = self._members.get(id)
         if member is None or member.replica is None:
             raise Refused(DEAD)
-        return await member.replica.answer(prompt_tokens, output_tokens)
+        return await member.replica.answer(prompt_tokens, output_tokens, adapter)
+
+    @property
+    def adapter_loads(self) -> int:
+        """Adapters that its replicas have loaded so far."""
+        there = sum(one.replica.loads for one in self._members.values() if one.replica)
+        return self._loads_of_gone + there
 
     @property
     def asleep(self) -> int:
@@ -181,6 +189,7 @@ class Fleet:
         self._gone(member)
 
     def _gone(self, member: Member) -> None:
+        self._loads_of_gone += member.replica.loads if member.replica else 0
         del self._members[member.id]
         self._on_gpu[member.gpu] -= 1
         if not self._on_gpu[member.gpu]:

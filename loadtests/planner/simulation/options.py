@@ -20,14 +20,18 @@ from loadtests.planner.tuning.oracle import Oracle
 from loadtests.planner.tuning.state import State
 from loadtests.results.slo import Slo
 from serve_app.config import file
+from serve_app.config.adapters import AdaptersConfig
 from serve_app.config.errors import ConfigError, explain
 from serve_app.config.schema import Autoscaling, IngressConfig, ModelConfig, Simulated
 from serve_app.planning.resolve import resolve
+from serve_app.routing.pickers import PICKERS
 
 STARTUP_S = 30.0
 """How long a replica takes to start where nothing says it, s."""
 MOST_REPLICAS = 1000
 """Where neither --replicas nor the configuration says how many there may be."""
+MOST_SKEW = 10.0
+"""Of --adapter-skew: with it one adapter has nearly all requests."""
 
 
 class UsageError(Exception):
@@ -76,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
     add("--gpus", type=whole(), help="how many there are (default: as many as are asked for)")
     add("--ingresses", type=whole(), help="ingress processes, each with a pool of its own")
     add("--seed", type=int, default=0)
+    asked = parser.add_argument_group("adapters")
+    add = asked.add_argument
+    add("--adapters", type=whole(), help="how many adapters requests are for (default: none, they are for the model)")
+    add("--adapter-skew", type=float, default=1.0, help="how unevenly they are asked: 0 alike, 1 as words (Zipf's law)")
+    add("--max-loaded", type=whole(), help="how many one replica has room for (default: the configuration's, or 8)")
+    add("--routing", choices=PICKERS, help="in place of the configuration's policy: least_loaded is without affinity")
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, help="write figures and curves here")
     output.add_argument("--plot", type=Path, help="draw replicas and service over time into this PNG")
@@ -100,6 +110,10 @@ def read(args: argparse.Namespace) -> SimulationOptions:
         startup_s = _seconds(args.startup, "--startup")
     limits = {"max_running": args.max_running, "max_queued": args.max_queued}
     model = model.model_copy(update={key: value for key, value in limits.items() if value is not None})
+    if args.routing:
+        model = model.model_copy(update={"routing_policy": args.routing})
+    if args.adapters:
+        model = model.model_copy(update={"adapters": _adapters(args, model)})
     if args.ingresses:
         ingress = ingress.model_copy(update={"replicas": args.ingresses})
     scenario = SimulationScenario(
@@ -108,11 +122,17 @@ def read(args: argparse.Namespace) -> SimulationOptions:
         lengths=lengths.parse(args.lengths),
         hardware=Hardware(startup_s, args.replicas_per_gpu, args.gpus),
         ingress=ingress,
+        adapters=popularity(args.adapters or 0, args.adapter_skew),
         path_s=path_s,
         seed=args.seed,
     )
     bounds = _bounds(args, model)
     return SimulationOptions(scenario, Slo.parse(args.slo), bounds, tuple(_policies(args.policy)), facts)
+
+
+def popularity(count: int, skew: float) -> dict[str, float]:
+    """So many adapters, and how often each is asked: the n-th 1 / n^skew times as often as the first (Zipf's law)."""
+    return {f"adapter-{number:02}": number**-skew for number in range(1, count + 1)}
 
 
 def on_gpus(asked: SimulationOptions, gpus: int) -> SimulationOptions:
@@ -127,8 +147,18 @@ def _check_together(args: argparse.Namespace) -> None:
     """Raises BadSpec for options of which one would go unheeded."""
     if args.model and not args.config:
         raise BadSpec("--model says which model of a configuration: give --config as well")
+    if args.max_loaded and not args.adapters:
+        raise BadSpec("--max-loaded is how many adapters a replica has room for: give --adapters as well")
+    if not 0 <= args.adapter_skew <= MOST_SKEW:
+        raise BadSpec(f"--adapter-skew must be from 0 to {MOST_SKEW:g}; got {args.adapter_skew:g}")
     if args.question and args.plot:
         raise BadSpec("--plot draws policies side by side, and --question asks for a number: give one of them")
+
+
+def _adapters(args: argparse.Namespace, model: ModelConfig) -> AdaptersConfig:
+    """Of which it counts alone how many have room at the same time."""
+    known = model.adapters or AdaptersConfig(directory="/")
+    return known if args.max_loaded is None else known.model_copy(update={"max_loaded": args.max_loaded})
 
 
 def _seconds(text: str, option: str) -> float:

@@ -37,6 +37,8 @@ class PolicyResult:
     peak_gpus: int
     until_s: float
     """How far the run came, s."""
+    adapter_loads: int
+    """How often a replica loaded an adapter."""
 
     @classmethod
     def of(
@@ -62,7 +64,13 @@ class PolicyResult:
             peak_replicas=max((one.occupied for one in run.samples), default=0),
             peak_gpus=max(run.gpus, default=0),
             until_s=run.until_s,
+            adapter_loads=run.adapter_loads,
         )
+
+    @property
+    def loads_a_thousand(self) -> float:
+        """Loads of adapters for each 1,000 requests that were answered."""
+        return 1000 * self.adapter_loads / self.summary.ok if self.summary.ok else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "summary": self.summary.to_dict()}
@@ -84,9 +92,14 @@ HEADS = (
 """The two lines above a table, by column."""
 
 
-def table(rows: Sequence[PolicyResult]) -> str:
-    """Results side by side, a line each, for people."""
-    return tables.aligned([*zip(*HEADS, strict=True), *map(_row, rows)], sides="r" * len(HEADS))
+ADAPTER_HEADS = (("adapter loads", "a 1,000 requests"),)
+
+
+def table(rows: Sequence[PolicyResult], adapters: bool = False) -> str:
+    """Results side by side, a line each, for people; `adapters` shows how often one was loaded."""
+    heads = (*HEADS, *ADAPTER_HEADS) if adapters else HEADS
+    lines = [(*_row(one), f"{one.loads_a_thousand:,.1f}") if adapters else _row(one) for one in rows]
+    return tables.aligned([*zip(*heads, strict=True), *lines], sides="r" * len(heads))
 
 
 def _row(one: PolicyResult) -> tuple[str, ...]:

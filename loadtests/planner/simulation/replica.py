@@ -7,9 +7,13 @@ from collections import deque
 from dataclasses import fields
 from operator import attrgetter
 
+from serve_app.adapters.adapter import Adapter
 from serve_app.config.schema import ModelConfig, Simulated
+from serve_app.engine.adapters.loaded import LoadedAdapters
 from serve_app.engine.meter import BUCKET_S, Meter
-from serve_app.engine.simulation.batch import Sequence, SimulatedBatch
+from serve_app.engine.simulation.batch import SimulatedBatch
+from serve_app.engine.simulation.loader import SimulatedLoader
+from serve_app.engine.simulation.sequence import Sequence
 from serve_app.replica.protocol import (
     DRAINING,
     FULL,
@@ -48,6 +52,8 @@ class SimulatedReplica:
         self._awake_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._batch = SimulatedBatch(timing, model.max_running, model.max_queued)
+        loader = SimulatedLoader(self._stall, timing.adapter_load_ms / 1000)
+        self.adapters = LoadedAdapters(model.adapters.max_loaded, loader) if model.adapters else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._open: dict[asyncio.Future[None], Sequence] = {}
@@ -59,8 +65,8 @@ class SimulatedReplica:
         self._services_s: list[float] = []
         self._samples: deque[tuple[float, ...]] = deque(maxlen=round(LOOK_BACK_S / REPORT_PERIOD_S))
 
-    async def answer(self, prompt_tokens: int, output_tokens: int) -> Sequence:
-        """The sequence once it has ended.
+    async def answer(self, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None) -> Sequence:
+        """The sequence once it has ended; the adapter it is for is loaded before it begins.
 
         Raises Refused as `AdmissionControl` refuses, BrokenOff when it was cut off.
         """
@@ -71,22 +77,43 @@ class SimulatedReplica:
         self.wake()
         if (left_s := self._awake_at - self._loop.time()) > 0:
             await asyncio.sleep(left_s)
+        self.in_flight += 1
+        self._accepted += 1
+        try:
+            if adapter is None or self.adapters is None:
+                return await self._made(prompt_tokens, output_tokens)
+            async with self.adapters.use(adapter):
+                return await self._made(prompt_tokens, output_tokens)
+        finally:
+            self.in_flight -= 1
+            if self.draining and not self.in_flight:
+                self._idle.set()
+
+    async def _made(self, prompt_tokens: int, output_tokens: int) -> Sequence:
+        """A sequence once it has ended."""
         now = self._loop.time()
         self._advance(now)
         done: asyncio.Future[None] = self._loop.create_future()
         sequence = self._batch.submit(now, prompt_tokens, output_tokens, tag=done)
         self._arm()
         self._open[done] = sequence
-        self.in_flight += 1
-        self._accepted += 1
         try:
             await done
         finally:
-            self.in_flight -= 1
             del self._open[done]
-            if self.draining and not self.in_flight:
-                self._idle.set()
         return sequence
+
+    async def _stall(self, seconds: float) -> None:
+        now = self._loop.time()
+        self._advance(now)
+        until = self._batch.stall(now, seconds)
+        self._arm()
+        await asyncio.sleep(until - now)
+
+    @property
+    def loads(self) -> int:
+        """Adapters loaded so far."""
+        return self.adapters.loads if self.adapters else 0
 
     def rest(self) -> None:
         """Sleep, as soon as nothing is open."""
@@ -107,6 +134,7 @@ class SimulatedReplica:
             in_flight=self.in_flight,
             draining=self.draining,
             asleep=self.asleep,
+            adapters=self.adapters.ids if self.adapters else (),
         )
 
     def sample(self) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count, cycle
+from itertools import accumulate, count, cycle
 from random import Random
 
 from loadtests.loadgen.lengths import Lengths
@@ -19,14 +20,16 @@ from loadtests.planner.simulation.fleet import Fleet, Hardware
 from loadtests.planner.simulation.scalers import Scaler
 from loadtests.results.record import Outcome, Record
 from loadtests.results.replicas import ReplicaCounts
+from serve_app.adapters.adapter import Adapter
 from serve_app.autoscaling.coming import StartupWatch
 from serve_app.autoscaling.policy import Observation
 from serve_app.autoscaling.refused import RefusedRate
 from serve_app.autoscaling.standby import in_all
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
-from serve_app.engine.simulation.batch import Sequence
+from serve_app.engine.simulation.sequence import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.replica.protocol import REPORT_PERIOD_S
+from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.expected_wait import Coming
 from serve_app.routing.pickers import PICKERS
 from serve_app.routing.pool import ReplicaPool
@@ -48,6 +51,8 @@ class SimulationScenario:
     lengths: Lengths
     hardware: Hardware
     ingress: IngressConfig = field(default_factory=IngressConfig)
+    adapters: Mapping[str, float] = field(default_factory=dict)
+    """Ids of adapters, and how often each is asked; without them requests are for the model itself."""
     path_s: float = 0.0
     """Added to each request's TTFT, s: the way through proxy, ingress and servers."""
     seed: int = 0
@@ -73,6 +78,8 @@ class SimulationRun:
     """GPUs that held a replica, at each sample."""
     until_s: float = 0.0
     """How far it came: the traffic's duration, unless it was interrupted."""
+    adapter_loads: int = 0
+    """How often a replica loaded an adapter."""
 
 
 def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress = lambda share: None) -> SimulationRun:
@@ -82,15 +89,19 @@ def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress 
     goes wrong in a request's task is raised here.
     """
     run = SimulationRun()
-    thresholds = gc.get_threshold()
+    logger = logging.getLogger("ray.serve")
+    thresholds, level = gc.get_threshold(), logger.level
     # Millions of requests live at a time and none is in a cycle: looking for cycles took a third of the time.
     gc.set_threshold(200_000, 20, 100)
+    # Engines say there what they load, thousands of times here.
+    logger.setLevel(logging.WARNING)
     try:
         clock.run(_Simulator(scenario, scaler, run).run(progress))
     except KeyboardInterrupt:
         run.until_s = run.samples[-1].at_s if run.samples else 0.0
     finally:
         gc.set_threshold(*thresholds)
+        logger.setLevel(level)
     return run
 
 
@@ -108,6 +119,9 @@ class _Simulator:
         self._run = run
         timing = scenario.model.simulated or Simulated()
         self._context = min(timing.max_model_len, timing.kv_tokens)
+        self._adapters = [Adapter(id, id) for id in scenario.adapters]
+        self._weights = list(accumulate(scenario.adapters.values()))
+        self._asked = Random(f"{scenario.seed} adapters")
         self._open = 0
         """Requests that have arrived, or are about to, and have not ended."""
         self._arrived = 0
@@ -139,6 +153,7 @@ class _Simulator:
             self._all_ended.result()
         await control
         self._run.until_s = scenario.traffic.duration_s
+        self._run.adapter_loads = self._fleet.adapter_loads
 
     async def _control(self, progress: OnProgress) -> None:
         """Reports and decisions every REPORT_PERIOD_S, to the end of the traffic and of its last request."""
@@ -182,26 +197,27 @@ class _Simulator:
     def _arrive(self, at: float) -> None:
         prompt, output = self._scenario.lengths.draw(self._lengths, self._arrived)
         self._arrived += 1
-        self._loop.create_task(self._request(at, prompt, output, next(self._next_pool)))
+        adapter = self._asked.choices(self._adapters, cum_weights=self._weights)[0] if self._adapters else None
+        self._loop.create_task(self._request(at, prompt, output, adapter, next(self._next_pool)))
         self._await_next()
 
     def _check_end(self) -> None:
         if not self._open and not self._all_ended.done():
             self._all_ended.set_result(None)
 
-    async def _request(self, at: float, prompt: int, output: int, pool: ReplicaPool) -> None:
+    async def _request(self, at: float, prompt: int, output: int, adapter: Adapter | None, pool: ReplicaPool) -> None:
         answered: Sequence | None = None
 
         async def attempt(replica: Replica) -> None:
             nonlocal answered
-            answered = await self._fleet.answer(replica.id, prompt, output)
+            answered = await self._fleet.answer(replica.id, prompt, output, adapter)
 
         detail = ""
         outcome: Outcome = "ok"
         try:
             if prompt + output > self._context:
                 raise ApiError(400, "longer than the context", code="context_length_exceeded")
-            await with_retries(pool, attempt)
+            await with_retries(pool, attempt, ONE if adapter is None else Claim(adapter=adapter.id))
         except ApiError as error:
             outcome, detail = ("refused" if error.status in (429, 503) else "failed"), f"{error.status} {error.code}"
         except BrokenOff as error:
@@ -224,6 +240,7 @@ class _Simulator:
                 output_tokens=output if outcome == "ok" else 0,
                 outcome=outcome,
                 detail=detail,
+                model="" if adapter is None else adapter.id,
             )
         )
         self._open -= 1

@@ -9,6 +9,7 @@ The model, deliberately small:
 - With `prefill_chunk_tokens`, as in vLLM, prefill has no time of its own: a step carries up to so many tokens, one of
   each decoded sequence and the rest from prompts, whose time at `prefill_tokens_per_s` is added to the step. The step
   with the last of a prompt gives its first token.
+- A stall, as of an adapter that is loaded, comes between two steps: it delays everyone alike.
 - Steps follow each other without a gap, whenever they are asked for: a late caller gets all that was due.
 
 Steps between which nobody joins or ends differ in nothing, so they are counted, not walked through: `leap` takes any
@@ -23,53 +24,11 @@ from heapq import heappop, heappush
 from typing import Any, Literal
 
 from serve_app.config.schema import Simulated
+from serve_app.engine.simulation.sequence import Sequence
 
 
 class QueueFull(Exception):
     """Running and waiting sequences already fill the replica."""
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One prompt and the output it will get."""
-
-    prompt_tokens: int
-    output_tokens: int
-    """Tokens it will emit; 0 ends it with its prefill, as an embedding does."""
-    cached_tokens: int
-    """Of the prompt, found in the prefix cache and not prefilled again."""
-    submitted_at: float
-    tag: Any = None
-    """The caller's own."""
-    state: Literal["waiting", "prefilling", "decoding", "finished", "cancelled"] = "waiting"
-    admitted_at: float | None = None
-    first_token_at: float | None = None
-    ended_at: float | None = None
-    _unprefilled: int = 0
-    _batch: SimulatedBatch | None = None
-    """While it is decoded: whose steps count its tokens, those after the first `_joined_at`."""
-    _joined_at: int = 0
-    _emitted: int = 0
-
-    @property
-    def emitted(self) -> int:
-        """Tokens so far."""
-        return self._emitted if self._batch is None else self._batch.steps - self._joined_at
-
-    @property
-    def tokens(self) -> int:
-        """KV cache it may come to need, tokens."""
-        return self.prompt_tokens + self.output_tokens
-
-    @property
-    def service_s(self) -> float:
-        """Seconds in the batch, of a sequence that was in it and has ended."""
-        assert self.admitted_at is not None and self.ended_at is not None
-        return self.ended_at - self.admitted_at
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("finished", "cancelled")
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +58,7 @@ class SimulatedBatch:
     _prefill_ends: float | None = None
     _step_ends: float | None = None
     _step_s: float = 0.0
+    _stalled_until: float = 0.0
     _alike_since: float = 0.0
     _alike: int = 0
     """Steps of `_step_s` that have followed each other since `_alike_since`."""
@@ -197,6 +157,13 @@ class SimulatedBatch:
         self._end(sequence, now, "cancelled")
         self._admit(now)
 
+    def stall(self, now: float, seconds: float) -> float:
+        """Do nothing for so long, as soon as the present step has ended; until when."""
+        self._all_taken(now)
+        begins = now if self._step_ends is None else self._step_ends
+        self._stalled_until = max(begins, self._stalled_until) + seconds * self.slowdown
+        return self._stalled_until
+
     def _all_taken(self, now: float) -> None:
         if (due := self.next_at) is not None and due < now:
             raise ValueError(f"step({now}) comes first: something was due at {due}")
@@ -224,7 +191,8 @@ class SimulatedBatch:
             self._prefill_ends = None
             return
         tokens = self._prefilling[0]._unprefilled
-        self._prefill_ends = at + tokens / self.timing.prefill_tokens_per_s * self.slowdown
+        begins = max(at, self._stalled_until)
+        self._prefill_ends = begins + tokens / self.timing.prefill_tokens_per_s * self.slowdown
 
     def _end_prefill(self, at: float) -> list[Sequence]:
         """Those it ends."""
@@ -249,6 +217,7 @@ class SimulatedBatch:
             self._step_ends = None
             return
         step_s = self._pace_s() + carried / self.timing.prefill_tokens_per_s * self.slowdown
+        step_s += max(0.0, self._stalled_until - at)
         if self._step_ends is None or step_s != self._step_s:
             self._alike_since, self._alike, self._step_s = at, 0, step_s
         self._step_ends = self._alike_since + (self._alike + 1) * step_s
@@ -313,6 +282,8 @@ class SimulatedBatch:
     def _steady(self) -> bool:
         """Whether the next step will be like the present one unless somebody ends."""
         if self._joining or (self._prefilling and self.timing.prefill_chunk_tokens):
+            return False
+        if self._step_ends is not None and self._stalled_until > self._step_ends:
             return False
         return bool(self._decoding) and self._pace_s() == self._step_s
 

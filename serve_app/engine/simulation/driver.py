@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence as Ordered
 
 from serve_app.engine.meter import Meter
-from serve_app.engine.simulation.batch import QueueFull, Sequence, SimulatedBatch
+from serve_app.engine.simulation.batch import QueueFull, SimulatedBatch
+from serve_app.engine.simulation.sequence import Sequence
 
 
 class Generation:
@@ -106,6 +107,13 @@ class Driver:
             self._arm()
         self._emitted_before += generation.emitted
         generation.tell()
+
+    async def stall(self, seconds: float) -> None:
+        """Hold up everything between two steps for so long; returns when it is over."""
+        self._advance()
+        until = self.batch.stall(self._now, seconds)
+        self._arm()
+        await asyncio.sleep(until - self._now)
 
     def die(self, reason: str) -> None:
         """Stop for good: open requests break off, new ones are refused."""

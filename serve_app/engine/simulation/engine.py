@@ -6,7 +6,6 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from serve_app.adapters.adapter import Adapter
 from serve_app.config.schema import ModelConfig, Simulated
 from serve_app.engine.adapters.loaded import LoadedAdapters
 from serve_app.engine.adapters.serving import WithAdapter
@@ -17,6 +16,7 @@ from serve_app.engine.meter import Meter
 from serve_app.engine.simulation import http
 from serve_app.engine.simulation.batch import SimulatedBatch
 from serve_app.engine.simulation.driver import Driver
+from serve_app.engine.simulation.loader import SimulatedLoader
 from serve_app.engine.simulation.requests import LONGEST_TOKEN
 from serve_app.replica.protocol import ReplicaLoad
 
@@ -37,7 +37,7 @@ class SimulatedEngine:
     """What it has lately put out, on `time.monotonic()`."""
 
     adapters: LoadedAdapters | None
-    """Those it takes for loaded; None where its model has none."""
+    """Those it has loaded; None where its model has none."""
 
     def __init__(self, model: ModelConfig) -> None:
         timing = model.simulated or Simulated()
@@ -48,7 +48,8 @@ class SimulatedEngine:
         self.meter = self._driver.meter
         app: ASGIApp = http.build(self._driver, model, self.max_model_len, VERSION)
         app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
-        self.adapters = LoadedAdapters(model.adapters.max_loaded, InstantLoader()) if model.adapters else None
+        loader = SimulatedLoader(self._driver.stall, timing.adapter_load_ms / 1000)
+        self.adapters = LoadedAdapters(model.adapters.max_loaded, loader) if model.adapters else None
         self.app = Continuing(WithAdapter(app, self.adapters) if self.adapters else app, self.failure)
 
     @classmethod
@@ -76,13 +77,3 @@ class SimulatedEngine:
     async def stop(self) -> None:
         """Break off what is open and accept no more."""
         self._driver.die(self._driver.dead or "stopped")
-
-
-class InstantLoader:
-    """An adapter is there at once, whatever its files are."""
-
-    async def load(self, adapter: Adapter) -> None:
-        """Nothing is read."""
-
-    async def unload(self, adapter: Adapter) -> None:
-        """Nothing is given back."""

@@ -18,8 +18,9 @@ from serve_app.config.schema import ModelConfig
 from serve_app.engine.adapters import serving
 from serve_app.engine.context import Context
 from serve_app.engine.simulation import answer, events, render, requests
-from serve_app.engine.simulation.batch import QueueFull, Sequence
+from serve_app.engine.simulation.batch import QueueFull
 from serve_app.engine.simulation.driver import Driver, Generation
+from serve_app.engine.simulation.sequence import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.http.pages import starlette_app
 from serve_app.replica.ledger import Used, current

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from serve_app.config.schema import Simulated
-from serve_app.engine.simulation.batch import QueueFull, Sequence, SimulatedBatch
+from serve_app.engine.simulation.batch import QueueFull, SimulatedBatch
+from serve_app.engine.simulation.sequence import Sequence
 
 INSTANT_PREFILL = 1e12
 
@@ -218,3 +219,26 @@ def test_a_chunk_of_a_prompt_lengthens_the_step_that_carries_it() -> None:
     assert first.ended_at == pytest.approx(0.11 + 199 * 0.01 + 0.25)
     assert second.first_token_at == pytest.approx(0.5 + 3 * 0.01 + 0.25)
     assert second.ended_at == pytest.approx(0.5 + 4 * 0.01 + 0.25)
+
+
+@pytest.mark.parametrize("chunk", [None, 64])
+def test_a_stall_comes_between_two_steps_and_delays_everyone(chunk: int | None) -> None:
+    engine = batch(step_base_ms=10, step_per_sequence_ms=0, prefill_chunk_tokens=chunk)
+    decoding = [engine.submit(0.0, 1, 100) for _ in range(3)]
+    engine.leap(0.205)
+    present = engine.next_at
+    assert present is not None and engine.stall(0.205, 0.5) == present + 0.5
+    assert engine.next_change_at == present
+    late = engine.submit(0.205, 1, 1)
+    engine.leap(10)
+    assert [one.ended_at for one in decoding] == pytest.approx([1.5] * 3, abs=0.011)
+    assert late.first_token_at is not None and late.first_token_at >= present + 0.5
+
+
+def test_stalls_follow_each_other_and_hold_up_who_comes_to_an_idle_engine() -> None:
+    engine = batch(step_base_ms=10)
+    assert engine.stall(1.0, 0.5) == 1.5 and engine.stall(1.2, 0.5) == 2.0
+    first = engine.submit(1.3, 1, 1)
+    run(engine)
+    assert first.ended_at == pytest.approx(2.01)
+    assert engine.stall(3.0, 0.5) == 3.5

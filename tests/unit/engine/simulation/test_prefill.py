@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from serve_app.config.schema import Simulated
-from serve_app.engine.simulation.batch import Sequence, SimulatedBatch
+from serve_app.engine.simulation.batch import SimulatedBatch
+from serve_app.engine.simulation.sequence import Sequence
 
 
 def batch(max_running: int = 8, max_queued: int = 100, **timing: Any) -> SimulatedBatch:
