@@ -143,4 +143,6 @@ class Simulated(Section):
     wake_s: Annotated[float, Field(ge=0)] = 0.07
     """How long one that sleeps takes to wake."""
     adapter_load_ms: Annotated[float, Field(ge=0)] = 50.0
-    """How long an adapter takes to load, ms, while nothing else happens on the replica."""
+    """How long an adapter's files take to read, ms, beside the steps."""
+    adapter_stall_ms: Annotated[float, Field(ge=0)] = 5.0
+    """For how long every stream then waits for it, ms."""

@@ -66,6 +66,7 @@ class EngineReplica(HttpReplica):
             failure=self._failure,
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
             ledger=self._ledger,
+            counts=[self._engine.adapters.counts] if self._engine.adapters else [],
         )
         context = serve.get_replica_context()
         id = context.replica_id.unique_id
@@ -104,8 +105,9 @@ class EngineReplica(HttpReplica):
 
     def load(self) -> ReplicaLoad:
         """What admission control has counted, and the engine's state where it has anything to do."""
-        loaded = self._engine.adapters
-        counted = replace(super().load(), adapters=loaded.ids) if loaded else super().load()
+        counted = super().load()
+        if (loaded := self._engine.adapters) is not None:
+            counted = replace(counted, adapters=loaded.ids, adapter_requests=dict(loaded.counts.open))
         if not counted.in_flight:
             return counted
         engine = self._engine.load()

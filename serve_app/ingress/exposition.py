@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-ENGINES = ("vllm:", "serve_app_tokens", "serve_app_batch")
+ENGINES = ("vllm:", "serve_app_tokens", "serve_app_adapter", "serve_app_batch")
 """Families of replicas and of the batch deployment, by how their names begin."""
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?(?P<rest> .+)$")
 

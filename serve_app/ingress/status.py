@@ -17,7 +17,7 @@ from serve_app.ingress.failing import Failing
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.rollout import Rollout
 from serve_app.planning.resolve import replica_bounds
-from serve_app.replica.admission import TOKENS
+from serve_app.replica.admission import COUNTED
 from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
 from serve_app.routing.metrics import Metrics, PoolCounts
@@ -104,7 +104,7 @@ class Status:
         return PlainTextResponse(ours + merge(await scraping), media_type="text/plain; version=0.0.4")
 
     async def _scrape(self, replica: Replica) -> tuple[str, str]:
-        pages = await asyncio.gather(*(ask(self._session, replica.info, path) for path in ("/metrics", TOKENS)))
+        pages = await asyncio.gather(*(ask(self._session, replica.info, path) for path in ("/metrics", COUNTED)))
         return replica.id, b"".join(page for page in pages if page is not None).decode()
 
 

@@ -12,9 +12,10 @@ import contextlib
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,8 +40,9 @@ from serve_app.replica.protocol import (
 )
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
 
-TOKENS = "/tokens"
-"""The page of what the replica has made for each key; an engine's own metrics know of no keys."""
+COUNTED = "/counted"
+"""The page of what the replica counts itself: what it has made for each key, of which an engine's own metrics know
+nothing, and what its adapters are asked for."""
 
 
 class AdmissionControl:
@@ -57,11 +59,13 @@ class AdmissionControl:
         failure: Callable[[], str | None],
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
+        counts: Sequence[Collector] = (),
     ) -> None:
         """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None; `sleep` is of
-        a replica that can, `ledger` of one that accounts for what it makes."""
+        a replica that can, `ledger` of one that accounts for what it makes, `counts` are further metrics."""
         self._sleep = sleep
         self._ledger = ledger or Ledger("")
+        self._counts = counts
         self._app = app
         self._token = token.encode()
         self._capacity = capacity
@@ -90,7 +94,7 @@ class AdmissionControl:
             await ApiError(401, "this server answers only its application's ingress").answer("", send)
             return
         if scope["method"] != "POST":
-            await (self._tokens if scope["path"] == TOKENS else self._app)(scope, receive, send)
+            await (self._counted if scope["path"] == COUNTED else self._app)(scope, receive, send)
             return
         if self._sleep is not None and scope["path"] in (SLEEP, WAKE):
             await self._rest_or_wake(self._sleep, scope["path"], send)
@@ -125,10 +129,11 @@ class AdmissionControl:
             if self._sleep is not None:
                 self._sleep.ended(self.in_flight)
 
-    async def _tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What was made for each key, in Prometheus' text format."""
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the replica counts itself, in Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(self._ledger)
+        for one in (self._ledger, *self._counts):
+            registry.register(one)
         await PlainTextResponse(generate_latest(registry))(scope, receive, send)
 
     async def _rest_or_wake(self, sleep: SleepControl, path: str, send: Send) -> None:

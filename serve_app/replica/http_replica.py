@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray.util
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from serve_app.planning.open_files import raise_to_hard_limit
@@ -47,16 +48,19 @@ class HttpReplica:
         failure: Callable[[], str | None] = _never_fails,
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
+        counts: Sequence[Collector] = (),
     ) -> None:
         """Serve `app` on a free port, and be known to the pool `model` from then on.
 
         The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None; `sleep` is of
-        one that can sleep, `ledger` of one that accounts for what it makes.
+        one that can sleep, `ledger` of one that accounts for what it makes, `counts` are further metrics of its own.
         """
         raise_to_hard_limit()
         token = secrets.token_urlsafe(32)
         self._sleep = sleep
-        self._server = ReplicaServer(app, token=token, capacity=capacity, failure=failure, sleep=sleep, ledger=ledger)
+        self._server = ReplicaServer(
+            app, token=token, capacity=capacity, failure=failure, sleep=sleep, ledger=ledger, counts=counts
+        )
         self._info = ReplicaInfo(
             model=model,
             url=await self._server.start(ray.util.get_node_ip_address()),

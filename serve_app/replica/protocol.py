@@ -93,6 +93,8 @@ class ReplicaLoad:
     """Its engine sleeps, or will once it has nothing open; a request wakes it."""
     adapters: tuple[str, ...] = ()
     """Ids of the adapters it has in memory, the one that was used longest ago first."""
+    adapter_requests: dict[str, int] = field(default_factory=dict)
+    """Requests open there by the adapter that they are for, those that wait for it to load among them."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from serve_app.replica.admission import AdmissionControl
@@ -30,13 +31,14 @@ class ReplicaServer:
         failure: Callable[[], str | None],
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
+        counts: Sequence[Collector] = (),
     ) -> None:
         """`token` is the secret that every request must carry, `capacity` the sequences it holds, running and queued.
 
         `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can,
-        `ledger` of one that accounts for what it makes.
+        `ledger` of one that accounts for what it makes, `counts` are further metrics of its own.
         """
-        self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger)
+        self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger, counts)
         config = uvicorn.Config(
             self.admission,
             http="httptools",

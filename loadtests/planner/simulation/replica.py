@@ -52,7 +52,7 @@ class SimulatedReplica:
         self._awake_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._batch = SimulatedBatch(timing, model.max_running, model.max_queued)
-        loader = SimulatedLoader(self._stall, timing.adapter_load_ms / 1000)
+        loader = SimulatedLoader(self._stall, timing)
         self.adapters = LoadedAdapters(model.adapters.max_loaded, loader) if model.adapters else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -113,7 +113,7 @@ class SimulatedReplica:
     @property
     def loads(self) -> int:
         """Adapters loaded so far."""
-        return self.adapters.loads if self.adapters else 0
+        return self.adapters.counts.loads.total() if self.adapters else 0
 
     def rest(self) -> None:
         """Sleep, as soon as nothing is open."""

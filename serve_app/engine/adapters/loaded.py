@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from serve_app.adapters.adapter import Adapter
+from serve_app.engine.adapters.counts import AdapterCounts
 from serve_app.http.errors import ApiError
 
 REMEMBERED_S = 10.0
@@ -54,8 +55,8 @@ class _Seat:
 class LoadedAdapters:
     """The adapters of one engine."""
 
-    def __init__(self, most: int, loader: AdapterLoader) -> None:
-        """There is room for `most`."""
+    def __init__(self, most: int, loader: AdapterLoader, model: str = "") -> None:
+        """There is room for `most`; `model` is the id of what they are adapters of."""
         self._most = most
         self._loader = loader
         self._places: dict[Adapter, _Seat] = {}
@@ -63,8 +64,7 @@ class LoadedAdapters:
         self._newcomer = asyncio.Lock()
         """One gets a place at a time, in the order in which they came."""
         self._failures: dict[Adapter, tuple[float, str]] = {}
-        self.loads = 0
-        """Adapters loaded so far."""
+        self.counts = AdapterCounts(model)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -74,6 +74,12 @@ class LoadedAdapters:
     @contextlib.asynccontextmanager
     async def use(self, adapter: Adapter) -> AsyncIterator[None]:
         """Have it in memory. Raises ApiError 400 for one that cannot be used."""
+        with self.counts.request(adapter.id):
+            async with self._used(adapter):
+                yield
+
+    @contextlib.asynccontextmanager
+    async def _used(self, adapter: Adapter) -> AsyncIterator[None]:
         place = await self._place(adapter)
         place.open += 1
         place.idle.clear()
@@ -125,8 +131,9 @@ class LoadedAdapters:
                 self._failures[adapter] = (time.monotonic() + REMEMBERED_S, str(error))
                 logger.warning("the adapter %s cannot be used: %s", adapter.id, error)
             raise
-        self.loads += 1
-        logger.info("the adapter %s is loaded after %.3f s", adapter.id, time.monotonic() - began)
+        took_s = time.monotonic() - began
+        self.counts.loaded(adapter.id, took_s)
+        logger.info("the adapter %s is loaded after %.3f s", adapter.id, took_s)
 
     def _check(self, adapter: Adapter) -> None:
         now = time.monotonic()

@@ -40,7 +40,7 @@ async def install(llm: Any, state: Any, model: ModelConfig, config: AdaptersConf
             part.default_sampling_params = AdapterDefaults(part.default_sampling_params)
     directory = AdapterDirectory(model)
     loader = _VllmLoader(llm, state.openai_serving_models.lora_requests, directory)
-    loaded = LoadedAdapters(config.max_loaded, loader)
+    loaded = LoadedAdapters(config.max_loaded, loader, model.id)
     there = {one.id: one for one in await asyncio.to_thread(directory.look)} if config.preload else {}
     for id in config.preload:
         try:

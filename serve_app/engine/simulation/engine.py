@@ -48,8 +48,8 @@ class SimulatedEngine:
         self.meter = self._driver.meter
         app: ASGIApp = http.build(self._driver, model, self.max_model_len, VERSION)
         app = Bounds(app, Context(self.max_model_len, LONGEST_TOKEN))
-        loader = SimulatedLoader(self._driver.stall, timing.adapter_load_ms / 1000)
-        self.adapters = LoadedAdapters(model.adapters.max_loaded, loader) if model.adapters else None
+        loader = SimulatedLoader(self._driver.stall, timing)
+        self.adapters = LoadedAdapters(model.adapters.max_loaded, loader, model.id) if model.adapters else None
         self.app = Continuing(WithAdapter(app, self.adapters) if self.adapters else app, self.failure)
 
     @classmethod

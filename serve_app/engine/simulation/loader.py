@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from serve_app.adapters.adapter import Adapter
+from serve_app.config.sections import Simulated
 
 
 class SimulatedLoader:
-    """An adapter takes its time to load, whatever its files are, and holds everything up meanwhile."""
+    """Takes its time beside the steps, and then holds all of them up, whatever an adapter's files are."""
 
-    def __init__(self, stall: Callable[[float], Awaitable[None]], load_s: float) -> None:
+    def __init__(self, stall: Callable[[float], Awaitable[None]], timing: Simulated) -> None:
         """`stall` lets the engine do nothing for so many seconds, and returns when they are over."""
         self._stall = stall
-        self._load_s = load_s
+        self._timing = timing
 
     async def load(self, adapter: Adapter) -> None:
         """Nothing is read."""
-        await self._stall(self._load_s)
+        await asyncio.sleep(self._timing.adapter_load_ms / 1000)
+        await self._stall(self._timing.adapter_stall_ms / 1000)
 
     async def unload(self, adapter: Adapter) -> None:
         """Nothing is given back."""

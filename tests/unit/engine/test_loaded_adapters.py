@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from serve_app.adapters.adapter import Adapter
 from serve_app.engine.adapters.loaded import AdapterUnusable, LoadedAdapters
@@ -40,7 +41,7 @@ class Loader:
 
 
 def loaded(most: int) -> tuple[LoadedAdapters, Loader]:
-    return LoadedAdapters(most, loader := Loader(most)), loader
+    return LoadedAdapters(most, loader := Loader(most), "m"), loader
 
 
 async def once(adapters: LoadedAdapters, one: Adapter, work: Callable[[], Awaitable[object]] | None = None) -> None:
@@ -54,7 +55,7 @@ async def test_the_one_used_longest_ago_leaves() -> None:
     for one in (A, B, A, C, A, B):
         await once(adapters, one)
     assert loader.history == ["+a", "+b", "-b", "+c", "-c", "+b"]
-    assert adapters.ids == ("a", "b") and adapters.loads == 4
+    assert adapters.ids == ("a", "b") and adapters.counts.loads.total() == 4
 
 
 async def test_many_requests_load_it_once() -> None:
@@ -113,3 +114,28 @@ async def test_all_get_theirs_when_more_are_wanted_than_there_is_room_for() -> N
 
     await asyncio.wait_for(asyncio.gather(*(once(adapters, one, work) for one in (A, B, C, D) * 25)), 20)
     assert len(loader.there) == 2
+
+
+async def test_what_is_asked_and_loaded_is_counted_by_adapter() -> None:
+    adapters, _ = loaded(1)
+    counts, registry = adapters.counts, CollectorRegistry()
+    registry.register(counts)
+    seen = []
+
+    async def look() -> None:
+        seen.append(dict(counts.open))
+
+    busy = asyncio.create_task(once(adapters, A, lambda: asyncio.sleep(0.01)))
+    waiting = asyncio.create_task(once(adapters, B, look))
+    await asyncio.sleep(0.005)
+    assert counts.open == {"a": 1, "b": 1}, "one that waits for its adapter is open"
+    await asyncio.gather(busy, waiting)
+    with pytest.raises(ApiError):
+        await once(adapters, BROKEN)
+    await once(adapters, B)
+    assert seen == [{"b": 1}] and counts.open == {}
+    assert counts.requests == {"a": 1, "b": 2, "broken": 1} and counts.loads == {"a": 1, "b": 2}
+    text = generate_latest(registry).decode()
+    assert 'serve_app_adapter_requests_total{adapter="b",model="m"} 2.0' in text
+    assert 'serve_app_adapter_loads_total{adapter="a",model="m"} 1.0' in text
+    assert 'serve_app_adapter_load_seconds_total{adapter="a",model="m"}' in text

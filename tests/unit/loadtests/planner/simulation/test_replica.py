@@ -24,7 +24,9 @@ async def test_a_replica_that_drains_says_so() -> None:
 
 async def test_an_adapter_is_loaded_before_its_first_request_and_holds_up_the_others() -> None:
     own = AdaptersConfig(max_loaded=1, directory="/")
-    timing = TIMING.model_copy(update={"step_base_ms": 1.0, "step_per_sequence_ms": 0.0, "adapter_load_ms": 80.0})
+    timing = TIMING.model_copy(
+        update={"step_base_ms": 1.0, "step_per_sequence_ms": 0.0, "adapter_load_ms": 0.0, "adapter_stall_ms": 80.0}
+    )
     replica = SimulatedReplica("r", scenario(adapters=own).model.model_copy(update={"simulated": timing}))
     plain = asyncio.create_task(replica.answer(8, 20))
     await asyncio.sleep(0)
