@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from serve_app.adapters.directory import AdapterDirectory
 from serve_app.batch.run.client import HttpClient, NoResponse
 from serve_app.batch.run.engines import DidNotStart, LocalEngines
 from serve_app.batch.run.input import InputError, NoRoomToScan, expand, scan
@@ -26,7 +27,7 @@ from serve_app.batch.run.pace import MOST, Pace
 from serve_app.batch.run.runner import run
 from serve_app.batch.run.sender import RunStopped
 from serve_app.config.file import load
-from serve_app.config.schema import ConfigError
+from serve_app.config.schema import ConfigError, ModelConfig
 
 INTERRUPTED = 130
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} lines [{elapsed}<{remaining}{postfix}]"
@@ -79,8 +80,9 @@ def _with_engines(
 ) -> RunSummary:
     """Starts the models that are `named`."""
     config = load(args.config).applications[0].config
-    served = replace(job, models=frozenset(name for model in config.models for name in model.names))
-    asked = tuple(model for model in config.models if named.intersection(model.names))
+    names = {model.id: _names(model) for model in config.models}
+    served = replace(job, models=frozenset().union(*names.values()))
+    asked = tuple(model for model in config.models if named.intersection(names[model.id]))
     engines = LocalEngines(config.model_copy(update={"models": asked or config.models[:1]}), progress.say)
 
     async def work() -> RunSummary:
@@ -93,6 +95,12 @@ def _with_engines(
     finally:
         progress.say("stopping the engines")
         engines.stop()
+
+
+def _names(model: ModelConfig) -> frozenset[str]:
+    """A model's and its adapters' by now, broken ones included: their lines are told why."""
+    adapters = AdapterDirectory(model).look() if model.adapters else []
+    return frozenset((*model.names, *(one.id for one in adapters)))
 
 
 def _parser() -> argparse.ArgumentParser:

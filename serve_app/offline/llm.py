@@ -96,12 +96,14 @@ class LLM:
         `sampling_params` is a dict, a `SamplingParams` of this package or of vLLM, or a list with one for each.
         `iterator` gives the results as they come, and takes conversations from a generator as they are needed. An
         image is a part `{"type": "image", "image": ...}` (a PIL image, a path or a URL) or OpenAI's `image_url`.
-        `model` names the model; unless given it is the first, or for an image the first that sees. With
-        `errors="keep"` a prompt that fails, for whatever reason, has its `error` set; otherwise RequestFailed is raised
-        in its place. Further keywords, such as `tools`, go into each request.
+        `model` names the model; unless given it is the first, or for an image the first that sees. `adapter` names one
+        of a model's adapters, and with it the model. With `errors="keep"` a prompt that fails, for whatever reason, has
+        its `error` set; otherwise RequestFailed is raised in its place. Further keywords, such as `tools`, go into each
+        request.
 
-        Raises TypeError for a parameter that no request has, and ValueError where there are not as many of
-        `sampling_params` as of conversations: before anything is sent, or for a generator where it ends.
+        Raises TypeError for a parameter that no request has, or for both `model` and `adapter`, and ValueError where
+        there are not as many of `sampling_params` as of conversations: before anything is sent, or for a generator
+        where it ends.
         """
         one = isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict)
         return self._run(CHAT, [messages] if one else messages, _conversation, sampling_params, iterator, **more)
@@ -123,12 +125,15 @@ class LLM:
         iterator: bool,
         *,
         model: str | None = None,
+        adapter: str | None = None,
         errors: Literal["raise", "keep"] = "raise",
         use_tqdm: bool = True,
         **extra: Any,
     ) -> list[RequestOutput] | Iterator[RequestOutput]:
         if errors not in ("raise", "keep"):
             raise ValueError(f"errors is {errors!r}: 'raise' or 'keep'")
+        if model is not None and adapter is not None:
+            raise TypeError(f"adapter={adapter!r} says which model answers: leave model={model!r} out")
         if extra.get("stream"):
             raise TypeError("stream is not for LLM: iterator=True gives each result as soon as it is there")
         each = self._each(prompts, sampling_params, url == CHAT)
@@ -137,7 +142,7 @@ class LLM:
             shown: Prompt = None
             try:
                 shown, body = body_of(prompt)
-                whole = {"model": model or self._suits(body), **body, **params, **extra}
+                whole = {"model": adapter or model or self._suits(body), **body, **params, **extra}
                 asked = self._sender.ask(url, msgspec.json.encode(whole))
             except Exception as error:
                 return shown, PromptFailed(f"{type(error).__name__}: {error}")

@@ -49,6 +49,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_every_line_is_answered_and_a_bad_one_costs_only_itself(simulated: Service, tmp_path: Path) -> None:
     routes = [
+        request("adapted", model="tuned"),
         request("text", url="/v1/completions", body={"model": "pair", "prompt": "a", "max_tokens": 4}),
         request("response", url="/v1/responses", body={"model": "pair", "input": "a", "max_output_tokens": 4}),
         request("vector", url="/v1/embeddings", body={"model": "pair", "input": "a"}),
@@ -61,19 +62,19 @@ def test_every_line_is_answered_and_a_bad_one_costs_only_itself(simulated: Servi
     status, out, err = finished(start(simulated, input, "--json", "--quiet"))
     assert status == 1, err
     answers = {one["custom_id"]: one["response"] for one in lines(tmp_path / "out.jsonl")}
-    assert answers.keys() == {*map(str, range(40)), "text", "response", "vector"}
+    assert answers.keys() == {*map(str, range(40)), "adapted", "text", "response", "vector"}
     assert all(answer["status_code"] == 200 and answer["request_id"] for answer in answers.values())
     assert answers["7"]["body"]["usage"]["completion_tokens"] == 8
     errors = {one["error"]["line"]: one for one in lines(tmp_path / "out.errors.jsonl")}
     assert {line: one["error"]["code"] for line, one in errors.items()} == {
-        44: "model_not_found",
-        45: "400 context_length_exceeded",
-        46: "invalid_json",
+        45: "model_not_found",
+        46: "400 context_length_exceeded",
+        47: "invalid_json",
     }
-    assert errors[45]["custom_id"] == "long" and errors[45]["response"]["status_code"] == 400
+    assert errors[46]["custom_id"] == "long" and errors[46]["response"]["status_code"] == 400
     summary = json.loads(out)
-    assert (summary["total"], summary["succeeded"], summary["failed"]) == (46, 43, 3)
-    assert summary["output_tokens"] == 40 * 8 + 4 + 4
+    assert (summary["total"], summary["succeeded"], summary["failed"]) == (47, 44, 3)
+    assert summary["output_tokens"] == 41 * 8 + 4 + 4
     status, out, err = finished(start(Service("http://127.0.0.1:9"), input))
     assert (status, "3 by earlier runs" in out) == (1, True), "it is complete: no service is needed to say so"
 

@@ -37,15 +37,19 @@ def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
 
 def test_a_batch_from_upload_to_download(client: openai.OpenAI, simulated: Service) -> None:
     unknown = b'{"custom_id": "x", "method": "POST", "url": "/v1/completions", "body": {"model": "unknown"}}\n'
-    batch = create(client, prompts("pair", 40) + unknown, URL)
+    adapter = (
+        b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "other", "prompt": ""}}\n'
+    )
+    batch = create(client, prompts("pair", 40) + adapter + unknown, URL)
     assert batch.status == "validating" and batch in client.batches.list(limit=1).data
     batch = end(client, batch)
-    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 40, 1)
+    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 41, 1)
     answers = contents(client, batch.output_file_id)
-    assert answers.keys() == {str(number) for number in range(40)}
+    assert answers.keys() == {"a", *(str(number) for number in range(40))}
+    assert answers["a"]["response"]["body"]["model"] == "other"
     assert all(answer["response"]["status_code"] == 200 for answer in answers.values())
     error = contents(client, batch.error_file_id)["x"]
-    assert error["response"]["status_code"] == 404 and error["error"]["line"] == 41
+    assert error["response"]["status_code"] == 404 and error["error"]["line"] == 42
     assert client.files.retrieve(batch.output_file_id).purpose == "batch_output"
     assert client.files.delete(batch.input_file_id).deleted
     metrics = httpx.get(f"{simulated.url}/metrics").text

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.service import Service, gauge
 
+LOADS = 'serve_app_adapter_loads_total{adapter="tuned",model="trio"'
+
 
 @pytest.fixture
 async def http(simulated: Service) -> AsyncIterator[httpx.AsyncClient]:
@@ -50,7 +52,7 @@ async def generated(simulated: Service, model: str) -> dict[str, float]:
 
 async def test_models_say_that_they_are_simulated(http: httpx.AsyncClient) -> None:
     models = (await http.get("/v1/models")).json()["data"]
-    assert {model["id"] for model in models} == {"pair", "trio", "narrow", "scaled", "sleepy"}
+    assert {model["id"] for model in models} == {"pair", "trio", "tuned", "other", "narrow", "scaled", "sleepy"}
     assert all(model["simulated"] for model in models)
 
 
@@ -67,6 +69,19 @@ async def test_a_long_prefix_and_a_session_stay_with_one_replica(http: httpx.Asy
     after = await generated(simulated, "pair")
     assert sorted(after[replica] - between[replica] for replica in after) == [0, 40]
     assert 'picks_total{model="pair",place="home"} 16.0' in (await http.get("/metrics")).text
+
+
+async def test_an_adapter_stays_with_one_replica_and_is_seen_there(http: httpx.AsyncClient) -> None:
+    for _ in range(6):
+        answer = await post(http, "tuned", 2)
+        assert answer.status_code == 200 and answer.json()["model"] == "tuned"
+    loads = [line for line in (await http.get("/metrics")).text.splitlines() if line.startswith(LOADS)]
+    assert len(loads) == 1 and loads[0].endswith(" 1.0"), "the replicas of others have not loaded it"
+
+    async def announced() -> bool:
+        return (await autoscaling(http, "trio"))["adapters"] == {"tuned": {"replicas": 1, "requests": 0}}
+
+    await until(announced, 10)
 
 
 async def test_load_is_shared_evenly(http: httpx.AsyncClient, simulated: Service) -> None:

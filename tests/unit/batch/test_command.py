@@ -16,6 +16,7 @@ from serve_app.batch.run.client import ServiceResponse
 from serve_app.batch.run.input import InputLine, Scan
 from serve_app.batch.run.journal import Journal
 from serve_app.batch.run.output import answered, tally
+from serve_app.config.schema import ServiceConfig
 from tests.support.batches import lines
 
 NOWHERE = "http://127.0.0.1:9"
@@ -127,3 +128,11 @@ def test_an_answer_that_is_too_deep_only_inside_its_line_is_counted(tmp_path: Pa
     with Journal(tmp_path / "out", tmp_path / "errors", scanned) as journal:
         assert journal.succeeded == 1
     assert tally(tmp_path / "out", tmp_path / "errors").completed == 1
+
+
+def test_models_are_started_for_their_adapters(tmp_path: Path) -> None:
+    own = {"directory": str(tmp_path), "list": [{"id": "listed", "source": "nobody/listed"}]}
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "adapter_config.json").write_text("{}")
+    service = ServiceConfig.parse({"models": [{"id": "m", "engine": "simulated", "adapters": own}]})
+    assert command._names(service.models[0]) == {"m", "listed", "found"}

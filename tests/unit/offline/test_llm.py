@@ -116,6 +116,16 @@ def test_parameters_are_read_before_anything_is_sent(llm: LLM, engines: Engines,
     assert not engines.bodies
 
 
+def test_an_adapter_is_asked_by_its_name(llm: LLM, engines: Engines) -> None:
+    llm.chat(HELLO, adapter="support-de")
+    llm.generate("a", adapter="support-de")
+    llm.chat(HELLO, model="m")
+    assert [body["model"] for body in engines.bodies] == ["support-de", "support-de", "m"]
+    assert not any("adapter" in body for body in engines.bodies)
+    with pytest.raises(TypeError, match="leave model='m' out"):
+        llm.chat(HELLO, model="m", adapter="support-de")
+
+
 def deep() -> list[Any]:
     found: list[Any] = []
     for _ in range(3000):
