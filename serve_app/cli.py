@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "compare": Command("loadtests.compare", "this project and its peers side by side on this machine"),
     "interference": Command("loadtests.interference", "what a chat notices of a batch on the same service"),
+    "switching": Command("loadtests.switching", "what it costs a running service to load an adapter"),
     "offline": Command("loadtests.offline", "a file of prompts here and through vLLM's own offline engine"),
 }
 LOADTESTS = "loadtests."
