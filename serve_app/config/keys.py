@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from serve_app.config.api_keys import DIGEST, ApiKey, WrittenOut, loggable
 from serve_app.config.names import Name
-from serve_app.config.sections import AtLeastOne, Section
+from serve_app.config.sections import AtLeastOne, Positive, Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -69,6 +69,9 @@ class KeyConfig(Section):
     """Tokens of one answer, which ends there with the finish reason `length`."""
     priority: Literal["interactive", "batch"] = "interactive"
     """`batch` marks all of its requests as batch work, which makes way for people."""
+    weight: Positive = 1.0
+    """Its share where requests wait: one of weight 2 gets twice the tokens that one of weight 1 gets."""
+    _shown: str = PrivateAttr("")
 
     @model_validator(mode="after")
     def _one_key(self) -> KeyConfig:
@@ -80,6 +83,11 @@ class KeyConfig(Section):
     def entry(self) -> str:
         """Where its key is to be had, as `api_keys` writes it."""
         return self.key if self.key is not None else DIGEST + str(self.key_sha256)
+
+    @property
+    def client(self) -> str:
+        """By what it is told apart where requests wait: its name, or else its digest; empty for all who show no key."""
+        return self.name or self._shown
 
     @property
     def is_limited(self) -> bool:
@@ -98,7 +106,14 @@ def unconfigured(name: str, **rights: Any) -> KeyConfig:
 
 
 UNNAMED = unconfigured("", admin=True)
-"""Whoever shows an entry of `api_keys`, and everybody where no key is configured."""
+"""Everybody where no key is configured."""
+
+
+def unnamed(digest: str) -> KeyConfig:
+    """Whoever shows the key of `api_keys` that has this digest."""
+    key = unconfigured("", admin=True)
+    key._shown = digest
+    return key
 
 
 def entries(api_keys: Sequence[str], keys: Sequence[KeyConfig]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from serve_app.config.api_keys import DIGEST, FILE, digests
-from serve_app.config.keys import UNNAMED, KeyConfig
+from serve_app.config.keys import UNNAMED, KeyConfig, unnamed
 
 LOOK_S = 1.0
 """How often the files are looked at."""
@@ -64,12 +64,12 @@ class Keyring:
             await asyncio.to_thread(self.look)
 
     def _sorted(self, found: dict[str, list[str]]) -> dict[str, KeyConfig]:
-        owners: dict[str, KeyConfig] = {}
+        owner_of: dict[str, KeyConfig] = {}
         for place, entry, owner in self._entries:
             for digest in found[entry]:
-                if owners.setdefault(digest, owner) is not owner:
+                if owner_of.setdefault(digest, owner) is not owner:
                     raise ValueError(f"{place}: {entry} holds a key that another entry has")
-        return owners
+        return {digest: unnamed(digest) if owner is UNNAMED else owner for digest, owner in owner_of.items()}
 
 
 def _signature(entry: str) -> tuple[int, int, int] | None:

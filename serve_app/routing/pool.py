@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from serve_app.routing.claim import ONE, Claim
+from serve_app.routing.fair_share import FairShares
 from serve_app.routing.picker import Picker, Placed
 from serve_app.routing.pickers.least_loaded import LeastLoaded
 from serve_app.routing.queue import QueueLimits, WaitingQueue
@@ -34,6 +35,9 @@ class ReplicaPool:
 
     What is counted are sequences: a request may be many. One that is more than any replica has free goes where there is
     room for some of it: that replica lets nobody else in until the whole of it fits.
+
+    Where there are several clients, a part of each replica is a reserve for those that hold much less than their share,
+    so that they find a place in its batch at once.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class ReplicaPool:
         self._asleep: RandomSet[Replica] = RandomSet()
         """Those that a request would wake."""
         self.suspects = Suspects()
-        self.queue = WaitingQueue(model, limits, self, self._clock)
+        self.shares = FairShares()
+        self.queue = WaitingQueue(model, limits, self, self.shares, self._clock)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -129,12 +134,23 @@ class ReplicaPool:
         back says `since` when it has been on its way: it waits before the others, and no longer than they do in all.
         Raises ApiError 503 when no replica comes up in time, 429 when all stay full or too many requests wait already.
         """
+        self.shares.arrives(claim, self._clock())
         replica = None if self.queue.before(claim, returned=since is not None) else self.take(claim, avoid)
-        return replica or await self.queue.wait(claim, avoid, since)
+        if replica is None:
+            return await self.queue.wait(claim, avoid, since)
+        self.queue.passed(claim)
+        return replica
 
-    def release(self, replica: Replica, sequences: int = 1) -> None:
-        replica.in_flight -= sequences
+    def release(self, replica: Replica, claim: Claim = ONE) -> None:
+        """The request is no longer there."""
+        replica.in_flight -= claim.sequences
+        self.shares.ended(claim)
         self._reconsider(replica)
+
+    def give_back(self, replica: Replica, claim: Claim) -> None:
+        """The request was never there."""
+        self.shares.settle(claim, 0)
+        self.release(replica, claim)
 
     def succeeded(self, replica: Replica) -> None:
         """It answered: whatever it did before is forgiven."""
@@ -152,11 +168,12 @@ class ReplicaPool:
         replica.full_until = self._clock() + FULL_FOR_S
         self._leave_out(replica, FULL_FOR_S)
 
-    def take(self, claim: Claim, avoid: frozenset[str]) -> Replica | None:
-        """A replica with room, which counts the request from now."""
-        replica = self._pick(claim, avoid, claim.sequences)
+    def take(self, claim: Claim, avoid: frozenset[str], *, due: bool = False) -> Replica | None:
+        """A replica with room, which counts the request from now. One that is `due` finds the reserve."""
+        spares = not due and self.shares.spares(claim)
+        replica = self._pick(claim, avoid, claim.sequences, spares)
         if replica is None and claim.sequences > 1:
-            replica = self._pick(claim, avoid, 1)
+            replica = self._pick(claim, avoid, 1, spares)
         if replica is None:
             replica = next((one for one in self._asleep if one.id not in avoid), None)
             if replica is not None:
@@ -164,13 +181,14 @@ class ReplicaPool:
                 self._sort_out()
         if replica is not None:
             replica.in_flight += claim.sequences
+            self.shares.given(claim)
             if replica.free <= 0:
                 self._room.discard(replica)
         return replica
 
-    def _pick(self, claim: Claim, avoid: frozenset[str], room: int) -> Replica | None:
+    def _pick(self, claim: Claim, avoid: frozenset[str], room: int, spares: bool) -> Replica | None:
         def usable(replica: Replica) -> bool:
-            return replica.id not in avoid and replica.free >= room
+            return replica.id not in avoid and (replica.unreserved if spares else replica.free) >= room
 
         return self.picker.pick(self._room, usable, claim.key, claim.adapter)
 

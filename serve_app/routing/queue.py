@@ -1,8 +1,10 @@
 """The requests of one model that wait, in this process, until a replica has room.
 
-They are served in the order in which they came: first those that a replica sent back, then interactive requests, then
-batch work. Who would wait longer than the limit is refused as soon as that can be known, and where someone must go,
-batch work goes first.
+First those are served that a replica sent back, then interactive requests, then batch work, though of BATCH_EVERY that
+are served one is batch work where that waits. Interactive requests, and batch work, are served so that each client gets
+its share (`routing.fair_share`), and within a client in the order in which they came. Who would wait longer than the
+limit is refused as soon as that can be known. Where someone must go, batch work goes first, and then who has the most
+waiting.
 """
 
 from __future__ import annotations
@@ -10,15 +12,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 from serve_app.http.errors import ApiError
 from serve_app.routing.claim import Claim
 from serve_app.routing.expected_wait import CAUTION, Coming, TakenRate, expected_s
-from serve_app.routing.refusals import Refusal, made_way, not_ready, overloaded, stayed_full, too_long, too_many
+from serve_app.routing.fair_share import Client, FairShares
+from serve_app.routing.line import FairLine, Line, Waiter
+from serve_app.routing.refusals import (
+    Refusal,
+    fullest_made_way,
+    made_way,
+    not_ready,
+    overloaded,
+    stayed_full,
+    too_long,
+    too_many,
+)
 from serve_app.routing.replica import Replica
 
 REVIEW_S = 0.25
@@ -28,6 +40,8 @@ SOON_S = 0.75
 PATIENCE = 2.0
 """Who has waited longer than that, and is not served within the limit as was expected, may wait for so many times it:
 to be late is better than to be refused late."""
+BATCH_EVERY = 16
+"""While batch work waits, one of so many that are served is batch work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,12 @@ class Takers(Protocol):
         """Whether a replica has room, or would wake for a request."""
         ...
 
-    def take(self, claim: Claim, avoid: frozenset[str]) -> Replica | None:
-        """A replica with room for such a request, which counts it from now."""
+    def take(self, claim: Claim, avoid: frozenset[str], *, due: bool) -> Replica | None:
+        """A replica with room for such a request, which counts it from now. One that is `due` finds the reserve."""
         ...
 
-    def release(self, replica: Replica, sequences: int) -> None:
-        """So many sequences that a replica counted have ended."""
+    def give_back(self, replica: Replica, claim: Claim) -> None:
+        """A request that was given the replica does not want it any more."""
         ...
 
     def any_serves(self, now: float) -> bool:
@@ -68,53 +82,12 @@ class Takers(Protocol):
         ...
 
 
-@dataclass(eq=False, slots=True)
-class Waiter:
-    """A request that waits, and what it gets."""
-
-    claim: Claim
-    avoid: frozenset[str]
-    """Ids of replicas that have already failed it."""
-    came: float
-    """On the queue's clock."""
-    line: Line
-    """Where it waits."""
-    granted: asyncio.Future[Replica]
-
-
-class Line:
-    """Those who wait one behind another."""
-
-    def __init__(self) -> None:
-        self._waiters: dict[Waiter, None] = {}
-        self.sequences = 0
-        """Of all of them."""
-
-    def __bool__(self) -> bool:
-        return bool(self._waiters)
-
-    def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiters)
-
-    def last(self) -> Waiter:
-        """Who came last; StopIteration in an empty line."""
-        return next(reversed(self._waiters))
-
-    def join(self, waiter: Waiter) -> None:
-        self._waiters[waiter] = None
-        self.sequences += waiter.claim.sequences
-
-    def leave(self, waiter: Waiter) -> None:
-        """Take it out, if it is in the line."""
-        if waiter in self._waiters:
-            del self._waiters[waiter]
-            self.sequences -= waiter.claim.sequences
-
-
 class WaitingQueue:
     """The wait of one model's requests; counted are sequences, of which a request may be many."""
 
-    def __init__(self, model: str, limits: QueueLimits, takers: Takers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, model: str, limits: QueueLimits, takers: Takers, shares: FairShares, clock: Callable[[], float]
+    ) -> None:
         """`clock` tells the time in seconds."""
         self._model = model
         self._limits = limits
@@ -122,8 +95,11 @@ class WaitingQueue:
         self._clock = clock
         self._returned = Line()
         """Those that had a replica and were sent back by it."""
-        self._interactive = Line()
-        self._batch = Line()
+        self._shares = shares
+        self._interactive = FairLine(shares.people)
+        self._batch = FairLine(shares.work)
+        self._since_batch = 0
+        """Interactive requests that were given a replica while batch work waited, since some was given one."""
         self._taken = TakenRate()
         self._reviewing: asyncio.TimerHandle | None = None
         self.coming: Coming | None = None
@@ -139,6 +115,11 @@ class WaitingQueue:
     def before(self, claim: Claim, *, returned: bool) -> bool:
         """Whether somebody waits who would be served before such a request."""
         return bool(self._returned or (not returned and (self._interactive or (claim.batch and self._batch))))
+
+    def passed(self, claim: Claim) -> None:
+        """One was given a replica without having waited."""
+        if self._batch and not claim.batch:
+            self._since_batch += 1
 
     async def wait(self, claim: Claim, avoid: frozenset[str], since: float | None) -> Replica:
         """Wait for a replica; `since` is when a request that was sent back has been on its way.
@@ -158,32 +139,57 @@ class WaitingQueue:
             return await self._granted(waiter)
         except asyncio.CancelledError:
             if waiter.granted.done() and waiter.granted.exception() is None:
-                self._takers.release(waiter.granted.result(), claim.sequences)
+                self._takers.give_back(waiter.granted.result(), claim)
             raise
         finally:
             waiter.line.leave(waiter)
 
     def serve(self) -> None:
         """Give replicas to those who wait, while there is room anywhere."""
-        served = []
-        for waiter in chain(self._returned, self._interactive, self._batch):
+        served, passed_over = [], set[Client]()
+        for waiter in self._order(passed_over):
             if not self._takers.has_room():
                 break
-            if (replica := self._takers.take(waiter.claim, waiter.avoid)) is not None:
-                waiter.granted.set_result(replica)
-                if waiter.line is not self._returned:
-                    self._taken.took(self._clock(), waiter.claim.sequences)
-                served.append(waiter)
+            due = waiter.claim.batch and self._since_batch >= BATCH_EVERY - 1
+            if (replica := self._takers.take(waiter.claim, waiter.avoid, due=due)) is None:
+                if not waiter.avoid:
+                    # What there is room for is a reserve, or avoided by others: there is none for its client.
+                    passed_over.add(waiter.client)
+                continue
+            waiter.granted.set_result(replica)
+            if waiter.line is not self._returned:
+                self._taken.took(self._clock(), waiter.claim.sequences)
+            self._since_batch = 0 if waiter.claim.batch else self._since_batch + bool(self._batch)
+            served.append(waiter)
         for waiter in served:
             waiter.line.leave(waiter)
 
+    def _order(self, passed_over: Container[Client] = ()) -> Iterator[Waiter]:
+        """All in the order in which they are to be served, without the rest of those clients' requests."""
+        yield from self._returned
+        batch, since = self._batch.order(passed_over), self._since_batch
+        for waiter in self._interactive.order(passed_over):
+            if since >= BATCH_EVERY - 1 and (due := next(batch, None)) is not None:
+                yield due
+                since = 0
+            yield waiter
+            since += 1
+        yield from batch
+
     def expected_wait_s(self, *, batch: bool = False) -> float | None:
-        """How long a request that came now would wait for a replica; None where that is not known."""
-        now = self._clock()
+        """How long a request that came now would wait for a replica behind all those that wait; None where that is not
+        known."""
+        before = self._returned.sequences + self._interactive.sequences + (self._batch.sequences if batch else 0)
+        return self._expected_s(before, self._clock())
+
+    def _expected_s(self, before: int, now: float) -> float | None:
+        """How long a request with so many sequences before it would wait; None where that is not known."""
         if not self.waiting:
             return 0.0 if self._takers.has_room() else None
-        per_s = self._taken.per_s(now)
-        return None if per_s is None else self._until_taken_s(self._ahead(batch=batch), per_s, now)
+        if (per_s := self._taken.per_s(now)) is None:
+            return None
+        serving, places = self._takers.count_serving(now)
+        return expected_s(before, per_s, now, serving, self.coming, places)
 
     def refuse(self, reason: Refusal, sequences: int, error: ApiError) -> ApiError:
         """Count a refusal; returns its error."""
@@ -192,14 +198,15 @@ class WaitingQueue:
 
     def all_full(self, claim: Claim) -> ApiError:
         """The refusal of a request that replica after replica sent back."""
-        wait_s = self.expected_wait_s(batch=claim.batch)
+        wait_s = self._expected_s(self._before(claim), self._clock())
         error = overloaded(f"every replica of {self._model!r} is full", wait_s)
         return self.refuse("sent back", claim.sequences, error)
 
     def _join(self, claim: Claim, avoid: frozenset[str], came: float, *, returned: bool) -> Waiter:
         loop = asyncio.get_running_loop()
         line = self._returned if returned else self._batch if claim.batch else self._interactive
-        waiter = Waiter(claim, avoid, came, line, loop.create_future())
+        client = self._shares.of(batch=claim.batch).client(claim)
+        waiter = Waiter(claim, client, avoid, came, line, loop.create_future())
         line.join(waiter)
         if self._reviewing is None:
             self._reviewing = loop.call_later(REVIEW_S, self._review)
@@ -220,19 +227,27 @@ class WaitingQueue:
 
     def _check(self, now: float, claim: Claim) -> None:
         """Raises ApiError 429 for a request that would be too many, or would wait too long."""
-        wait_s, limit_s = self.expected_wait_s(batch=claim.batch), self._limit_s()
-        if self.waiting >= self._limits.max_waiting and (claim.batch or not self._make_way()):
+        before, limit_s = self._before(claim), self._limit_s()
+        wait_s = self._expected_s(before, now)
+        if self.waiting >= self._limits.max_waiting and not self._make_way(claim):
             raise self.refuse("too many", claim.sequences, too_many(self._model, self.waiting, wait_s))
         if wait_s is not None and CAUTION * wait_s > limit_s:
             per_s = self._taken.per_s(now) or math.inf
-            error = too_long(self._model, self._ahead(batch=claim.batch), per_s, wait_s, limit_s)
+            error = too_long(self._model, before, per_s, wait_s, limit_s)
             raise self.refuse("too long", claim.sequences, error)
 
-    def _make_way(self) -> bool:
-        """Send away the batch work that came last; False where none waits."""
-        if not self._batch:
+    def _make_way(self, claim: Claim) -> bool:
+        """Send away batch work for an interactive request, or the last of the client that has the most waiting; False
+        where that is whose request it is."""
+        waiter: Waiter | None
+        if self._batch and not claim.batch:
+            waiter = self._batch.last_of(self._batch.fullest())
+            error = made_way(self._model, self.expected_wait_s(batch=True))
+        elif waiter := (self._batch if claim.batch else self._interactive).makes_way(claim):
+            error = fullest_made_way(self._model, self.expected_wait_s(batch=claim.batch))
+        else:
             return False
-        self._send_away(self._batch.last(), "made way", made_way(self._model, self.expected_wait_s(batch=True)))
+        self._send_away(waiter, "made way", error)
         return True
 
     def _review(self) -> None:
@@ -242,13 +257,17 @@ class WaitingQueue:
             return
         self._reviewing = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
         now = self._clock()
+        self._shares.forget(now)
+        # Where nobody else is left, the reserve is for those who wait.
+        self.serve()
         (serving, places), limit_s = self._takers.count_serving(now), self._limits.wait_timeout_s
         if (per_s := self._taken.per_s(now)) is None or not serving:
             return
-        before, late = self._returned.sequences, []
-        for waiter in chain(self._interactive, self._batch):
+        before, late = 0, []
+        for waiter in self._order():
             wait_s = expected_s(before, per_s, now, serving, self.coming, places)
-            if now < waiter.came + SOON_S and now + wait_s > waiter.came + limit_s:
+            soon = waiter.line is not self._returned and now < waiter.came + SOON_S
+            if soon and now + wait_s > waiter.came + limit_s:
                 late.append((waiter, too_long(self._model, before, per_s, wait_s, limit_s)))
             else:
                 before += waiter.claim.sequences
@@ -259,13 +278,12 @@ class WaitingQueue:
         waiter.granted.set_exception(self.refuse(reason, waiter.claim.sequences, error))
         waiter.line.leave(waiter)
 
-    def _ahead(self, *, batch: bool) -> int:
-        """Sequences that would be served before a request that comes now."""
-        return self._returned.sequences + self._interactive.sequences + (self._batch.sequences if batch else 0)
-
-    def _until_taken_s(self, before: int, per_s: float, now: float) -> float:
-        serving, places = self._takers.count_serving(now)
-        return expected_s(before, per_s, now, serving, self.coming, places)
+    def _before(self, claim: Claim) -> int:
+        """About how many sequences would be served before such a request that came now."""
+        if not claim.batch:
+            return self._returned.sequences + self._interactive.before(claim)
+        before = self._batch.before(claim)
+        return self._returned.sequences + before + min(self._interactive.sequences, (BATCH_EVERY - 1) * (before + 1))
 
     def _serving(self) -> bool:
         return self._takers.any_serves(self._clock())

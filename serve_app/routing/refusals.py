@@ -8,8 +8,9 @@ from typing import Literal, get_args
 from serve_app.http.errors import ApiError
 
 Refusal = Literal["too many", "too long", "made way", "waited in vain", "sent back", "no replica"]
-"""Why a request was sent away: the queue was full; it would have waited too long; as batch work it made way for others;
-it was let in and all replicas stayed full; they sent it back again and again; no replica was ready in time."""
+"""Why a request was sent away: the queue was full; it would have waited too long; it made way, as batch work or as one
+of a client that had the most waiting; it was let in and all replicas stayed full; they sent it back again and again; no
+replica was ready in time."""
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 RETRY_MOST_S = 60
@@ -42,6 +43,11 @@ def too_long(model: str, before: int, per_s: float, wait_s: float, limit_s: floa
 def made_way(model: str, retry_s: float | None) -> ApiError:
     """429 for batch work that waited, when the queue was full and an interactive request came."""
     return overloaded(f"the queue of {model!r} is full, and batch work makes way for interactive requests", retry_s)
+
+
+def fullest_made_way(model: str, retry_s: float | None) -> ApiError:
+    """429 for one that waited, of the client that had the most waiting, when the queue was full and another came."""
+    return overloaded(f"the queue of {model!r} is full, and who has the most waiting makes way for others", retry_s)
 
 
 def stayed_full(model: str, waited_s: float, retry_s: float | None) -> ApiError:

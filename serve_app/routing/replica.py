@@ -7,6 +7,9 @@ from math import ceil
 
 from serve_app.replica.protocol import REPORT_PERIOD_S, ReplicaInfo, ReplicaLoad
 
+RESERVE = 1 / 8
+"""Of the sequences in a replica's batch, at least one: a part that is kept for clients that hold much less than their
+share, while there are several."""
 REPORTED_S = 6 * REPORT_PERIOD_S
 """A replica's report has reached every process after so long."""
 
@@ -70,6 +73,12 @@ class Replica:
     def free(self) -> int:
         """Sequences it would still take from this process; below 0 where a request of many, let in, waits."""
         return min(self.info.capacity - self.occupied, self.most - self.in_flight)
+
+    @property
+    def unreserved(self) -> int:
+        """Sequences it would still take of a client that leaves the reserve to others."""
+        most = self.info.max_running
+        return min(self.free, max(1, most - max(1, int(RESERVE * most))) - self.occupied)
 
     @property
     def pressure(self) -> float:

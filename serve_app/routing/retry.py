@@ -90,6 +90,7 @@ async def _tried(
         pool.succeeded(replica)
         return None
     except Refused as refusal:
+        pool.shares.settle(claim, 0)
         if refusal.reason == FULL:
             pool.full(replica)
         else:
@@ -99,4 +100,4 @@ async def _tried(
         pool.eject(replica)
         raise
     finally:
-        pool.release(replica, claim.sequences)
+        pool.release(replica, claim)

@@ -83,7 +83,9 @@ class Router:
         adapter = target.adapter
         if adapter is not None:
             headers.append((ADAPTER_HEADER, _usable(adapter)))
-        claim = Claim(count, key, is_batch(headers), None if adapter is None else adapter.id)
+        low = is_batch(headers)
+        tokens = pool.shares.of(batch=low).expected(owner.client, len(body.data), count)
+        claim = Claim(count, key, low, adapter and adapter.id, owner.client, owner.weight, tokens)
         return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
 
     async def routed(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.config.keys import UNNAMED, KeyConfig
+from serve_app.config.api_keys import digest_of
+from serve_app.config.keys import UNNAMED, KeyConfig, unnamed
 from serve_app.http.errors import ApiError
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.keyring import Keyring
@@ -24,8 +25,12 @@ def test_open_without_keys() -> None:
 def test_a_key_opens_as_bearer_or_x_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", "two, three")
     authentication = Authentication(Keyring(["one", "env:KEYS"]))
-    for headers in ({"authorization": "Bearer one"}, {"authorization": "bearer three"}, {"x_api_key": "two"}):
-        assert authentication.owner(scope(**headers)) is UNNAMED
+    for key, headers in (
+        ("one", {"authorization": "Bearer one"}),
+        ("three", {"authorization": "bearer three"}),
+        ("two", {"x_api_key": "two"}),
+    ):
+        assert authentication.owner(scope(**headers)) == unnamed(digest_of(key))
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer no"}, {"authorization": "one"}, {"x_api_key": ""}])
@@ -49,7 +54,7 @@ def status(key: KeyConfig, path: str) -> int:
 def test_pages_about_others_need_an_admin(path: str) -> None:
     assert status(KeyConfig(name="a", key="k"), path) == 403
     assert status(KeyConfig(name="a", key="k", admin=True), path) == 200
-    assert Authentication(Keyring(["k"])).owner(scope(path, x_api_key="k")) is UNNAMED
+    assert Authentication(Keyring(["k"])).owner(scope(path, x_api_key="k")) == unnamed(digest_of("k"))
 
 
 def test_a_key_for_some_routes_opens_them_and_what_lies_below() -> None:

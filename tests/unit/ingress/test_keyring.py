@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.config.keys import UNNAMED, KeyConfig
+from serve_app.config.api_keys import digest_of
+from serve_app.config.keys import KeyConfig, unnamed
 from serve_app.ingress import keyring
 from serve_app.ingress.keyring import Keyring
 
@@ -21,14 +22,20 @@ def named(name: str, key: str) -> KeyConfig:
 
 def test_a_key_is_known_by_its_digest() -> None:
     keys = Keyring([f"sha256:{HEX}"])
-    assert keys and keys.owner("sk-1") is UNNAMED
+    assert keys and keys.owner("sk-1") == unnamed(f"sha256:{HEX}")
     assert not any(keys.owner(other) for other in ("", "sk-2", HEX, f"sha256:{HEX}", "sk-1 "))
 
 
 def test_a_named_key_is_its_owners() -> None:
     first, second = named("a", "one"), KeyConfig(name="b", key_sha256=HEX.upper())
     keys = Keyring(["all"], [first, second])
-    assert (keys.owner("one"), keys.owner("sk-1"), keys.owner("all")) == (first, second, UNNAMED)
+    assert (keys.owner("one"), keys.owner("sk-1"), keys.owner("all")) == (first, second, unnamed(digest_of("all")))
+
+
+def test_keys_without_a_name_are_clients_of_their_own() -> None:
+    keys = Keyring(["one", "two"], [named("a", "three")])
+    clients = [owner.client for key in ("one", "two", "three") if (owner := keys.owner(key))]
+    assert clients == [digest_of("one"), digest_of("two"), "a"]
 
 
 @pytest.mark.parametrize("empty", [None, "", " , "])
@@ -73,7 +80,7 @@ def test_a_file_that_cannot_be_used_any_more_opens_nothing_and_closes_nothing(
     for content in ("", "two words\n", "other\n"):
         path.write_text(content)
         keys.look()
-        assert keys.owner("old") and not keys.owner("") and keys.owner("other") is UNNAMED
+        assert keys.owner("old") and not keys.owner("") and keys.owner("other") == unnamed(digest_of("other"))
     os.unlink(path)
     keys.look()
     assert keys.owner("old")

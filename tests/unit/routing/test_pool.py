@@ -209,7 +209,7 @@ async def test_a_request_counts_as_its_sequences() -> None:
     waiting = [asyncio.create_task(pool.acquire()) for _ in range(4)]
     await asyncio.sleep(0)
     assert pool.queue.waiting == 2
-    pool.release(replica, 6)
+    pool.release(replica, Claim(6))
     await asyncio.gather(*waiting)
     assert replica.in_flight == 4 and pool.queue.waiting == 0
 
@@ -230,7 +230,7 @@ async def test_one_of_many_is_served_in_its_turn_though_small_ones_keep_coming()
         got = await pool.acquire(Claim(sequences))
         order.append(sequences)
         await asyncio.sleep(0)
-        pool.release(got, sequences)
+        pool.release(got, Claim(sequences))
 
     small = [asyncio.create_task(request(1)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -292,7 +292,7 @@ async def test_counts_return_to_zero_whatever_happens() -> None:
             if rng.random() < 0.2:
                 pool.full(replica)
         finally:
-            pool.release(replica, sequences)
+            pool.release(replica, Claim(sequences))
 
     tasks = [asyncio.create_task(request()) for _ in range(60)]
     for task in rng.sample(tasks, 10):

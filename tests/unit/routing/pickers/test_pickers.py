@@ -13,7 +13,6 @@ from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.http.errors import ApiError
 from serve_app.routing.body import RequestBody
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.claim import Claim
 from serve_app.routing.head import RequestHead
 from serve_app.routing.picker import Key, no_requests_placed
 from serve_app.routing.pickers import PICKERS
@@ -64,6 +63,6 @@ async def test_a_new_policy_is_a_class_and_nothing_else() -> None:
     router = Router(Catalogue([Served(ModelConfig.model_validate({"id": "m", "engine": "simulated"}), pool)]))
     scope = {"method": "POST", "path": "/v1/completions", "headers": [(b"content-type", b"application/json")]}
     request = router.route(scope, RequestBody(b'{"prompt": ["a", "b"], "n": 2}'))
-    assert (request.pool, request.claim) == (pool, Claim(4))
+    assert (request.pool, request.claim.sequences) == (pool, 4)
     with pytest.raises(ApiError):
         router.route(scope, RequestBody(b'{"model": "other"}'))
