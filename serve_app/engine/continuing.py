@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.replica.ledger import current
 from serve_app.replica.said import (
     BETWEEN,
     CONTINUABLE_HEADER,
@@ -22,6 +23,7 @@ from serve_app.replica.said import (
     MARK,
     SAID_HEADER,
     STOP,
+    USED,
     End,
     Identity,
     Output,
@@ -136,6 +138,8 @@ class _Marked:
                 return
             else:
                 message["body"] = b""
+            if not self.open and (account := current.get(None)) is not None:
+                message["body"] += b"%b%b%d\n" % (MARK, USED, account.used().processed)
         await self._send(message)
 
     def _news(self, body: bytes) -> bytes:

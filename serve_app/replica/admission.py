@@ -36,6 +36,7 @@ from serve_app.replica.protocol import (
     REQUEST_ID,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
+    USED_HEADER,
     WAITED_HEADER,
 )
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
@@ -232,8 +233,8 @@ async def _wait_until_set(event: asyncio.Event, receive: Receive) -> Receive:
 
 
 class _Answer:
-    """Notes how a request is answered. Turns the engine's 5xx into a refusal when the engine has died, so that the
-    request can go elsewhere."""
+    """Notes how a request is answered, and tells the router what a whole answer took. Turns the engine's 5xx into a
+    refusal when the engine has died, so that the request can go elsewhere."""
 
     def __init__(self, send: Send, failure: Callable[[], str | None], account: Account) -> None:
         self._send = send
@@ -248,10 +249,19 @@ class _Answer:
                 self._replaced = True
                 await _refuse(self._send, DIED)
                 return
+            message = self._with_use(message)
         elif not self._account.first_byte_at:
             self._account.first_byte_at = time.perf_counter()
         if not self._replaced:
             await self._send(message)
+
+    def _with_use(self, message: Message) -> Message:
+        headers = message.get("headers", ())
+        if any(value.startswith(b"text/event-stream") for name, value in headers if name.lower() == b"content-type"):
+            # What it takes is known when it ends (`replica.said`).
+            return message
+        used = (USED_HEADER, b"%d" % self._account.used().processed)
+        return {**message, "headers": [*headers, used]}
 
 
 async def _refuse(send: Send, reason: str) -> None:

@@ -44,6 +44,11 @@ class Used(NamedTuple):
     """Of those, how many the prefix cache had."""
     output: int = 0
 
+    @property
+    def processed(self) -> int:
+        """Those that were more than looked up."""
+        return self.prompt - self.cached + self.output
+
 
 NOTHING = Used()
 
@@ -75,6 +80,10 @@ class Account:
     """As `began`; 0 before."""
     status: int = 0
     """Of its answer; 0 where none has begun."""
+
+    def used(self) -> Used:
+        """What it has had so far."""
+        return Used(*map(sum, zip(*(one() for one in self.sequences), strict=True))) if self.sequences else NOTHING
 
     def prompt_refusal(self, tokens: int) -> str | None:
         """Why a prompt of so many tokens is not taken; None where it is."""
@@ -170,7 +179,7 @@ class Ledger(Collector):
 
     def _count(self, account: Account) -> None:
         """Bring the totals up to what the request has had."""
-        used = Used(*map(sum, zip(*(one() for one in account.sequences), strict=True))) if account.sequences else Used()
+        used = account.used()
         new = Used(*(after - before for after, before in zip(used, account.counted, strict=True)))
         began = not account.counted.prompt and used.prompt > 0
         if not any(new):

@@ -7,7 +7,8 @@ request to another replica if this one is lost: after the body, whose length is 
 
 What a mark says is a list of outputs with BETWEEN, which JSON does not hold either, between them. An output is the ids
 of its tokens with `,` between them; where there is more to it, a JSON object follows: `ended`, a list of finish_reason
-and stop_reason, of the last one, and `logprobs` where they were asked for.
+and stop_reason, of the last one, and `logprobs` where they were asked for. The last mark, after the last event, says
+how many tokens the answer took.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ STOP = b"-"
 """A mark that says that this answer cannot be continued."""
 DIED = b"!"
 """A mark that says that the answer breaks off here because the engine has died."""
+USED = b"="
+"""A mark that begins so says how many tokens the engine has processed for the answer, without cached ones; nothing
+comes after it."""
 EVENT_END = b"\n\n"
 
 End = tuple[str, str | int | None]

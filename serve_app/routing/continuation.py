@@ -13,6 +13,7 @@ from serve_app.replica.said import (
     MARK,
     SAID_HEADER,
     STOP,
+    USED,
     Identity,
     write,
 )
@@ -43,6 +44,12 @@ class Continuation:
     def engine_died(self) -> bool:
         """Whether the replica said so before it broke off."""
         return self._rest.startswith(MARK + DIED)
+
+    @property
+    def used(self) -> int | None:
+        """Tokens that the answer took, once it is complete; None where the replica did not say so."""
+        said = self._rest.removeprefix(MARK + USED)
+        return int(said) if len(said) < len(self._rest) else None
 
     def give_up(self) -> None:
         """Keep nothing any more."""

@@ -12,7 +12,15 @@ from starlette.types import Receive, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
-from serve_app.replica.protocol import DEAD, DIED, REFUSED_HEADER, SEQUENCES_HEADER, TOKEN_HEADER, WAITED_HEADER
+from serve_app.replica.protocol import (
+    DEAD,
+    DIED,
+    REFUSED_HEADER,
+    SEQUENCES_HEADER,
+    TOKEN_HEADER,
+    USED_HEADER,
+    WAITED_HEADER,
+)
 from serve_app.replica.said import CONTINUABLE_HEADER
 from serve_app.routing.continuation import Continuation
 from serve_app.routing.head import ClientGone, header
@@ -24,7 +32,7 @@ from serve_app.routing.retry import BrokenOff, Lost, Refused, with_retries
 from serve_app.routing.upstream import Upstream, UpstreamError
 
 DROPPED_RESPONSE_HEADERS = frozenset(
-    {b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server", CONTINUABLE_HEADER}
+    {b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server", CONTINUABLE_HEADER, USED_HEADER}
 )
 """Of one connection alone, or set anew by the server towards the client."""
 
@@ -116,8 +124,11 @@ class Forwarder:
                     continue
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 seen.sent(len(chunk))
+            used = going.used if marked else header(answer.headers, USED_HEADER)
         finally:
             answer.close()
+        if used:
+            request.pool.shares.settle(request.claim, int(used))
         request.body.release()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.replica.said import BETWEEN, DIED, MARK, STOP
+from serve_app.replica.said import BETWEEN, DIED, MARK, STOP, USED
+from serve_app.replica.server import ReplicaServer
 from serve_app.routing.body import RequestBody
 from serve_app.routing.claim import Claim
 from serve_app.routing.continuation import Continuation
@@ -52,6 +53,14 @@ def test_what_cannot_be_continued_is_not_and_nothing_is_kept_of_it() -> None:
         assert not going.possible
         assert going.take(MARK + b"1\ndata: 2\n\n") == b"data: 2\n\n"
     assert kept(2).request() == ([], b"{}")
+
+
+@pytest.mark.parametrize("most_bytes", [1000, 2])
+def test_the_last_mark_says_what_the_answer_took(most_bytes: int) -> None:
+    for pieces in ((MARKED, MARK + USED + b"120\n"), (MARKED + MARK + USED, b"120\n"), (MARKED, MARK, USED + b"120\n")):
+        going = kept(most_bytes)
+        assert going.used is None
+        assert b"".join(map(going.take, pieces)) == EVENTS and going.used == 120
 
 
 def test_an_engines_death_is_told_apart() -> None:
@@ -117,6 +126,17 @@ def same(one: bytes, other: bytes) -> bool:
     for name in (".id", ".created"):
         del ours[name], others[name]
     return equal(ours, others) and one.count(b"[DONE]") == other.count(b"[DONE]") == 1
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_an_answer_took_counts_for_its_clients_share(stack: Stack, streamed: bool) -> None:
+    engine = stack.replicas[0].engine
+    server = ReplicaServer(engine.app, token="t", capacity=64, failure=engine.failure)
+    stack.pool.update([published("a", url=await server.start("127.0.0.1"))])
+    body = BODY if streamed else BODY.replace(b'"stream": true, "stream_options": {"include_usage": true}', b'"n": 1')
+    assert (await stack.ask(body=body)).count(b"tok") >= 200
+    assert stack.pool.shares.people.client(Claim()).mean == 201
+    await server.stop()
 
 
 @pytest.mark.parametrize("after", [1, 2, 57])
