@@ -30,6 +30,7 @@ from serve_app.replica.protocol import (
     DRAINING,
     FULL,
     KEY_HEADER,
+    LIGHT_HEADER,
     OUTPUT_LIMIT_HEADER,
     PROMPT_LIMIT_HEADER,
     REFUSED_HEADER,
@@ -182,6 +183,7 @@ def _account(scope: Scope) -> Account:
         route=scope["path"],
         waited_s=float(headers.get(WAITED_HEADER, b"0")),
         batch=BATCH_HEADER in headers,
+        light=LIGHT_HEADER in headers,
         most_prompt=None if prompt is None else int(prompt),
         most_output=None if output is None else int(output),
     )

@@ -24,6 +24,8 @@ from serve_app.compat import kv_store
 from serve_app.replica.tally import DAY_S, Tally
 
 PUBLISH_S = 0.25
+LIGHT_PRIORITY, BATCH_PRIORITY = -1, 10
+"""In the engine's queue: who has a lower one goes first, and 0 is others'."""
 DAYS_TOLD = 2
 """The present one and the one before: who reads them has seen the end of a day by then."""
 
@@ -66,6 +68,8 @@ class Account:
     """For a replica, before it came to this one."""
     batch: bool = False
     """Whether it is batch work."""
+    light: bool = False
+    """Whether its client holds much less than its share."""
     most_prompt: int | None = None
     """Tokens that a prompt may have."""
     most_output: int | None = None
@@ -80,6 +84,11 @@ class Account:
     """As `began`; 0 before."""
     status: int = 0
     """Of its answer; 0 where none has begun."""
+
+    @property
+    def priority(self) -> int:
+        """In the engine's queue, where the request itself says none."""
+        return BATCH_PRIORITY if self.batch else LIGHT_PRIORITY if self.light else 0
 
     def used(self) -> Used:
         """What it has had so far."""

@@ -135,6 +135,11 @@ class FairShares:
         self.people = FairShare()
         self.work = FairShare()
 
+    @property
+    def open(self) -> int:
+        """Sequences that replicas hold for this process."""
+        return self.people.open + self.work.open
+
     def of(self, *, batch: bool) -> FairShare:
         return self.work if batch else self.people
 
@@ -159,9 +164,13 @@ class FairShares:
         """So many tokens is what a request that was given a replica has taken; 0 where it was not answered."""
         self.of(batch=claim.batch).settle(claim, tokens)
 
+    def is_light(self, claim: Claim) -> bool:
+        """Whether it is the interactive request of a client that holds much less than its share, beside others."""
+        return not claim.batch and self.people.present > 1 and self.people.is_light(claim, self.open)
+
     def spares(self, claim: Claim) -> bool:
         """Whether the request leaves the reserve to others: it is not light, and there are others."""
         if claim.batch and self.people.present:
             return True
         share = self.of(batch=claim.batch)
-        return share.present > 1 and not share.is_light(claim, self.people.open + self.work.open)
+        return share.present > 1 and not share.is_light(claim, self.open)

@@ -15,6 +15,7 @@ from serve_app.http.model_routes import MODEL_ROUTES
 from serve_app.replica.protocol import (
     DEAD,
     DIED,
+    LIGHT_HEADER,
     REFUSED_HEADER,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
@@ -104,6 +105,8 @@ class Forwarder:
         headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode()), waited, *more]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
+        if request.pool.shares.is_light(request.claim):
+            headers.append((LIGHT_HEADER, b"1"))
         answer = await self._upstream.request(scope["method"], replica.info.url, scope["path"], headers, body)
         try:
             if refusal := header(answer.headers, REFUSED_HEADER):

@@ -1,8 +1,8 @@
 """Continuous batching in virtual time: which sequence gets a token when.
 
 The model, deliberately small:
-- A sequence waits, first in first out, until one of `max_running` places is free and its prompt and its whole
-  output fit in what the KV cache has unreserved. Then it is prefilled, one sequence at a time, at
+- A sequence waits, by priority and then first in first out, until one of `max_running` places is free and its prompt
+  and its whole output fit in what the KV cache has unreserved. Then it is prefilled, one sequence at a time, at
   `prefill_tokens_per_s`. Prefill delays that sequence and those behind it, not the ones being decoded.
 - A decoding step of n sequences takes `step_base_ms + step_per_sequence_ms * (n - 1)` and gives each of them one
   token. Whoever was prefilled during a step joins the next; with nothing to decode, one starts at once.
@@ -96,16 +96,26 @@ class SimulatedBatch:
         return at if self._prefill_ends is None else min(at, self._prefill_ends)
 
     def submit(
-        self, now: float, prompt_tokens: int, output_tokens: int, *, cached_tokens: int = 0, tag: Any = None
+        self,
+        now: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        *,
+        cached_tokens: int = 0,
+        tag: Any = None,
+        priority: int = 0,
     ) -> Sequence:
         """Queue a sequence. Raises QueueFull, or ValueError for one that could never fit."""
         self._all_taken(now)
-        sequence = Sequence(prompt_tokens, output_tokens, cached_tokens, now, tag)
+        sequence = Sequence(prompt_tokens, output_tokens, cached_tokens, now, tag, priority)
         if sequence.tokens > self.timing.kv_tokens:
             raise ValueError(f"{sequence.tokens} tokens never fit in a KV cache of {self.timing.kv_tokens}")
         if self.running + self.waiting >= self.max_running + self.max_queued:
             raise QueueFull
-        self._waiting.append(sequence)
+        at = len(self._waiting)
+        while at and self._waiting[at - 1].priority > priority:
+            at -= 1
+        self._waiting.insert(at, sequence)
         self._admit(now)
         return sequence
 

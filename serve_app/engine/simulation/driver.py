@@ -77,7 +77,7 @@ class Driver:
         """Emitted since the start."""
         return self._emitted_before + sum(generation.emitted for generation in self._open)
 
-    def submit(self, sizes: Ordered[tuple[int, int, int]], *, streamed: bool) -> Generation:
+    def submit(self, sizes: Ordered[tuple[int, int, int]], *, streamed: bool, priority: int = 0) -> Generation:
         """Start a request of (prompt, output, cached) tokens each, all of them or none (QueueFull)."""
         if self.dead is not None:
             raise RuntimeError(self.dead)
@@ -88,7 +88,7 @@ class Driver:
         generation = Generation(self, streamed)
         now = self._now
         for prompt, output, cached in sizes:
-            sequence = batch.submit(now, prompt, output, cached_tokens=cached, tag=generation)
+            sequence = batch.submit(now, prompt, output, cached_tokens=cached, tag=generation, priority=priority)
             generation.sequences.append(sequence)
             self.prompt_tokens += prompt
         self._open.add(generation)

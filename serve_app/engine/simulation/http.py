@@ -207,8 +207,10 @@ class Routes:
         begun by another replica, which has it in its own."""
         if self._driver.dead is not None:
             raise answer.dead()
+        account = current.get(None)
         try:
-            generation = self._driver.submit(sizes, streamed=streamed)
+            priority = account.priority if account is not None else 0
+            generation = self._driver.submit(sizes, streamed=streamed, priority=priority)
         except QueueFull:
             raise ApiError(
                 503,
@@ -216,7 +218,7 @@ class Routes:
                 "Please try again later or on a different instance.",
                 code="queue_full",
             ) from None
-        if (account := current.get(None)) is not None:
+        if account is not None:
             for index, sequence in enumerate(generation.sequences):
                 has_prompt = index % choices == 0 and not answer.said()
                 account.sequences.append(partial(_used, sequence, has_prompt=has_prompt))

@@ -25,6 +25,8 @@ class Sequence:
     submitted_at: float
     tag: Any = None
     """The caller's own."""
+    priority: int = 0
+    """Who has a lower one waits for nobody who has a higher one."""
     state: Literal["waiting", "prefilling", "decoding", "finished", "cancelled"] = "waiting"
     admitted_at: float | None = None
     first_token_at: float | None = None

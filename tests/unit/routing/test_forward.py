@@ -117,6 +117,24 @@ async def test_a_replica_is_told_of_a_requests_sequences(forward: Callable, repl
     assert b"x-sequences" not in alone and b"x-sequences: 5\r\n" in five
 
 
+async def test_an_engine_is_told_of_a_client_that_holds_much_less_than_others(replicas: Replicas) -> None:
+    pool = ReplicaPool("m", QueueLimits(8, 1, 0.2))
+    pool.update([await replicas.add("a", OK)])
+
+    async def ask(claim: Claim) -> bool:
+        scope = {"method": "POST", "path": "/v1/completions", "headers": []}
+        with ObservedRequest(Metrics(), "m", "/") as seen:
+            request = RoutedRequest(scope, RequestBody(b"{}"), pool, claim)
+            await Forwarder(Upstream(2, 30))(request, None, lambda message: asyncio.sleep(0), seen)
+        return b"x-light: 1" in replicas.heads[-1]
+
+    flood = Claim(client="flood")
+    for _ in range(5):
+        await pool.acquire(flood)
+    assert not await ask(flood)
+    assert await ask(Claim(client="other")) and not await ask(Claim(client="other", batch=True))
+
+
 @pytest.mark.parametrize("first", ["unreachable", "hangs up", "draining", "dead", "died"])
 async def test_another_replica_answers_instead(forward: Callable, replicas: Replicas, first: str) -> None:
     good = await replicas.add("good", OK)

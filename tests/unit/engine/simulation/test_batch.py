@@ -74,6 +74,12 @@ def test_first_in_first_out() -> None:
     assert run(engine) == sequences
 
 
+def test_who_has_a_lower_priority_goes_first_and_among_equals_who_came_first() -> None:
+    engine = batch(max_running=1)
+    sequences = [engine.submit(0.0, 1, 5, priority=priority) for priority in (0, 0, 10, -1, 0, -1)]
+    assert run(engine) == [sequences[at] for at in (0, 3, 5, 1, 4, 2)]
+
+
 def test_the_head_of_the_queue_is_not_overtaken_by_what_would_fit() -> None:
     engine = batch(kv_tokens=100)
     engine.submit(0.0, 50, 10)
