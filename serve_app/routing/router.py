@@ -85,7 +85,7 @@ class Router:
             headers.append((ADAPTER_HEADER, _usable(adapter)))
         low = is_batch(headers)
         tokens = pool.shares.of(batch=low).expected(owner.client, len(body.data), count)
-        claim = Claim(count, key, low, adapter and adapter.id, owner.client, owner.weight, tokens)
+        claim = Claim(count, key, low, None if adapter is None else adapter.id, owner.client, owner.weight, tokens)
         return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
 
     async def routed(

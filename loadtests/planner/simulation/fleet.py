@@ -72,12 +72,14 @@ class Fleet:
         """GPUs that hold a replica."""
         return len(self._on_gpu)
 
-    async def answer(self, id: str, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None) -> Batched:
+    async def answer(
+        self, id: str, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None, priority: int = 0
+    ) -> Batched:
         """One request at one replica; raises as `SimulatedReplica.answer` does, and Refused where it has gone."""
         member = self._members.get(id)
         if member is None or member.replica is None:
             raise Refused(DEAD)
-        return await member.replica.answer(prompt_tokens, output_tokens, adapter)
+        return await member.replica.answer(prompt_tokens, output_tokens, adapter, priority)
 
     @property
     def adapter_loads(self) -> int:

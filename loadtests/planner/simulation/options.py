@@ -172,7 +172,7 @@ def _model(args: argparse.Namespace) -> tuple[ModelConfig, IngressConfig, tuple[
     if args.config:
         model, ingress = _configured(args.config, args.model)
         if args.timing:
-            model = model.model_copy(update={"simulated": _timing(args.timing)})
+            model = model.model_copy(update={"simulated": timing(args.timing)})
         if model.simulated is None and not args.calibration:
             raise UsageError(
                 f"{args.config} does not say how fast {model.id} is: add --calibration FILE, which `python -m"
@@ -181,8 +181,7 @@ def _model(args: argparse.Namespace) -> tuple[ModelConfig, IngressConfig, tuple[
         return model, ingress, (f"{model.id} of {args.config}",)
     if not (args.timing or args.calibration):
         raise UsageError("how fast is a replica? Say --calibration FILE, --config FILE or --timing step_base_ms=...")
-    timing = _timing(args.timing or "")
-    model = ModelConfig(id="simulated", engine="simulated", simulated=timing)
+    model = ModelConfig(id="simulated", engine="simulated", simulated=timing(args.timing or ""))
     return model, IngressConfig(), (f"timing {args.timing}",) if args.timing else ()
 
 
@@ -210,16 +209,16 @@ def _calibrated(model: ModelConfig, measured: State, replicas_per_gpu: int, path
     packed = [one for one in measured.steps if one.replicas_per_gpu == replicas_per_gpu]
     steps = packed or [one for one in measured.steps if one.replicas_per_gpu is None]
     fit = calibrate.fit(steps, model.simulated or Simulated(), path_s)
-    timing = fit.timing
+    fitted = fit.timing
     fact = (
-        f"fitted to {fit.steps} measurements: step {timing.step_base_ms:.3g} ms + {timing.step_per_sequence_ms:.3g} ms"
-        f" a sequence, prefill {timing.prefill_tokens_per_s:,.0f} tokens/s; TPOT within {fit.tpot_error:.1%}, TTFT"
+        f"fitted to {fit.steps} measurements: step {fitted.step_base_ms:.3g} ms + {fitted.step_per_sequence_ms:.3g} ms"
+        f" a sequence, prefill {fitted.prefill_tokens_per_s:,.0f} tokens/s; TPOT within {fit.tpot_error:.1%}, TTFT"
         f" within {fit.ttft_error:.1%} of them"
     )
-    return model.model_copy(update={"simulated": timing}), fact
+    return model.model_copy(update={"simulated": fitted}), fact
 
 
-def _timing(text: str) -> Simulated:
+def timing(text: str) -> Simulated:
     """`step_base_ms=10,...`, in the units of `models[].simulated`."""
     given = {}
     for word in filter(None, (word.strip() for word in text.split(","))):

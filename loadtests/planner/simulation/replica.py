@@ -65,8 +65,10 @@ class SimulatedReplica:
         self._services_s: list[float] = []
         self._samples: deque[tuple[float, ...]] = deque(maxlen=round(LOOK_BACK_S / REPORT_PERIOD_S))
 
-    async def answer(self, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None) -> Sequence:
-        """The sequence once it has ended; the adapter it is for is loaded before it begins.
+    async def answer(
+        self, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None, priority: int = 0
+    ) -> Sequence:
+        """The sequence once it has ended; the adapter it is for is loaded before it begins, `priority` is the engine's.
 
         Raises Refused as `AdmissionControl` refuses, BrokenOff when it was cut off.
         """
@@ -94,7 +96,7 @@ class SimulatedReplica:
         now = self._loop.time()
         self._advance(now)
         done: asyncio.Future[None] = self._loop.create_future()
-        sequence = self._batch.submit(now, prompt_tokens, output_tokens, tag=done)
+        sequence = self._batch.submit(now, prompt_tokens, output_tokens, tag=done, priority=priority)
         self._arm()
         self._open[done] = sequence
         try:

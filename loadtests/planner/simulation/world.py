@@ -28,9 +28,11 @@ from serve_app.autoscaling.standby import in_all
 from serve_app.config.schema import IngressConfig, ModelConfig, Simulated
 from serve_app.engine.simulation.sequence import Sequence
 from serve_app.http.errors import ApiError
+from serve_app.replica.ledger import Account
 from serve_app.replica.protocol import REPORT_PERIOD_S
-from serve_app.routing.claim import ONE, Claim
+from serve_app.routing.claim import Claim
 from serve_app.routing.expected_wait import Coming
+from serve_app.routing.fair_share import BYTES_PER_TOKEN
 from serve_app.routing.pickers import PICKERS
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.queue import QueueLimits
@@ -39,6 +41,21 @@ from serve_app.routing.retry import BrokenOff, with_retries
 
 OnProgress = Callable[[float], object]
 """Called every REPORT_PERIOD_S with the share of the traffic that has passed, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class SimulatedClient:
+    """Who asks, how often and for what."""
+
+    name: str
+    traffic: Traffic
+    lengths: Lengths
+    key: str = ""
+    """The name of the key it shows; clients may share one."""
+    weight: float = 1.0
+    """The key's."""
+    batch: bool = False
+    """Whether it asks for batch work."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,8 @@ class SimulationScenario:
     path_s: float = 0.0
     """Added to each request's TTFT, s: the way through proxy, ingress and servers."""
     seed: int = 0
+    others: tuple[SimulatedClient, ...] = ()
+    """Clients beside the one without a name, whose traffic and lengths are the scenario's."""
 
     @property
     def first_replicas(self) -> int:
@@ -71,7 +90,7 @@ class SimulationRun:
     """What a simulated service did under its traffic."""
 
     records: list[Record] = field(default_factory=list)
-    """In order of their ends."""
+    """In order of their ends, each with its client's name as its scenario."""
     samples: list[ReplicaCounts] = field(default_factory=list)
     """Every REPORT_PERIOD_S."""
     gpus: list[int] = field(default_factory=list)
@@ -105,9 +124,24 @@ def simulate(scenario: SimulationScenario, scaler: Scaler, progress: OnProgress 
     return run
 
 
-def arrivals_rng(seed: int) -> Random:
+def arrivals_rng(seed: object) -> Random:
     """What a scenario's arrivals are drawn with, so that an oracle can draw the very same beforehand."""
     return Random(f"{seed} arrivals")
+
+
+class _Source:
+    """A client's requests, as they come."""
+
+    def __init__(self, client: SimulatedClient, seed: object) -> None:
+        self.client = client
+        self.arrivals = client.traffic.arrivals(arrivals_rng(seed))
+        self._lengths = Random(f"{seed} lengths")
+        self._drawn = 0
+
+    def draw(self) -> tuple[int, int]:
+        """Tokens of the next one's prompt and answer."""
+        self._drawn += 1
+        return self.client.lengths.draw(self._lengths, self._drawn - 1)
 
 
 class _Simulator:
@@ -124,7 +158,6 @@ class _Simulator:
         self._asked = Random(f"{scenario.seed} adapters")
         self._open = 0
         """Requests that have arrived, or are about to, and have not ended."""
-        self._arrived = 0
 
     async def run(self, progress: OnProgress) -> None:
         scenario = self._scenario
@@ -144,9 +177,10 @@ class _Simulator:
         first = self._scaler.first
         self._fleet.scale((scenario.first_replicas if first is None else first) + self._scaler.standby, ready=True)
         self._next_pool = cycle(self._pools)
-        self._lengths = Random(f"{scenario.seed} lengths")
-        self._arrivals = scenario.traffic.arrivals(arrivals_rng(scenario.seed))
-        self._await_next()
+        sources = [_Source(SimulatedClient("", scenario.traffic, scenario.lengths), scenario.seed)]
+        sources += [_Source(one, f"{scenario.seed} {one.name}") for one in scenario.others]
+        for source in sources:
+            self._await_next(source)
         control = asyncio.create_task(self._control(progress))
         await asyncio.wait((control, self._all_ended), return_when=asyncio.FIRST_COMPLETED)
         if self._all_ended.done():
@@ -186,38 +220,56 @@ class _Simulator:
             await asyncio.sleep(i * REPORT_PERIOD_S - now)
             fleet.report()
 
-    def _await_next(self) -> None:
-        at = next(self._arrivals, None)
+    def _await_next(self, source: _Source) -> None:
+        at = next(source.arrivals, None)
         if at is not None:
             self._open += 1
-            self._loop.call_at(at, self._arrive, at)
+            self._loop.call_at(at, self._arrive, source, at)
         else:
             self._check_end()
 
-    def _arrive(self, at: float) -> None:
-        prompt, output = self._scenario.lengths.draw(self._lengths, self._arrived)
-        self._arrived += 1
+    def _arrive(self, source: _Source, at: float) -> None:
+        prompt, output = source.draw()
         adapter = self._asked.choices(self._adapters, cum_weights=self._weights)[0] if self._adapters else None
-        self._loop.create_task(self._request(at, prompt, output, adapter, next(self._next_pool)))
-        self._await_next()
+        request = self._request(source.client, at, prompt, output, adapter, next(self._next_pool))
+        self._loop.create_task(request)
+        self._await_next(source)
 
     def _check_end(self) -> None:
         if not self._open and not self._all_ended.done():
             self._all_ended.set_result(None)
 
-    async def _request(self, at: float, prompt: int, output: int, adapter: Adapter | None, pool: ReplicaPool) -> None:
+    async def _request(
+        self,
+        client: SimulatedClient,
+        at: float,
+        prompt: int,
+        output: int,
+        adapter: Adapter | None,
+        pool: ReplicaPool,
+    ) -> None:
         answered: Sequence | None = None
+        expected = pool.shares.of(batch=client.batch).expected(client.key, BYTES_PER_TOKEN * prompt, 1)
+        claim = Claim(
+            batch=client.batch,
+            adapter=None if adapter is None else adapter.id,
+            client=client.key,
+            weight=client.weight,
+            tokens=expected,
+        )
 
         async def attempt(replica: Replica) -> None:
             nonlocal answered
-            answered = await self._fleet.answer(replica.id, prompt, output, adapter)
+            account = Account(client.key, batch=client.batch, light=pool.shares.is_light(claim))
+            answered = await self._fleet.answer(replica.id, prompt, output, adapter, account.priority)
+            pool.shares.settle(claim, prompt + output)
 
         detail = ""
         outcome: Outcome = "ok"
         try:
             if prompt + output > self._context:
                 raise ApiError(400, "longer than the context", code="context_length_exceeded")
-            await with_retries(pool, attempt, ONE if adapter is None else Claim(adapter=adapter.id))
+            await with_retries(pool, attempt, claim)
         except ApiError as error:
             outcome, detail = ("refused" if error.status in (429, 503) else "failed"), f"{error.status} {error.code}"
         except BrokenOff as error:
@@ -241,6 +293,7 @@ class _Simulator:
                 outcome=outcome,
                 detail=detail,
                 model="" if adapter is None else adapter.id,
+                scenario=client.name,
             )
         )
         self._open -= 1
