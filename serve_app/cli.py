@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": Command("loadtests.compare", "this project and its peers side by side on this machine"),
     "interference": Command("loadtests.interference", "what a chat notices of a batch on the same service"),
     "switching": Command("loadtests.switching", "what it costs a running service to load an adapter"),
+    "fairness": Command("loadtests.fairness", "what a client notices of another one's flood, in virtual time"),
     "offline": Command("loadtests.offline", "a file of prompts here and through vLLM's own offline engine"),
 }
 LOADTESTS = "loadtests."

@@ -83,15 +83,15 @@ class SimulatedReplica:
         self._accepted += 1
         try:
             if adapter is None or self.adapters is None:
-                return await self._made(prompt_tokens, output_tokens)
+                return await self._made(prompt_tokens, output_tokens, priority)
             async with self.adapters.use(adapter):
-                return await self._made(prompt_tokens, output_tokens)
+                return await self._made(prompt_tokens, output_tokens, priority)
         finally:
             self.in_flight -= 1
             if self.draining and not self.in_flight:
                 self._idle.set()
 
-    async def _made(self, prompt_tokens: int, output_tokens: int) -> Sequence:
+    async def _made(self, prompt_tokens: int, output_tokens: int, priority: int) -> Sequence:
         """A sequence once it has ended."""
         now = self._loop.time()
         self._advance(now)

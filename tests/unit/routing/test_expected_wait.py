@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_as_it_is_refused_has_left() -> None:
     await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0)
-    (waiter,) = pool.queue._interactive
+    (waiter,) = pool.queue._interactive.order()
     waiter.granted.set_exception(ApiError(429, "refused"))
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
