@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from serve_app.config.api_keys import DIGEST, ApiKey, WrittenOut, loggable
 from serve_app.config.names import Name
@@ -71,7 +71,6 @@ class KeyConfig(Section):
     """`batch` marks all of its requests as batch work, which makes way for people."""
     weight: Positive = 1.0
     """Its share where requests wait: one of weight 2 gets twice the tokens that one of weight 1 gets."""
-    _shown: str = PrivateAttr("")
 
     @model_validator(mode="after")
     def _one_key(self) -> KeyConfig:
@@ -87,7 +86,7 @@ class KeyConfig(Section):
     @property
     def client(self) -> str:
         """By what it is told apart where requests wait: its name, or else its digest; empty for all who show no key."""
-        return self.name or self._shown
+        return self.name or self.key_sha256 or ""
 
     @property
     def is_limited(self) -> bool:
@@ -111,9 +110,7 @@ UNNAMED = unconfigured("", admin=True)
 
 def unnamed(digest: str) -> KeyConfig:
     """Whoever shows the key of `api_keys` that has this digest."""
-    key = unconfigured("", admin=True)
-    key._shown = digest
-    return key
+    return unconfigured("", admin=True, key_sha256=digest.removeprefix(DIGEST))
 
 
 def entries(api_keys: Sequence[str], keys: Sequence[KeyConfig]) -> Iterator[tuple[tuple[str | int, ...], str]]:

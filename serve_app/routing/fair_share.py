@@ -54,6 +54,8 @@ class FairShare:
         self._clients: dict[str, Client] = {}
         self._present: dict[Client, None] = {}
         """By when they were seen last."""
+        self._latest: Client | None = None
+        """Of those."""
         self._weight = 0.0
         """Of those that are present."""
         self._served = 0.0
@@ -83,13 +85,16 @@ class FairShare:
         client = self.client(claim)
         if not client.waiting and client.counter < self._served:
             client.counter = self._served
-        if client in self._present:
-            del self._present[client]
-        else:
-            self._weight += client.weight
         client.seen_at = now
-        self._present[client] = None
-        self.forget(now)
+        if client is not self._latest:
+            if client in self._present:
+                del self._present[client]
+            else:
+                self._weight += client.weight
+            self._present[client] = None
+            self._latest = client
+        if len(self._present) > 1:
+            self.forget(now)
 
     def forget(self, now: float) -> None:
         """Those that have gone are no longer present."""
@@ -98,8 +103,10 @@ class FairShare:
             if first.open or first.waiting:
                 first.seen_at = now
                 self._present[first] = None
+                self._latest = first
             else:
                 self._weight -= first.weight
+                self._latest = None if first is self._latest else self._latest
 
     def given(self, claim: Claim) -> None:
         """A request has a replica."""
@@ -140,12 +147,17 @@ class FairShares:
         """Sequences that replicas hold for this process."""
         return self.people.open + self.work.open
 
-    def of(self, *, batch: bool) -> FairShare:
-        return self.work if batch else self.people
+    def of(self, claim: Claim) -> FairShare:
+        """That of such a request's class."""
+        return self.work if claim.batch else self.people
+
+    def expected(self, client: str, body_bytes: int, sequences: int, *, batch: bool) -> float:
+        """Tokens that a request of the client of this name is taken for."""
+        return (self.work if batch else self.people).expected(client, body_bytes, sequences)
 
     def arrives(self, claim: Claim, now: float) -> None:
         """A request comes."""
-        self.of(batch=claim.batch).arrives(claim, now)
+        self.of(claim).arrives(claim, now)
 
     def forget(self, now: float) -> None:
         """Clients that have gone are no longer present."""
@@ -154,15 +166,15 @@ class FairShares:
 
     def given(self, claim: Claim) -> None:
         """A request has a replica."""
-        self.of(batch=claim.batch).given(claim)
+        self.of(claim).given(claim)
 
     def ended(self, claim: Claim) -> None:
         """A request no longer has a replica."""
-        self.of(batch=claim.batch).ended(claim)
+        self.of(claim).ended(claim)
 
     def settle(self, claim: Claim, tokens: float) -> None:
         """So many tokens is what a request that was given a replica has taken; 0 where it was not answered."""
-        self.of(batch=claim.batch).settle(claim, tokens)
+        self.of(claim).settle(claim, tokens)
 
     def is_light(self, claim: Claim) -> bool:
         """Whether it is the interactive request of a client that holds much less than its share, beside others."""
@@ -172,5 +184,5 @@ class FairShares:
         """Whether the request leaves the reserve to others: it is not light, and there are others."""
         if claim.batch and self.people.present:
             return True
-        share = self.of(batch=claim.batch)
+        share = self.of(claim)
         return share.present > 1 and not share.is_light(claim, self.open)

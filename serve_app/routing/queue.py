@@ -205,7 +205,7 @@ class WaitingQueue:
     def _join(self, claim: Claim, avoid: frozenset[str], came: float, *, returned: bool) -> Waiter:
         loop = asyncio.get_running_loop()
         line = self._returned if returned else self._batch if claim.batch else self._interactive
-        client = self._shares.of(batch=claim.batch).client(claim)
+        client = self._shares.of(claim).client(claim)
         waiter = Waiter(claim, client, avoid, came, line, loop.create_future())
         line.join(waiter)
         if self._reviewing is None:

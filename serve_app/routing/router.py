@@ -84,7 +84,7 @@ class Router:
         if adapter is not None:
             headers.append((ADAPTER_HEADER, _usable(adapter)))
         low = is_batch(headers)
-        tokens = pool.shares.of(batch=low).expected(owner.client, len(body.data), count)
+        tokens = pool.shares.expected(owner.client, len(body.data), count, batch=low)
         claim = Claim(count, key, low, None if adapter is None else adapter.id, owner.client, owner.weight, tokens)
         return RoutedRequest({**scope, "headers": headers}, body, pool, claim, owner)
 

@@ -249,7 +249,7 @@ class _Simulator:
         pool: ReplicaPool,
     ) -> None:
         answered: Sequence | None = None
-        expected = pool.shares.of(batch=client.batch).expected(client.key, BYTES_PER_TOKEN * prompt, 1)
+        expected = pool.shares.expected(client.key, BYTES_PER_TOKEN * prompt, 1, batch=client.batch)
         claim = Claim(
             batch=client.batch,
             adapter=None if adapter is None else adapter.id,
