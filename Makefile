@@ -18,8 +18,9 @@ install: .venv/.installed
 	@$(PYTHON) tools/install.py .venv
 	@touch $@
 
-.venv/.installed-test: .venv/.installed
+.venv/.installed-test: .venv/.installed tools/browser.py
 	@$(PYTHON) tools/install.py .venv load test
+	@$(PYTHON) tools/browser.py
 	@touch $@
 
 serve: install

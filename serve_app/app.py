@@ -8,6 +8,7 @@ from serve_app.compat import free_resources
 from serve_app.config import keys, names
 from serve_app.config.errors import ConfigError, Problem
 from serve_app.config.schema import ServiceConfig
+from serve_app.console.deployment import console_application
 from serve_app.engine.deployment import engine_application
 from serve_app.ingress.deployment import ingress_application
 from serve_app.planning.resolve import resolve
@@ -15,7 +16,8 @@ from serve_app.planning.upgrade import surge_percent
 
 
 def build(args: ServiceConfig) -> serve.Application:
-    """The whole service: one deployment per model, the batch deployment if it is on, and the ingress before them.
+    """The whole service: one deployment per model, those of the batches and the console if they are on, and the ingress
+    before them.
 
     Raises ConfigError for API keys that Ray has written to its logs on the way here.
     """
@@ -24,7 +26,8 @@ def build(args: ServiceConfig) -> serve.Application:
     surges = surge_percents(config)
     engines = {model.id: engine_application(model, config, surges[model.id]) for model in config.models}
     batch = batch_application(config, engines)
-    return ingress_application(config, engines, batch)
+    console = console_application(config, engines)
+    return ingress_application(config, engines, batch, console)
 
 
 def surge_percents(config: ServiceConfig) -> dict[str, int]:

@@ -70,3 +70,10 @@ def sentence(message: str) -> str:
     found = list(_EXCEPTION.finditer(plain))
     told = plain[found[-1].end() :] if found else (plain.splitlines() or [""])[-1]
     return " ".join(told.split())[:MOST_CHARACTERS]
+
+
+def address() -> str:
+    """Where this machine reaches Serve's HTTP, without a trailing slash. Blocks briefly; raises what Ray raises."""
+    options = _get_global_client().http_config
+    host = "127.0.0.1" if options.host in (None, "0.0.0.0", "::") else options.host
+    return f"http://[{host}]:{options.port}" if ":" in host else f"http://{host}:{options.port}"

@@ -47,8 +47,8 @@ class KeyConfig(Section):
     key_sha256: Annotated[str, AfterValidator(_digest)] | None = None
     """Or the digest of it, 64 hexadecimal digits; `serve-app key new NAME` makes a key and prints both."""
     admin: bool = False
-    """Whether it opens `/metrics`, `/autoscaling`, `/docs` and `/openapi.json`, sees all keys in `/v1/usage`, and may
-    load and unload adapters."""
+    """Whether it opens `/metrics`, `/autoscaling`, `/docs`, `/openapi.json` and what the console shows, sees all keys
+    in `/v1/usage`, and may load and unload adapters."""
     models: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Models it may use with their adapters, by any of their names, and adapters by theirs; all unless set."""
     routes: Annotated[tuple[Annotated[str, AfterValidator(_path)], ...], Field(min_length=1)] | None = None

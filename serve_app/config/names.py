@@ -14,6 +14,9 @@ INGRESS = "ingress"
 BATCH = "batch-api"
 BATCH_POOL = "/v1/batches"
 """The name of the batch deployment among the pools of replicas."""
+CONSOLE = "console"
+CONSOLE_POOL = "/console"
+"""The name of the console's deployment among the pools of replicas."""
 
 
 def model_name(name: str) -> str:
@@ -52,10 +55,15 @@ def distinct(models: Sequence[tuple[str, ...]]) -> None:
             if name in owner:
                 raise ValueError(f"the name {name!r} is used by {owner[name]!r} and again by {model!r}")
             owner[name] = model
-    deployments = {INGRESS: "the service's ingress", BATCH: "the service's Batch API"}
+    deployments = {
+        INGRESS: "the service's ingress",
+        BATCH: "the service's Batch API",
+        CONSOLE: "the service's console",
+    }
+    pools = {BATCH_POOL: BATCH, CONSOLE_POOL: CONSOLE}
     for model, *_ in models:
         name = deployment(model)
-        if name in deployments or model == BATCH_POOL:
-            taken = deployments.get(name, deployments[BATCH])
+        if name in deployments or model in pools:
+            taken = deployments[name if name in deployments else pools[model]]
             raise ValueError(f"the id {model!r} names the Ray Serve deployment {name!r}, which is {taken}")
         deployments[name] = f"that of {model!r}"

@@ -200,6 +200,8 @@ class IngressConfig(Section):
     """Keys that have names, rights and limits."""
     usage: UsageConfig | None = None
     """Switches `/v1/usage` on."""
+    console: bool = True
+    """Whether there is a page for people at `/console`, in a process of its own."""
     max_connections: AtLeastOne = 65_536
     """Connections of clients that HAProxy holds open at the same time, idle ones included; more wait to be accepted."""
     cors: tuple[Origin, ...] = ()

@@ -30,6 +30,7 @@ from serve_app.planning.resolve import gpu_share
 from serve_app.replica import ledger
 from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartError
 from serve_app.replica.http_replica import HttpReplica
+from serve_app.replica.place import PLACE, PlacePage
 from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.replica.sleep import SleepControl
@@ -67,6 +68,7 @@ class EngineReplica(HttpReplica):
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
             ledger=self._ledger,
             counts=[self._engine.adapters.counts] if self._engine.adapters else [],
+            pages={PLACE: PlacePage(model)},
         )
         context = serve.get_replica_context()
         id = context.replica_id.unique_id

@@ -15,6 +15,8 @@ ADMIN = frozenset(
     {"/metrics", "/autoscaling", "/docs", "/openapi.json", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 )
 """What tells of other clients or of the service's inside, or changes it for all."""
+CONSOLE, CONSOLE_API = "/console", "/console/api"
+"""The page itself is open, since a browser has to have it to ask for a key; what it shows needs an admin's."""
 EVERYONES = ("/v1/models", "/v1/usage")
 """Open to each key, whatever its routes."""
 OWNER = "serve_app.owner"
@@ -31,14 +33,15 @@ class Authentication:
         """Raises ApiError 401 for a missing or wrong key, 403 for one that does not open the route."""
         path = scope["path"].rstrip("/")
         # A browser's preflight has no key; without `ingress.cors` it is a method that no route has.
-        if not self._keyring or path in OPEN or scope["method"] == "OPTIONS":
+        if not self._keyring or _is_open(path) or scope["method"] == "OPTIONS":
             return UNNAMED
         owner = self.shown(scope)
         if owner is None:
             raise ApiError(401, "missing or wrong API key: send 'Authorization: Bearer KEY'", code="invalid_api_key")
-        if path in ADMIN and not owner.admin:
+        needs_admin = path in ADMIN or _below(path, (CONSOLE_API,))
+        if needs_admin and not owner.admin:
             raise _denied(f"{path} needs a key with `admin: true`, which {owner.name!r} has not")
-        if owner.routes is not None and not _below(path, (*owner.routes, *EVERYONES)) and path not in ADMIN:
+        if owner.routes is not None and not _below(path, (*owner.routes, *EVERYONES)) and not needs_admin:
             raise _denied(f"the key {owner.name!r} is not for {path}: it is for {', '.join(owner.routes)}")
         return owner
 
@@ -56,6 +59,10 @@ def owner_of(scope: Scope) -> KeyConfig:
     """Whom `Authentication` has found."""
     found: KeyConfig = scope[OWNER]
     return found
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or (_below(path, (CONSOLE,)) and not _below(path, (CONSOLE_API,)))
 
 
 def _below(path: str, tops: tuple[str, ...]) -> bool:

@@ -27,6 +27,7 @@ from serve_app.ingress.adapters import AdapterPages
 from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
+from serve_app.ingress.console import ConsoleRoutes
 from serve_app.ingress.cors import for_origins
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.failing import Failing
@@ -61,7 +62,11 @@ class IngressReplica:
     """What Ray Serve runs once per ingress process."""
 
     async def __init__(  # type: ignore[misc]
-        self, config: ServiceConfig, engines: dict[str, DeploymentHandle], batch: DeploymentHandle | None
+        self,
+        config: ServiceConfig,
+        engines: dict[str, DeploymentHandle],
+        batch: DeploymentHandle | None,
+        console: DeploymentHandle | None,
     ) -> None:
         self._config = config
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
@@ -78,6 +83,10 @@ class IngressReplica:
         if batch is not None:
             self._batches = ReplicaPool(names.BATCH_POOL, limits)
             self._batch_handle = registry.listen(batch, self._batches)
+        self._console: ReplicaPool | None = None
+        if console is not None:
+            self._console = ReplicaPool(names.CONSOLE_POOL, limits)
+            self._console_handle = registry.listen(console, self._console)
         context = serve.get_replica_context()
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
         self._processes = IngressProcesses(
@@ -123,6 +132,7 @@ class IngressReplica:
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 UsagePage(self._book),
+                ConsoleRoutes(self._console, session),
                 Docs(catalogue, session, batches=self._batches is not None, keys=bool(self._keyring)),
                 Unoffered(),
             ],
@@ -146,12 +156,15 @@ def _wanted() -> int:
 
 
 def ingress_application(
-    config: ServiceConfig, engines: dict[str, serve.Application], batch: serve.Application | None
+    config: ServiceConfig,
+    engines: dict[str, serve.Application],
+    batch: serve.Application | None,
+    console: serve.Application | None,
 ) -> serve.Application:
     """The Ray Serve deployment of the public face.
 
-    `engines` are the models' deployments by id, `batch` is that of the Batch API, if the service has one. It is
-    deployed anew when what it uses of the configuration changes.
+    `engines` are the models' deployments by id, `batch` is that of the Batch API and `console` that of the
+    console, if the service has one. It is deployed anew when what it uses of the configuration changes.
     """
     deployment = serve.deployment(
         serve.ingress()(IngressReplica),
@@ -172,4 +185,4 @@ def ingress_application(
         },
     )
     part = for_router(config)
-    return with_version(deployment, part.model_dump_json()).bind(part, engines, batch)
+    return with_version(deployment, part.model_dump_json()).bind(part, engines, batch, console)

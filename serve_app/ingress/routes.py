@@ -21,6 +21,7 @@ from serve_app.ingress.adapters import AdapterPages
 from serve_app.ingress.authentication import OWNER, Authentication, owner_of
 from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader, TimedReceive
+from serve_app.ingress.console import ConsoleRoutes
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
@@ -41,7 +42,7 @@ class IngressApp:
         self,
         router: Router,
         authentication: Authentication,
-        pages: list[Models | AdapterPages | Status | Scaling | BatchApi | UsagePage | Docs | Unoffered],
+        pages: list[Models | AdapterPages | Status | Scaling | BatchApi | UsagePage | ConsoleRoutes | Docs | Unoffered],
         bodies: BodyReader,
         limiter: Limiter,
         audit: AuditLog | None = None,

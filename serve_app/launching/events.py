@@ -65,6 +65,8 @@ class Ready(Event):
 
     url: str
     models: list[str]
+    console: str | None = None
+    """Address of the page for people; None where it is off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ class LocalService:
         self.folder = folder
         self.log = ServiceLog(folder / "service.log")
         self._mps = mps
+        self._has_console = any(one.ingress.console for one in services)
         models = [model for one in services for model in resolve(one).config.models]
         launch_id = uuid.uuid4().hex
         self._environment = environment(launch_id, folder, services) | {"RAY_ADDRESS": cluster or "local", **variables}
@@ -208,7 +209,9 @@ class LocalService:
                 yield ReplicaReady(at_s=self._now(), model=model, ready=ready, wanted=wanted)
         if state.ready and not self._is_ready:
             self._is_ready = True
-            yield Ready(at_s=self._now(), url=self.settings.url, models=list(state.models))
+            url = self.settings.url
+            console = f"{url}/console" if self._has_console else None
+            yield Ready(at_s=self._now(), url=url, models=list(state.models), console=console)
 
     def _pause(self) -> None:
         """Until it is worth looking again, or the service has ended."""

@@ -31,7 +31,7 @@ from serve_app.launching.mps import Mps
 from serve_app.launching.signals import Stop, on_signals, raise_stop
 
 
-class Console:
+class Terminal:
     """What the person at the terminal reads: a line for each step, with the seconds since the start."""
 
     def __init__(self) -> None:
@@ -56,7 +56,8 @@ class Console:
             case Ready():
                 self.say(f"ready: {event.url}")
                 request = example(event.url, next(iter(event.models), ""))
-                print(f"\nTry it:\n\n{request}\n\nCtrl-C stops it.\n", flush=True)
+                page = f"\nOpen {event.console} in a browser, or try it here:" if event.console else "\nTry it:"
+                print(f"{page}\n\n{request}\n\nCtrl-C stops it.\n", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,23 +116,23 @@ def _prepared(args: argparse.Namespace, folder: Path) -> LocalService:
 
 
 def _run_and_stop(service: LocalService, folder: Path, events: Path | None) -> int:
-    console = Console()
+    terminal = Terminal()
     status = 1
     try:
-        status = _run(service, console, events)
+        status = _run(service, terminal, events)
     except settings.CannotStart as error:
         print(error, file=sys.stderr)
     except Stop:
         status = 0
     finally:
-        _stop(service, console)
+        _stop(service, terminal)
         _tidy(folder, service.log.path if status else None)
     return status
 
 
-def _run(service: LocalService, console: Console, events: Path | None) -> int:
+def _run(service: LocalService, terminal: Terminal, events: Path | None) -> int:
     """Until it has ended by itself; 1."""
-    console.say(f"starting {service.settings.config.name}; log: {service.log.path}")
+    terminal.say(f"starting {service.settings.config.name}; log: {service.log.path}")
     service.start()
     ready = False
     with contextlib.ExitStack() as stack:
@@ -139,7 +140,7 @@ def _run(service: LocalService, console: Console, events: Path | None) -> int:
         for event in service.events():
             if record is not None:
                 record.write(line(event))
-            console.show(event)
+            terminal.show(event)
             ready = ready or isinstance(event, Ready)
             if isinstance(event, Ended):
                 how = f"ended by itself ({service.ending})" if ready else "did not start"
@@ -147,20 +148,20 @@ def _run(service: LocalService, console: Console, events: Path | None) -> int:
     return 1
 
 
-def _stop(service: LocalService, console: Console) -> None:
+def _stop(service: LocalService, terminal: Terminal) -> None:
     """Politely first; at once when asked again."""
     began = time.monotonic()
     patience_s = 3.0
     try:
         print(flush=True)
-        console.say("stopping; once more to kill")
-        service.stop(console.say)
+        terminal.say("stopping; once more to kill")
+        service.stop(terminal.say)
     except Stop:
         patience_s = 0.0
     on_signals(signal.SIG_IGN)
     left = service.sweep(patience_s)
     outcome = f"these processes would not end: {left}" if left else "nothing is left running"
-    console.say(f"stopped in {time.monotonic() - began:.1f} s; {outcome}")
+    terminal.say(f"stopped in {time.monotonic() - began:.1f} s; {outcome}")
 
 
 def _tidy(folder: Path, keep: Path | None) -> None:

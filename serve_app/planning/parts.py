@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
+from serve_app.config.schema import ImageConfig, IngressConfig, ModelConfig, ServiceConfig
 from serve_app.config.sections import Autoscaling
 
 SLEEPS = Autoscaling(min_replicas=0, max_replicas=1, standby=1)
@@ -49,3 +49,8 @@ def _inside_engines(model: ModelConfig) -> dict[str, Any]:
     """An adapter's files are judged where its requests are routed, by the weights and the hardware it is for."""
     judged = ("source", "gpus") if model.adapters else ()
     return {name: value for name, value in INSIDE_ENGINES.items() if name not in judged}
+
+
+def for_console(config: ServiceConfig) -> ServiceConfig:
+    """What the page for people uses of a resolved service: its models."""
+    return for_router(config).model_copy(update={"ingress": IngressConfig(), "batch": None})

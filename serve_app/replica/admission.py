@@ -12,7 +12,8 @@ import contextlib
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
@@ -62,11 +63,14 @@ class AdmissionControl:
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
         counts: Sequence[Collector] = (),
+        pages: Mapping[str, ASGIApp] = MappingProxyType({}),
     ) -> None:
         """`capacity` is in sequences, running and queued; `failure` says why the engine is dead, or None; `sleep` is of
-        a replica that can, `ledger` of one that accounts for what it makes, `counts` are further metrics."""
+        a replica that can, `ledger` of one that accounts for what it makes, `counts` are further metrics,
+        `pages` the replica's own, by path."""
         self._sleep = sleep
         self._ledger = ledger or Ledger("")
+        self._pages = {COUNTED: self._counted, **pages}
         self._counts = counts
         self._app = app
         self._token = token.encode()
@@ -96,7 +100,7 @@ class AdmissionControl:
             await ApiError(401, "this server answers only its application's ingress").answer("", send)
             return
         if scope["method"] != "POST":
-            await (self._counted if scope["path"] == COUNTED else self._app)(scope, receive, send)
+            await self._pages.get(scope["path"], self._app)(scope, receive, send)
             return
         if self._sleep is not None and scope["path"] in (SLEEP, WAKE):
             await self._rest_or_wake(self._sleep, scope["path"], send)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import ray.util
@@ -49,17 +50,26 @@ class HttpReplica:
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
         counts: Sequence[Collector] = (),
+        pages: Mapping[str, ASGIApp] = MappingProxyType({}),
     ) -> None:
         """Serve `app` on a free port, and be known to the pool `model` from then on.
 
         The figures are those of ReplicaInfo; `failure` says why the replica can serve no longer, or None; `sleep` is of
-        one that can sleep, `ledger` of one that accounts for what it makes, `counts` are further metrics of its own.
+        one that can sleep, `ledger` of one that accounts for what it makes, `counts` are further metrics of its own,
+        `pages` further pages, by path.
         """
         raise_to_hard_limit()
         token = secrets.token_urlsafe(32)
         self._sleep = sleep
         self._server = ReplicaServer(
-            app, token=token, capacity=capacity, failure=failure, sleep=sleep, ledger=ledger, counts=counts
+            app,
+            token=token,
+            capacity=capacity,
+            failure=failure,
+            sleep=sleep,
+            ledger=ledger,
+            counts=counts,
+            pages=pages,
         )
         self._info = ReplicaInfo(
             model=model,

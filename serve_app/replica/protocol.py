@@ -42,6 +42,8 @@ OUTPUT_LIMIT_HEADER = b"x-max-output-tokens"
 USED_HEADER = b"x-used-tokens"
 """On an answer that is whole: the tokens that the engine processed for it, without those of its prompt that were
 cached."""
+REPLICA_HEADER = b"x-replica"
+"""On an answer: the id of the replica that made it, or that began with it."""
 REFUSED_HEADER = b"x-replica-refused"
 """On a refusal: FULL, DRAINING, DEAD or DIED. The client has seen nothing, and the request may go elsewhere."""
 FULL, DRAINING, DEAD, DIED = "full", "draining", "dead", "died"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import uvicorn
 from prometheus_client.registry import Collector
@@ -32,13 +33,15 @@ class ReplicaServer:
         sleep: SleepControl | None = None,
         ledger: Ledger | None = None,
         counts: Sequence[Collector] = (),
+        pages: Mapping[str, ASGIApp] = MappingProxyType({}),
     ) -> None:
         """`token` is the secret that every request must carry, `capacity` the sequences it holds, running and queued.
 
         `failure` says why the engine behind the application is dead, or None; `sleep` is of a replica that can,
-        `ledger` of one that accounts for what it makes, `counts` are further metrics of its own.
+        `ledger` of one that accounts for what it makes, `counts` are further metrics of its own, `pages`
+        further pages, by path.
         """
-        self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger, counts)
+        self.admission = AdmissionControl(app, token, capacity, failure, sleep, ledger, counts, pages)
         config = uvicorn.Config(
             self.admission,
             http="httptools",

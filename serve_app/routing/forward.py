@@ -17,6 +17,7 @@ from serve_app.replica.protocol import (
     DIED,
     LIGHT_HEADER,
     REFUSED_HEADER,
+    REPLICA_HEADER,
     SEQUENCES_HEADER,
     TOKEN_HEADER,
     USED_HEADER,
@@ -119,6 +120,7 @@ class Forwarder:
                     going.give_up()
                 seen.started(answer.status, header(answer.headers, b"content-type").partition(";")[0])
                 kept = [one for one in answer.headers if one[0] not in DROPPED_RESPONSE_HEADERS]
+                kept.append((REPLICA_HEADER, replica.id.encode()))
                 await send({"type": "http.response.start", "status": answer.status, "headers": kept})
             elif not marked:
                 raise BrokenOff(f"another replica answered {answer.status}")

@@ -17,8 +17,10 @@ import httpx
 import openai
 import pytest
 import yaml
+from playwright.sync_api import expect
 
 from tests.support.batches import contents, create, end, lines
+from tests.support.browser import browser_page
 from tests.support.service import Service, replicas, running_service
 
 URL = "/v1/completions"
@@ -279,3 +281,21 @@ async def test_accounts_are_exact_and_outlive_a_killed_process_that_wrote_them(s
     text = httpx.get(f"{service.url}/metrics", headers=bearer("admin")).text
     assert 'serve_app_tokens_total{key="counted",kind="output",model="m"' in text
     assert 'serve_app_requests_total{key="daily",' in text
+
+
+def test_the_console_asks_for_an_admins_key(service: Service) -> None:
+    with browser_page() as (page, _):
+        page.goto(f"{service.url}/console")
+        for key in ("nobodys", "counted", "admin"):
+            page.get_by_label("API key").fill(key)
+            page.get_by_role("button", name="Open").click()
+            if key != "admin":
+                expect(page.locator("#login .problem")).not_to_be_empty()
+        expect(page.get_by_label("Model")).to_have_value("m")
+        page.get_by_label("Message").fill("Hello")
+        page.keyboard.press("Enter")
+        expect(page.locator(".turn.assistant footer")).to_contain_text("replica")
+        page.get_by_role("link", name="Usage").click()
+        expect(page.locator(".totals")).to_contain_text("requests")
+        page.get_by_role("button", name="Key").click()
+        expect(page.get_by_label("API key")).to_be_visible()

@@ -24,6 +24,7 @@ SERVE_APP = (
     "engine",
     "launching",
     "batch",
+    "console",
     "ingress",
     "offline",
     "app",

@@ -30,12 +30,12 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def test_what_is_the_same_has_the_same_version() -> None:
     assert versions(ONE, TWO) == versions(ONE, TWO)
-    assert len(set(versions(ONE, TWO).values())) == 3
+    assert len({version for name, version in versions(ONE, TWO).items() if name != "console"}) == 3
 
 
-def test_a_model_that_comes_or_goes_replaces_who_routes_alone() -> None:
-    assert changed(versions(ONE), versions(ONE, TWO)) == {"ingress"}
-    assert changed(versions(ONE, TWO), versions(TWO)) == {"ingress"}
+def test_a_model_that_comes_or_goes_replaces_who_routes_and_who_shows_it() -> None:
+    assert changed(versions(ONE), versions(ONE, TWO)) == {"ingress", "console"}
+    assert changed(versions(ONE, TWO), versions(TWO)) == {"ingress", "console"}
 
 
 def test_what_an_engine_is_built_from_replaces_its_replicas_alone() -> None:
@@ -58,3 +58,7 @@ def test_the_ingress_and_the_batch_deployment_follow_their_own_settings() -> Non
     before = versions(ONE, batch=batch)
     assert changed(before, versions(ONE, batch=batch, ingress={"max_waiting": 7})) == {"ingress", "batch-api"}
     assert changed(before, versions(ONE | {"simulated": {"step_base_ms": 5}}, batch=batch)) == {"one"}
+
+
+def test_a_console_that_is_off_is_no_deployment() -> None:
+    assert versions(ONE).keys() - versions(ONE, ingress={"console": False}).keys() == {"console"}

@@ -35,6 +35,8 @@ def test_names_that_can_be_served(name: str) -> None:
         (["ingress"], "the service's ingress"),
         (["batch-api"], "the service's Batch API"),
         (["/v1/batches"], "the service's Batch API"),
+        (["console"], "the service's console"),
+        (["/console"], "the service's console"),
         (["a/b", "a--b"], "that of 'a/b'"),
         (["a b", "c", "a:b"], "that of 'a b'"),
     ],

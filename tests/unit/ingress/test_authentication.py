@@ -50,11 +50,26 @@ def status(key: KeyConfig, path: str) -> int:
     return 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/autoscaling", "/docs", "/openapi.json", "/metrics/"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/autoscaling", "/docs", "/openapi.json", "/metrics/", "/console/api/models"]
+)
 def test_pages_about_others_need_an_admin(path: str) -> None:
     assert status(KeyConfig(name="a", key="k"), path) == 403
     assert status(KeyConfig(name="a", key="k", admin=True), path) == 200
     assert Authentication(Keyring(["k"])).owner(scope(path, x_api_key="k")) == unnamed(digest_of("k"))
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/", "/console/app.js"])
+def test_the_console_itself_is_open_so_that_it_can_ask_for_a_key(path: str) -> None:
+    assert Authentication(Keyring(["one"])).owner(scope(path, "GET")) is UNNAMED
+
+
+def test_what_the_console_shows_needs_an_admin_whatever_its_routes() -> None:
+    assert status(KeyConfig(name="a", key="k", admin=True, routes=("/load",)), "/console/api/models") == 200
+    for path in ("/console/api", "/console/api/", "/console/api/models"):
+        with pytest.raises(ApiError) as refused:
+            Authentication(Keyring(["one"])).owner(scope(path, "GET"))
+        assert refused.value.status == 401
 
 
 def test_a_key_for_some_routes_opens_them_and_what_lies_below() -> None:

@@ -106,6 +106,7 @@ def body(sent: list[dict]) -> bytes:
 async def test_the_answer_comes_back_as_it_was(forward: Callable, replicas: Replicas) -> None:
     sent, _ = await forward(await replicas.add("a", OK))
     assert sent[0]["status"] == 200 and (b"content-type", b"application/json") in sent[0]["headers"]
+    assert (b"x-replica", b"a") in sent[0]["headers"]
     assert body(sent) == b"{}" and sent[-1]["more_body"] is False
 
 
