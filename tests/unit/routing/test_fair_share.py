@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -237,3 +239,44 @@ async def test_who_has_little_waiting_is_not_refused_for_what_others_have() -> N
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_what_is_before_a_request_is_what_is_served_before_it() -> None:
+    rng = random.Random(3)
+    for _ in range(30):
+        async with crowd() as requests:
+            clients = [Claim(client=name, weight=rng.choice((1, 2, 5)), tokens=rng.choice((50, 400))) for name in "abc"]
+            for _ in range(60):
+                await requests.ask(rng.choice(clients))
+            asking = rng.choice(clients)
+            before = requests.pool.queue._before(asking)
+            mine = dataclasses.replace(asking, key=(1, 1))
+            await requests.ask(mine)
+            await requests.end(61)
+            assert requests.served.index(mine) - 1 == pytest.approx(before, abs=len(clients))
+
+
+async def test_counts_return_to_zero_whatever_happens_to_several_clients() -> None:
+    pool, rng = ReplicaPool("m", QueueLimits(30, 0.05, 0.05)), random.Random(4)
+    pool.update([published(name, capacity=4, max_running=2) for name in "ab"])
+    claims = [
+        Claim(rng.choice((1, 1, 2, 3)), client=rng.choice("xyz"), batch=rng.random() < 0.3, weight=2, tokens=70)
+        for _ in range(80)
+    ]
+
+    async def request(claim: Claim) -> None:
+        replica = await pool.acquire(claim)
+        try:
+            await asyncio.sleep(rng.random() / 200)
+            pool.shares.settle(claim, rng.randrange(200))
+        finally:
+            pool.release(replica, claim)
+
+    tasks = [asyncio.create_task(request(claim)) for claim in claims]
+    for task in rng.sample(tasks, 20):
+        asyncio.get_running_loop().call_later(rng.random() / 50, task.cancel)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert pool.shares.open == pool.queue.waiting == 0 == sum(one.in_flight for one in pool.replicas)
+    for claim in claims:
+        client = pool.shares.of(claim).client(claim)
+        assert client.open == client.waiting == client.waiting_tokens == 0
