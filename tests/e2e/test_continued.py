@@ -101,6 +101,11 @@ def test_from_every_token_on_the_answer_is_the_undisturbed_one() -> None:
         assert told[name]["possible"] and told[name]["events"] > 5 and not told[name]["others"], (name, told[name])
     for name in END:
         assert not told[name]["possible"], name
+    for name, (path, body) in GO_ON.items():
+        if path in (CHAT, COMPLETIONS) and "stream_options" in body:
+            usage = json.loads(told[name]["text"].split("data: ")[-2])["usage"]
+            # What of the prompt was cached does not count.
+            assert usage["completion_tokens"] < told[name]["used"] <= usage["total_tokens"], (name, told[name])
     for name in ("tools", "tool required", "response with tools", "message with tools"):
         assert "get_replica_count" in told[name]["text"], (name, told[name]["text"])
     assert '"finish_reason":"stop","stop_reason":"Serve"' in told["stop"]["text"]

@@ -12,10 +12,12 @@ import json
 import sys
 
 import httpx
+from starlette.types import Receive, Scope, Send
 
 from serve_app.config.schema import ImageConfig, ServiceConfig
 from serve_app.engine import platform
 from serve_app.planning.resolve import resolve
+from serve_app.replica.ledger import Account, Ledger
 from tests.support.continued import Asking, tried
 
 
@@ -25,7 +27,12 @@ async def main() -> None:
 
     config = ServiceConfig.parse({"models": [{"id": sys.argv[1], "engine_args": {"dtype": "float32"}}]})
     engine = await VllmEngine.start(resolve(config).config.models[0], ImageConfig())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(engine.app), base_url="http://a", timeout=60) as client:
+
+    async def accounted(scope: Scope, receive: Receive, send: Send) -> None:
+        with Ledger("m").account(Account("")):
+            await engine.app(scope, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(accounted), base_url="http://a", timeout=60) as client:
         for name, (path, body) in json.load(sys.stdin).items():
             print(json.dumps({"name": name} | await tried(Asking(client, path, body))), flush=True)
     await engine.stop()

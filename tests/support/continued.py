@@ -89,12 +89,15 @@ def equal(one: dict[str, list[Any]], other: dict[str, list[Any]]) -> bool:
 
 
 async def tried(asking: Asking) -> dict[str, Any]:
-    """How many `events` an answer has, whether going on with it is `possible`, its `text`, and the `others`: what came
-    where going on gave another answer, with the number of events that were there before."""
+    """How many `events` an answer has, whether going on with it is `possible`, its `text`, the tokens that it `used` as
+    far as is said, and the `others`: what came where going on gave another answer, with the number of events that were
+    there before."""
     first = asking.continuation()
-    marked = [event + EVENT_END for event in (await asking.ask(first)).split(EVENT_END)[:-1]]
+    *events, last = (await asking.ask(first)).split(EVENT_END)
+    marked = [event + EVENT_END for event in events]
     whole = first.take(b"".join(marked))
     told: dict[str, Any] = {"events": len(marked), "possible": first.possible, "text": whole.decode(), "others": []}
+    told["used"] = first.used if first.take(last) == b"" else last.decode()
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def from_event(cut: int) -> None:
