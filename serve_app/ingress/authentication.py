@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import Scope
 
 from serve_app.config.keys import UNNAMED, KeyConfig
@@ -14,7 +16,7 @@ OPEN = frozenset({"/health", "/ready", "/ping"})
 ADMIN = frozenset(
     {"/metrics", "/autoscaling", "/docs", "/openapi.json", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 )
-"""What tells of other clients or of the service's inside, or changes it for all."""
+"""What tells of other clients or of the service's inside, or changes it for all; with what lies below."""
 CONSOLE, CONSOLE_API = "/console", "/console/api"
 """The page itself is open, since a browser has to have it to ask for a key; what it shows needs an admin's."""
 EVERYONES = ("/v1/models", "/v1/usage")
@@ -38,7 +40,7 @@ class Authentication:
         owner = self.shown(scope)
         if owner is None:
             raise ApiError(401, "missing or wrong API key: send 'Authorization: Bearer KEY'", code="invalid_api_key")
-        needs_admin = path in ADMIN or _below(path, (CONSOLE_API,))
+        needs_admin = _below(path, (*ADMIN, CONSOLE_API))
         if needs_admin and not owner.admin:
             raise _denied(f"{path} needs a key with `admin: true`, which {owner.name!r} has not")
         if owner.routes is not None and not _below(path, (*owner.routes, *EVERYONES)) and not needs_admin:
@@ -65,7 +67,7 @@ def _is_open(path: str) -> bool:
     return path in OPEN or (_below(path, (CONSOLE,)) and not _below(path, (CONSOLE_API,)))
 
 
-def _below(path: str, tops: tuple[str, ...]) -> bool:
+def _below(path: str, tops: Iterable[str]) -> bool:
     return any(path == top or path.startswith(top + "/") for top in tops)
 
 

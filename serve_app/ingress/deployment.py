@@ -33,6 +33,7 @@ from serve_app.ingress.docs import Docs
 from serve_app.ingress.failing import Failing
 from serve_app.ingress.frozen import FrozenReplicas
 from serve_app.ingress.keyring import Keyring
+from serve_app.ingress.metrics_pages import MetricsPages
 from serve_app.ingress.models import Models
 from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.rollout import Rollout
@@ -128,7 +129,8 @@ class IngressReplica:
             [
                 Models(catalogue),
                 AdapterPages(catalogue, self._router.adapters, session),
-                Status(catalogue, metrics, session, self._batches, self._processes, self._failing, self._rollout, keys),
+                Status(catalogue, self._failing, self._rollout, keys),
+                MetricsPages(catalogue, metrics, session, self._batches, self._processes),
                 Scaling(catalogue, serve.get_replica_context().app_name, self._failing),
                 BatchApi(self._batches, session, int(max_file_mib * 2**20)),
                 UsagePage(self._book),

@@ -214,6 +214,16 @@ PATHS: dict[str, Json] = {
         )
     },
     "/metrics": {"get": operation("Prometheus metrics of the ingress and of every engine.", TEXT, kind="text/plain")},
+    "/metrics/targets": {
+        "get": operation(
+            "The pages below, for Prometheus' HTTP service discovery.",
+            {"type": "array", "items": record(targets={"type": "array", "items": TEXT}, labels=by_name(TEXT))},
+        )
+    },
+    "/metrics/ingress": {"get": operation("Metrics of the ingress alone.", TEXT, kind="text/plain")},
+    "/metrics/replicas/{id}": {
+        "get": operation("Metrics of one replica.", TEXT, 404, 503, parameters=in_path("id"), kind="text/plain")
+    },
     "/openapi.json": {"get": operation("This description.", record(openapi=TEXT, info=ANYTHING, paths=ANYTHING), 503)},
     "/docs": {"get": operation("This API, for people.", TEXT, kind="text/html")},
 }

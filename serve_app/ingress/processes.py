@@ -22,8 +22,9 @@ from starlette.routing import Route
 
 from serve_app.compat import kv_store
 from serve_app.http.pages import starlette_app
-from serve_app.ingress.exposition import merge, own
-from serve_app.replica.ask import ask
+from serve_app.ingress.scrapes import Part, Scrapes
+from serve_app.replica.admission import METRICS, METRICS_PART
+from serve_app.replica.exposition import CONTENT_TYPE, join, own, part
 from serve_app.replica.protocol import ReplicaInfo
 from serve_app.replica.server import ReplicaServer
 
@@ -36,10 +37,8 @@ STORE_S = 2.0
 """For the key-value store to answer."""
 SCRAPES = 64
 """Scrapes at the same time; each is a GET, which the server's bound does not count."""
-FAMILIES = ("serve_app_",)
-"""How the names of metrics begin that the ingress counts."""
-Pages = dict[str, str | None]
-"""What each process has counted, in Prometheus' text format, by its id; None where it could not be reached."""
+LABEL = "ingress"
+"""Tells the processes' samples apart."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,10 +58,10 @@ class IngressProcesses:
         self._key = f"{PREFIX}/{app}/"
         self._processes = processes
         self._registry = registry
-        self._session = session
+        self._scrapes = Scrapes(session, f"{METRICS_PART}?{LABEL}=")
         token = secrets.token_urlsafe(32)
         self._server = ReplicaServer(
-            starlette_app([Route("/metrics", self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
+            starlette_app([Route(METRICS, self._page)]), token=token, capacity=SCRAPES, failure=lambda: None
         )
         self._info = ReplicaInfo(
             model=PREFIX,
@@ -94,39 +93,35 @@ class IngressProcesses:
             await self._store(kv_store.erase, self._key + self._id)
         await self._server.stop()
 
-    async def text(self) -> str:
-        """What every process has counted, told apart by an `ingress` label; without one where there is one process."""
+    async def page(self) -> bytes:
+        """What every process has counted, told apart by LABEL; without it where there is one process."""
         if self._processes() < 2:
-            return own(self._registry)
-        pages = await self.pages()
-        reached = {id: page for id, page in pages.items() if page is not None}
-        return merge(reached.items(), "ingress", FAMILIES) + _up(pages)
+            return own(self._registry).encode()
+        parts = await self.parts()
+        return join(one.text for one in parts.values() if one) + _up(parts)
 
-    async def pages(self) -> Pages:
-        """Of every process, this one among them."""
+    async def parts(self) -> dict[str, Part | None]:
+        """Of every process by its id, this one among them; None of one that could not be reached."""
         written = await self._store(kv_store.read_all, self._key)
         if written is not None:
             found = {key.removeprefix(self._key): ReplicaInfo.from_dict(fact) for key, fact in written.items()}
             self._known = {id: info for id, info in found.items() if id != self._id}
-        others = dict(self._known)
-        asked = await asyncio.gather(*(ask(self._session, info, "/metrics") for info in others.values()))
-        pages: Pages = {self._id: own(self._registry)}
-        for id, answer in zip(others, asked, strict=True):
-            pages[id] = None if answer is None else answer.decode()
-        await self._give_up(pages)
-        return dict(sorted(pages.items()))
+        parts = await self._scrapes.collect(self._known)
+        mine = part(own(self._registry), LABEL, self._id).encode()
+        await self._give_up(parts)
+        return dict(sorted({**parts, self._id: Part(mine, fresh=True)}.items()))
 
-    async def _give_up(self, pages: Pages) -> None:
+    async def _give_up(self, parts: dict[str, Part | None]) -> None:
         """Forget those that have been out of reach for GIVEN_UP_S."""
         now = time.monotonic()
-        self._missed_since = {id: self._missed_since.get(id, now) for id, page in pages.items() if page is None}
+        self._missed_since = {id: self._missed_since.get(id, now) for id, one in parts.items() if one is None}
         for id, since in self._missed_since.items():
             if now - since > GIVEN_UP_S:
-                del pages[id]
+                del parts[id]
                 await self._store(kv_store.erase, self._key + id)
 
     async def _page(self, request: Request) -> PlainTextResponse:
-        return PlainTextResponse(own(self._registry))
+        return PlainTextResponse(own(self._registry), media_type=CONTENT_TYPE)
 
     async def _announce(self) -> None:
         await self._store(kv_store.write, self._key + self._id, self._info.to_dict())
@@ -145,14 +140,14 @@ class IngressProcesses:
             return None
 
 
-def _up(pages: Pages) -> str:
+def _up(parts: dict[str, Part | None]) -> bytes:
     registry = CollectorRegistry()
     up = Gauge(
         "serve_app_ingress_up",
-        "Whether an ingress process could be reached; its counts are missing where not.",
-        ("ingress",),
+        "Whether an ingress process answered this scrape; what it counts is old or missing where not.",
+        (LABEL,),
         registry=registry,
     )
-    for id, page in pages.items():
-        up.labels(id).set(page is not None)
-    return own(registry)
+    for id, one in parts.items():
+        up.labels(id).set(one is not None and one.fresh)
+    return own(registry).encode()

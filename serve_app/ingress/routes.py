@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader, TimedReceive
 from serve_app.ingress.console import ConsoleRoutes
 from serve_app.ingress.docs import Docs
+from serve_app.ingress.metrics_pages import MetricsPages
 from serve_app.ingress.models import Models
 from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
@@ -42,7 +44,18 @@ class IngressApp:
         self,
         router: Router,
         authentication: Authentication,
-        pages: list[Models | AdapterPages | Status | Scaling | BatchApi | UsagePage | ConsoleRoutes | Docs | Unoffered],
+        pages: Sequence[
+            Models
+            | AdapterPages
+            | Status
+            | MetricsPages
+            | Scaling
+            | BatchApi
+            | UsagePage
+            | ConsoleRoutes
+            | Docs
+            | Unoffered
+        ],
         bodies: BodyReader,
         limiter: Limiter,
         audit: AuditLog | None = None,

@@ -1,55 +1,37 @@
-"""How the service is: /health, /ready, /ping, /load, /version, /metrics."""
+"""How the service is: /health, /ready, /ping, /load, /version."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-import aiohttp
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serve_app.ingress.authentication import Authentication
-from serve_app.ingress.exposition import merge, own
 from serve_app.ingress.failing import Failing
-from serve_app.ingress.processes import IngressProcesses
 from serve_app.ingress.rollout import Rollout
 from serve_app.planning.resolve import replica_bounds
-from serve_app.replica.admission import COUNTED
-from serve_app.replica.ask import ask
 from serve_app.routing.catalogue import Catalogue, Served
-from serve_app.routing.metrics import Metrics, PoolCounts
-from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
 
 
 class Status:
-    """Probes and metrics."""
+    """Probes."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        metrics: Metrics,
-        session: aiohttp.ClientSession,
-        batches: ReplicaPool | None = None,
-        processes: IngressProcesses | None = None,
         failing: Failing | None = None,
         rollout: Rollout | None = None,
         authentication: Authentication | None = None,
     ) -> None:
-        """`processes` are the ingress's other processes, where there may be any; `failing` knows of failed starts,
-        `rollout` of the last deploy, whose failure is told to an admin."""
+        """`failing` knows of failed starts, `rollout` of the last deploy, whose failure is told to an admin."""
         self._catalogue = catalogue
-        self._metrics = metrics
-        self._session = session
-        self._processes = processes
-        self._batches = batches
         self._failing = failing
         self._rollout = rollout
         self._authentication = authentication
-        metrics.registry.register(PoolCounts([one.pool for one in catalogue.models]))
 
     def routes(self) -> list[Route]:
         return [
@@ -58,7 +40,6 @@ class Status:
             Route("/ping", self._ping, methods=["GET", "POST"]),
             Route("/version", self._version),
             Route("/load", self._load),
-            Route("/metrics", self._prometheus),
         ]
 
     async def _health(self, request: Request) -> JSONResponse:
@@ -95,17 +76,6 @@ class Status:
         engines = {one.config.id: _engine_versions(one) for one in self._catalogue.models}
         packages = {name: _installed(name) for name in ("serve-app", "ray", "starlette")}
         return JSONResponse({"version": packages["serve-app"], "packages": packages, "engines": engines})
-
-    async def _prometheus(self, request: Request) -> PlainTextResponse:
-        replicas = [replica for one in self._catalogue.models for replica in one.pool.replicas]
-        replicas += self._batches.replicas if self._batches else ()
-        scraping = asyncio.gather(*(self._scrape(replica) for replica in replicas))
-        ours = await self._processes.text() if self._processes else own(self._metrics.registry)
-        return PlainTextResponse(ours + merge(await scraping), media_type="text/plain; version=0.0.4")
-
-    async def _scrape(self, replica: Replica) -> tuple[str, str]:
-        pages = await asyncio.gather(*(ask(self._session, replica.info, path) for path in ("/metrics", COUNTED)))
-        return replica.id, b"".join(page for page in pages if page is not None).decode()
 
 
 def load(replicas: Iterable[Replica]) -> dict[str, int]:

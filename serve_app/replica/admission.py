@@ -14,14 +14,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from urllib.parse import parse_qsl
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http.errors import ApiError
 from serve_app.http.model_routes import MODEL_ROUTES
+from serve_app.replica.exposition import CONTENT_TYPE, own, part
 from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.protocol import (
     ANSWER_ID_HEADER,
@@ -43,9 +45,10 @@ from serve_app.replica.protocol import (
 )
 from serve_app.replica.sleep import SLEEP, WAKE, SleepControl
 
-COUNTED = "/counted"
-"""The page of what the replica counts itself: what it has made for each key, of which an engine's own metrics know
-nothing, and what its adapters are asked for."""
+METRICS, METRICS_PART = "/metrics", "/metrics/part"
+"""The application's page with what the replica counts itself: what it has made for each key, of which an engine's own
+metrics know nothing, and what its adapters are asked for. And the replica's part of the page of all, its samples
+labelled as the query says: `?replica=ID`."""
 
 
 class AdmissionControl:
@@ -70,7 +73,7 @@ class AdmissionControl:
         `pages` the replica's own, by path."""
         self._sleep = sleep
         self._ledger = ledger or Ledger("")
-        self._pages = {COUNTED: self._counted, **pages}
+        self._pages = {METRICS: self._metrics, METRICS_PART: self._metrics, **pages}
         self._counts = counts
         self._app = app
         self._token = token.encode()
@@ -135,12 +138,16 @@ class AdmissionControl:
             if self._sleep is not None:
                 self._sleep.ended(self.in_flight)
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the replica counts itself, in Prometheus' text format."""
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         registry = CollectorRegistry()
         for one in (self._ledger, *self._counts):
             registry.register(one)
-        await PlainTextResponse(generate_latest(registry))(scope, receive, send)
+        plain = {**scope, "path": METRICS, "raw_path": METRICS.encode(), "query_string": b"", "headers": []}
+        page = await _page(self._app, plain, receive) + own(registry)
+        if scope["path"] == METRICS_PART:
+            ((label, process), *_) = parse_qsl(scope["query_string"].decode()) or [("replica", "")]
+            page = part(page, label, process)
+        await PlainTextResponse(page, media_type=CONTENT_TYPE)(scope, receive, send)
 
     async def _rest_or_wake(self, sleep: SleepControl, path: str, send: Send) -> None:
         if path == SLEEP:
@@ -191,6 +198,19 @@ def _account(scope: Scope) -> Account:
         most_prompt=None if prompt is None else int(prompt),
         most_output=None if output is None else int(output),
     )
+
+
+async def _page(app: ASGIApp, scope: Scope, receive: Receive) -> str:
+    """What the application answers; empty where that is an error."""
+    status, body = 0, bytearray()
+
+    async def take(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        body.extend(message.get("body", b""))
+
+    await app(scope, receive, take)
+    return body.decode() if status == 200 else ""
 
 
 async def _woken(sleep: SleepControl, send: Send) -> bool:

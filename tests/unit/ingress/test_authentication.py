@@ -51,7 +51,8 @@ def status(key: KeyConfig, path: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/autoscaling", "/docs", "/openapi.json", "/metrics/", "/console/api/models"]
+    "path",
+    ["/metrics", "/autoscaling", "/docs", "/openapi.json", "/metrics/", "/metrics/targets", "/console/api/models"],
 )
 def test_pages_about_others_need_an_admin(path: str) -> None:
     assert status(KeyConfig(name="a", key="k"), path) == 403

@@ -24,6 +24,7 @@ from serve_app.ingress.batches import BatchApi
 from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.keyring import Keyring
+from serve_app.ingress.metrics_pages import MetricsPages
 from serve_app.ingress.models import Models
 from serve_app.ingress.openapi import document
 from serve_app.ingress.own_routes import BATCH_PATHS, PATHS
@@ -93,13 +94,10 @@ def test_models_of_several_kinds_are_described_together() -> None:
 
 def test_every_route_of_the_ingress_is_described() -> None:
     catalogue, session = Catalogue([]), None
-    pages = [
-        Models(catalogue),
-        AdapterPages(catalogue, None, session),
-        Status(catalogue, Metrics(), session),
-        Docs(catalogue, session),
-        UsagePage(None),
-    ]  # type: ignore[arg-type]
+    metrics = MetricsPages(catalogue, Metrics(), session)  # type: ignore[arg-type]
+    docs = Docs(catalogue, session)  # type: ignore[arg-type]
+    adapters = AdapterPages(catalogue, None, session)  # type: ignore[arg-type]
+    pages = [Models(catalogue), adapters, Status(catalogue), metrics, docs, UsagePage(None)]
     paths = {route.path.replace(":path", "") for page in pages for route in page.routes()}
     assert paths | {"/autoscaling"} == PATHS.keys()
     passed_on = {route.path.removesuffix("/{rest:path}") for route in BatchApi(None, None, 0).routes()}  # type: ignore[arg-type]
@@ -132,7 +130,12 @@ class Ingress:
         catalogue = Catalogue([Served(config, pool)])
         async with aiohttp.ClientSession() as session:
             router = Router(catalogue, metrics := Metrics())
-            pages = [Models(catalogue), Status(catalogue, metrics, session), Docs(catalogue, session)]
+            pages = [
+                Models(catalogue),
+                Status(catalogue),
+                MetricsPages(catalogue, metrics, session),
+                Docs(catalogue, session),
+            ]
             adapters = AdapterPages(catalogue, router.adapters, session)
             app = IngressApp(
                 router,

@@ -40,7 +40,7 @@ class Process:
 
     async def samples(self, name: str) -> dict[str, float]:
         """Of one metric, by ingress process."""
-        families = text_string_to_metric_families(await self.processes.text())
+        families = text_string_to_metric_families((await self.processes.page()).decode())
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return {one.labels.get("ingress", ""): one.value for one in samples}
 

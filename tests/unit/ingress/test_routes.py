@@ -17,6 +17,7 @@ from serve_app.ingress.authentication import Authentication
 from serve_app.ingress.body import BodyReader
 from serve_app.ingress.docs import Docs
 from serve_app.ingress.keyring import Keyring
+from serve_app.ingress.metrics_pages import MetricsPages
 from serve_app.ingress.models import Models
 from serve_app.ingress.routes import IngressApp
 from serve_app.ingress.status import Status
@@ -46,7 +47,8 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
     async with aiohttp.ClientSession() as session:
         pages = [
             Models(catalogue),
-            Status(catalogue, metrics := Metrics(), session),
+            Status(catalogue),
+            MetricsPages(catalogue, metrics := Metrics(), session),
             Docs(catalogue, session),
             Unoffered(),
         ]
