@@ -77,6 +77,12 @@ def changed(key: str, change: Change) -> list[Change]:
     return list(kept)
 
 
+def replicas(app: str, model: str) -> dict[str, Any] | None:
+    """Of the model's state, what it says of its replicas; None before its policy has said anything. Blocks briefly."""
+    state = kv_store.read(keys(app, model)[0])
+    return None if state is None else dict(state["replicas"])
+
+
 def read(app: str, model: str) -> dict[str, Any] | None:
     """The model's state and its changes, the latest first; None before its policy has said anything. Blocks briefly."""
     present, past = keys(app, model)

@@ -42,6 +42,7 @@ from serve_app.ingress.scaling import Scaling
 from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.usage import UsagePage
+from serve_app.ingress.wanted import Wanted
 from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.planning.parts import for_router
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
@@ -97,7 +98,9 @@ class IngressReplica:
         self._rollout = Rollout(context.app_name)
         self._router.on_frozen = FrozenReplicas(context.app_name).found
         self._failing = Failing(context.app_name, [one.id for one in config.models], self._rollout.settled)
-        self._router.metrics.registry.register(self._failing)
+        wanted = Wanted(context.app_name, config.models)
+        for collector in (self._failing, wanted):
+            self._router.metrics.registry.register(collector)
         self._limiter = Limiter(ingress.keys, _wanted)
         sharing = Sharing(self._limiter, context.app_name)
         await sharing.start()
@@ -106,6 +109,7 @@ class IngressReplica:
             asyncio.create_task(queued.report("ingress", self._router.waiting, self._router.refused)),
             asyncio.create_task(coming.follow(self._router.catalogue, context.app_name, self._session)),
             asyncio.create_task(self._failing.watch()),
+            asyncio.create_task(wanted.watch()),
             asyncio.create_task(self._rollout.watch()),
             asyncio.create_task(self._keyring.follow()),
             asyncio.create_task(sharing.follow()),

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -84,6 +84,11 @@ class Metrics:
         self.requests_by = functools.cache(self.requests.labels)
 
     def _of_model(self, model: str) -> ModelSamples:
+        # What happens seldom is 0 from the start: of a series that begins with 1, Prometheus sees no increase.
+        for seldom in (self.retries, self.broken, self.frozen):
+            seldom.labels(model)
+        for cause in get_args(LossCause):
+            self.continued.labels(model, cause)
         return ModelSamples(
             self.in_flight.labels(model),
             self.first_byte.labels(model),
@@ -101,6 +106,7 @@ class PoolCounts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each family has one sample for each model, and for each kind of place where it has those."""
         yield self._picks()
+        yield from self._replicas()
         refused = CounterMetricFamily(
             "serve_app_refused_sequences", "Sequences refused for want of a replica.", labels=("model", "reason")
         )
@@ -119,6 +125,24 @@ class PoolCounts(Collector):
             waiting.add_metric((one.model,), one.queue.waiting)
             expected.add_metric((one.model,), math.nan if wait_s is None else wait_s)
         yield from (refused, waiting, expected)
+
+    def _replicas(self) -> Iterator[Metric]:
+        there = GaugeMetricFamily(
+            "serve_app_replicas", "Replicas that are there: ready, or asleep.", labels=("model", "state")
+        )
+        begun = CounterMetricFamily("serve_app_replica_starts", "Replicas that have come.", labels=("model",))
+        failures = CounterMetricFamily(
+            "serve_app_replica_failures",
+            "Times that an ingress process found a replica to have failed: its engine, its process or its node.",
+            labels=("model",),
+        )
+        for one in self._pools:
+            asleep = sum(replica.asleep(one.now()) for replica in one.replicas)
+            there.add_metric((one.model, "ready"), len(one.replicas) - asleep)
+            there.add_metric((one.model, "asleep"), asleep)
+            begun.add_metric((one.model,), one.begun)
+            failures.add_metric((one.model,), one.failures)
+        yield from (there, begun, failures)
 
     def _picks(self) -> CounterMetricFamily:
         family = CounterMetricFamily(

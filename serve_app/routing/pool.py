@@ -60,6 +60,10 @@ class ReplicaPool:
         self._asleep: RandomSet[Replica] = RandomSet()
         """Those that a request would wake."""
         self.suspects = Suspects()
+        self.begun = 0
+        """Replicas that have come so far."""
+        self.failures = 0
+        """Times that a replica was found to have failed; once for each, until it answers again."""
         self.shares = FairShares()
         self.queue = WaitingQueue(model, limits, self, self.shares, self._clock)
 
@@ -85,6 +89,7 @@ class ReplicaPool:
             replica = known.get(one.id)
             if replica is None:
                 replica = Replica(one, self._limits.processes)
+                self.begun += 1
             else:
                 replica.update(one)
             replicas[one.id] = replica
@@ -156,8 +161,9 @@ class ReplicaPool:
         """It answered: whatever it did before is forgiven."""
         replica.breaks = 0
 
-    def eject(self, replica: Replica) -> None:
-        """It refused or broke a connection: leave it alone for a while."""
+    def eject(self, replica: Replica, leaving: bool = False) -> None:
+        """It refused or broke a connection: leave it alone for a while. `leaving` is one that said it goes."""
+        self.failures += not replica.breaks and not leaving
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
         replica.breaks += 1
         replica.shunned_until = self._clock() + pause

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import DIED, FULL
+from serve_app.replica.protocol import DIED, DRAINING, FULL
 from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
@@ -94,7 +94,7 @@ async def _tried(
         if refusal.reason == FULL:
             pool.full(replica)
         else:
-            pool.eject(replica)
+            pool.eject(replica, leaving=refusal.reason == DRAINING)
         return refusal
     except BrokenOff:
         pool.eject(replica)

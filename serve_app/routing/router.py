@@ -43,6 +43,8 @@ class Router:
         """`continue_bytes` are kept at most of each open stream, to go on with it if its replica is lost."""
         self.catalogue = catalogue
         self.metrics = metrics or Metrics()
+        for one in catalogue.models:
+            self.metrics.of_model(one.config.id)
         upstream = Upstream(CONNECT_TIMEOUT_S, KEEP_ALIVE_S)
         upstream.silence.on_frozen = self._frozen
         self._forward = Forwarder(upstream, continue_bytes)
