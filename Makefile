@@ -18,7 +18,7 @@ install: .venv/.installed
 	@$(PYTHON) tools/install.py .venv
 	@touch $@
 
-.venv/.installed-test: .venv/.installed tools/browser.py
+.venv/.installed-test: .venv/.installed tools/browser.py tools/debian.py
 	@$(PYTHON) tools/install.py .venv load test
 	@$(PYTHON) tools/browser.py
 	@touch $@

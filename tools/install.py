@@ -15,11 +15,14 @@ import venv
 from collections import deque
 from pathlib import Path
 
+import debian
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ((3, 11), (3, 13))
 TORCH_CPU = "torch==2.13.0+cpu"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyPI has no CPU build of torch; PyTorch's own index has."""
+DEBIAN_FOR_TESTS = ("prometheus",)
 REPORT_EVERY_S = 10.0
 PIP_STEPS = re.compile(r"^\s*(?:Collecting|Downloading|Using cached|Installing collected packages|Building \w+ for)\b")
 
@@ -38,6 +41,8 @@ def main(folder: Path, extras: list[str]) -> None:
     wanted = [hardware, *extras]
     say(f"installing for the {hardware.upper()}" + (f", with what {' and '.join(extras)} needs" if extras else ""))
     install([*pip, "install", *index, "-e", f"{ROOT}[{','.join(wanted)}]"])
+    if "test" in extras:
+        debian.unpack(DEBIAN_FOR_TESTS, folder / "debian")
     say(f"installed in {time.monotonic() - began:.0f} s")
 
 
