@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from tools.dashboards import names as m
-from tools.dashboards.panels import ERRORS, Query, board, choice, graph, number, percentiles
+from tools.dashboards.panels import Query, board, choice, graph, number, percentiles
 
 PER = "[$__rate_interval]"
 ANSWERED, REFUSED, FAILED = 'status=~"[23].*"', 'status=~"4.*"', 'status=~"5.*"'
@@ -17,7 +17,7 @@ def overview() -> Dashboard:
             number("Requests", f"sum(rate({m.REQUESTS}{PER}))", "reqps"),
             number(
                 "Failed or refused",
-                f"sum(rate({m.REQUESTS}{{{ERRORS}}}{PER})) / sum(rate({m.REQUESTS}{PER})) or vector(0)",
+                f"sum(rate({m.REQUESTS}{{{m.ERRORS}}}{PER})) / sum(rate({m.REQUESTS}{PER})) or vector(0)",
                 "percentunit",
                 "Of all requests: 5xx, and 429 for want of a replica.",
             ),

@@ -49,3 +49,7 @@ NODE_MEMORY_TOTAL = "ray_node_mem_total"
 GPU_BUSY = "ray_node_gpus_utilization"
 GPU_MEMORY_MIB = "ray_node_gram_used"
 GPU_MEMORY_FREE_MIB = "ray_node_gram_available"
+
+ERRORS = 'model!="", status=~"5..|429"'
+"""What a client had not deserved: a failure, or no room. Limits of keys refuse before a model is known."""
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -22,12 +22,11 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from tools.dashboards import names
+
 TAG = "lfm2"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Panel = timeseries.Panel | stat.Panel
-ERRORS = 'model!="", status=~"5..|429"'
-"""What a client had not deserved: a failure, or no room. Limits of keys refuse before a model is known."""
-QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Query(NamedTuple):
@@ -93,7 +92,7 @@ def percentiles(title: str, histogram: str, match: str = "", about: str = "", wi
     """Of a histogram in seconds, whose name is without `_bucket`; `match` selects series."""
     queries = [
         Query(f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{match}[$__rate_interval])))", name)
-        for name, q in QUANTILES.items()
+        for name, q in names.QUANTILES.items()
     ]
     return graph(title, *queries, unit="s", about=about, width=width)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from tools.dashboards import names as m
-from tools.dashboards.panels import ERRORS, QUANTILES
 
 Rule = dict[str, Any]
 
@@ -26,8 +25,9 @@ def groups() -> list[dict[str, Any]]:
     """As `rule_files` have them."""
     return [
         {"name": "lfm2-percentiles", "rules": _percentiles()},
-        {"name": "lfm2-objectives", "rules": _ratios()},
-        {"name": "lfm2-alerts", "rules": [*_burning(), *_load(), *_replicas()]},
+        # The rules of a group are evaluated one after the other, those of several at the same time.
+        {"name": "lfm2-objectives", "rules": [*_ratios(), *_burning()]},
+        {"name": "lfm2-alerts", "rules": [*_load(), *_replicas()]},
     ]
 
 
@@ -45,7 +45,7 @@ def _percentiles() -> list[Rule]:
             "expr": f"histogram_quantile({q}, sum by ({label}, le) (rate({metric}_bucket[5m])))",
         }
         for metric, label in told
-        for name, q in QUANTILES.items()
+        for name, q in m.QUANTILES.items()
     ]
 
 
@@ -53,7 +53,7 @@ def _ratios() -> list[Rule]:
     rules: list[Rule] = []
     for window in WINDOWS:
         asked = f'sum by (model) (rate({m.REQUESTS}{{model!=""}}[{window}]))'
-        failed = f"(sum by (model) (rate({m.REQUESTS}{{{ERRORS}}}[{window}])) or 0 * {asked})"
+        failed = f"(sum by (model) (rate({m.REQUESTS}{{{m.ERRORS}}}[{window}])) or 0 * {asked})"
         broken = f"sum by (model) (rate({m.BROKEN}[{window}]))"
         rules.append({"record": _failed(window), "expr": f"({failed} + {broken}) / {asked}"})
         begun = f'sum by (model_name) (rate({m.TTFT}_bucket{{le="{PROMPT_S}"}}[{window}]))'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
 from tests.support.modules import modules
@@ -32,6 +33,15 @@ def test_every_metric_of_ours_is_named_in_the_service() -> None:
     ours = [value for value in vars(names).values() if isinstance(value, str) and value.startswith("serve_app_")]
     assert len(ours) > 20
     assert not [one for one in ours if not {one, one.removesuffix("_total")} & named]
+
+
+def test_ray_names_its_nodes_metrics_so() -> None:
+    """It puts `ray_` before them. Those of GPUs are there where a GPU is, and so on no page that a test sees."""
+    agent = (Path(ray.__file__).parent / "dashboard/modules/reporter/reporter_agent.py").read_text()
+    rays = [value for value in vars(names).values() if isinstance(value, str) and value.startswith("ray_")]
+    assert len(rays) == 6
+    assert not [one for one in rays if f'"{one.removeprefix("ray_")}": Gauge(' not in agent]
+    assert all(f'"{label}"' in agent for label in ("ip", "GpuIndex"))
 
 
 def test_prometheus_takes_the_rules() -> None:
