@@ -17,7 +17,7 @@ import aiohttp
 from serve_app.replica.ask import ask
 from serve_app.replica.protocol import ReplicaInfo
 
-WAIT_S = 0.25
+WAIT_S = 1.0
 KEPT_S = 90.0
 """How long an answer is shown while the next is late; above the time between two scrapes."""
 

@@ -78,7 +78,7 @@ class AdmissionControl:
         self._app = app
         self._token = token.encode()
         self._capacity = capacity
-        self._failure = failure
+        self.failure = failure
         self._idle = asyncio.Event()
         """Set while no sequence is open."""
         self._idle.set()
@@ -125,7 +125,7 @@ class AdmissionControl:
                 self._fits.clear()
                 receive = await _wait_until_set(self._fits, receive)
             with self._ledger.account(account := _account(scope)):
-                await self._app(scope, receive, _Answer(send, self._failure, account))
+                await self._app(scope, receive, _Answer(send, self.failure, account))
         except _ClientLeft:
             return
         finally:
@@ -178,7 +178,7 @@ class AdmissionControl:
         While there is any room a request is let in, even if it then has to wait until all of it fits. Refused for as
         long as others take the room that comes, a request of many sequences would never get in.
         """
-        if self._failure() is not None:
+        if self.failure() is not None:
             return DEAD
         if self.draining:
             return DRAINING

@@ -99,6 +99,7 @@ class HttpReplica:
             interactive=admission.interactive,
             interactive_begun=admission.interactive_begun,
             draining=admission.draining,
+            failed=admission.failure() is not None,
             asleep=self._sleep is not None and self._sleep.resting,
         )
 

@@ -97,6 +97,8 @@ class ReplicaLoad:
     """Sequences so far that are not batch work, ended ones included."""
     draining: bool = False
     """Finishing what it has; offer it nothing."""
+    failed: bool = False
+    """Its engine is dead; Ray Serve replaces it soon."""
     asleep: bool = False
     """Its engine sleeps, or will once it has nothing open; a request wakes it."""
     adapters: tuple[str, ...] = ()

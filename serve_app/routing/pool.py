@@ -91,6 +91,8 @@ class ReplicaPool:
                 replica = Replica(one, self._limits.processes)
                 self.begun += 1
             else:
+                if one.load.failed and not replica.load.failed:
+                    self._fails(replica)
                 replica.update(one)
             replicas[one.id] = replica
         self._replicas = replicas
@@ -163,11 +165,14 @@ class ReplicaPool:
 
     def eject(self, replica: Replica, leaving: bool = False) -> None:
         """It refused or broke a connection: leave it alone for a while. `leaving` is one that said it goes."""
-        self.failures += not replica.breaks and not leaving
         pause = min(EJECTED_MOST_S, EJECTED_FIRST_S * 2**replica.breaks)
-        replica.breaks += 1
+        self._fails(replica, leaving)
         replica.shunned_until = self._clock() + pause
         self._leave_out(replica, pause)
+
+    def _fails(self, replica: Replica, leaving: bool = False) -> None:
+        self.failures += not replica.breaks and not leaving
+        replica.breaks += 1
 
     def full(self, replica: Replica) -> None:
         """It said it is full, which this process did not know."""

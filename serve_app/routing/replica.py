@@ -85,7 +85,7 @@ class Replica:
         return self.occupied / self.info.capacity
 
     def serves(self, now: float) -> bool:
-        return now >= self.shunned_until and not self.load.draining
+        return now >= self.shunned_until and not self.load.draining and not self.load.failed
 
     def asleep(self, now: float) -> bool:
         """Whether a request would first have to wake it."""

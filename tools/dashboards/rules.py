@@ -152,7 +152,7 @@ def _replicas() -> list[Rule]:
             "LFM2EngineDied",
             f"max by (model) (increase({m.FAILURES}[15m])) > 0",
             "0m",
-            "{{ $labels.model }}: a replica failed under requests",
+            "{{ $labels.model }}: a replica failed",
             '{{ $value | printf "%.0f" }} within 15 minutes: its engine, its process or its node. Its log says why. Ray'
             " Serve starts another.",
         ),

@@ -56,6 +56,15 @@ async def test_a_replica_that_fails_counts_once_however_many_requests_it_had(rea
     assert counted("replica_failures_total") == failures
 
 
+async def test_a_replica_whose_engine_died_while_idle_counts_and_gets_no_request() -> None:
+    counted = Counted()
+    counted.pool.update([published("bad"), published("good")])
+    for _ in range(3):
+        counted.pool.update([published("bad", ReplicaLoad(failed=True)), published("good")])
+    assert counted("replica_failures_total") == 1
+    assert {(await counted.pool.acquire()).id for _ in range(4)} == {"good"}
+
+
 def test_what_has_not_happened_yet_is_0_and_not_missing() -> None:
     router = Router(Catalogue([Served(ModelConfig.model_validate({"id": "m"}), Counted().pool)]), Metrics())
     sample = router.metrics.registry.get_sample_value

@@ -130,6 +130,9 @@ async def test_a_client_that_reads_slowly_makes_no_replica_suspicious(replica: t
     client, found = Upstream(2, 30), list[str]()
     client.silence.on_frozen = found.append
     answer = await client.request("POST", url, "/v1/x", [], b"{}")
+    async with asyncio.timeout(20):
+        while not answer.waits_for_client:
+            await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
     assert answer.waits_for_client and not found
     answer.close()
