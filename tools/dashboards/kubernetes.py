@@ -16,7 +16,7 @@ def manifests() -> list[dict[str, Any]]:
     """The head alone is asked for the service's metrics, for it answers for all; each pod for those of its node."""
     return [
         _monitor("lfm2-service", {"app": SERVICE, "ray.io/node-type": "head"}, "serve", "/metrics"),
-        _monitor("lfm2-nodes", {"app": SERVICE}, "metrics", "/"),
+        _monitor("lfm2-nodes", {"app": SERVICE}, "metrics", "/metrics"),
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
