@@ -142,11 +142,12 @@ class ReplicaPool:
         Raises ApiError 503 when no replica comes up in time, 429 when all stay full or too many requests wait already.
         """
         self.shares.arrives(claim, self._clock())
-        replica = None if self.queue.before(claim, returned=since is not None) else self.take(claim, avoid)
-        if replica is None:
-            return await self.queue.wait(claim, avoid, since)
-        self.queue.passed(claim)
-        return replica
+        if not self.queue.before(claim, returned=since is not None):
+            replica = self.take(claim, avoid, spares=self.shares.spares(claim))
+            if replica is not None:
+                self.queue.passed(claim)
+                return replica
+        return await self.queue.wait(claim, avoid, since)
 
     def release(self, replica: Replica, claim: Claim = ONE) -> None:
         """The request is no longer there."""
@@ -179,9 +180,8 @@ class ReplicaPool:
         replica.full_until = self._clock() + FULL_FOR_S
         self._leave_out(replica, FULL_FOR_S)
 
-    def take(self, claim: Claim, avoid: frozenset[str], *, due: bool = False) -> Replica | None:
-        """A replica with room, which counts the request from now. One that is `due` finds the reserve."""
-        spares = not due and self.shares.spares(claim)
+    def take(self, claim: Claim, avoid: frozenset[str], *, spares: bool) -> Replica | None:
+        """A replica with room, which counts the request from now; one that `spares` leaves the reserve to others."""
         replica = self._pick(claim, avoid, claim.sequences, spares)
         if replica is None and claim.sequences > 1:
             replica = self._pick(claim, avoid, 1, spares)

@@ -65,8 +65,8 @@ class Takers(Protocol):
         """Whether a replica has room, or would wake for a request."""
         ...
 
-    def take(self, claim: Claim, avoid: frozenset[str], *, due: bool) -> Replica | None:
-        """A replica with room for such a request, which counts it from now. One that is `due` finds the reserve."""
+    def take(self, claim: Claim, avoid: frozenset[str], *, spares: bool) -> Replica | None:
+        """A replica with room for such a request, which counts it from now; one that `spares` leaves the reserve."""
         ...
 
     def give_back(self, replica: Replica, claim: Claim) -> None:
@@ -146,15 +146,20 @@ class WaitingQueue:
 
     def serve(self) -> None:
         """Give replicas to those who wait, while there is room anywhere."""
-        served, passed_over = [], set[Client]()
+        served, passed_over, reserve_only = [], set[Client](), False
         for waiter in self._order(passed_over):
             if not self._takers.has_room():
                 break
             due = waiter.claim.batch and self._since_batch >= BATCH_EVERY - 1
-            if (replica := self._takers.take(waiter.claim, waiter.avoid, due=due)) is None:
+            spares = not due and self._shares.spares(waiter.claim)
+            if spares and reserve_only:
+                passed_over.add(waiter.client)
+                continue
+            if (replica := self._takers.take(waiter.claim, waiter.avoid, spares=spares)) is None:
                 if not waiter.avoid:
                     # What there is room for is a reserve, or avoided by others: there is none for its client.
                     passed_over.add(waiter.client)
+                    reserve_only = spares
                 continue
             waiter.granted.set_result(replica)
             if waiter.line is not self._returned:
