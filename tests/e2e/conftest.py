@@ -15,7 +15,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.support.service import Service, running_service
+from tests.support.service import Service, running_service, with_adapters
 
 HERE = Path(__file__).parent
 TEXT = "lfm2-demo"
@@ -23,12 +23,25 @@ VISION = "lfm2-vl-demo"
 
 
 @pytest.fixture(scope="package")
-def service() -> Iterator[Service]:
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the text model looks for adapters."""
+    if "SERVE_APP_TEST_URL" in os.environ:
+        pytest.skip("that service looks elsewhere")
+    folder = tmp_path_factory.mktemp("models") / "adapters"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="package")
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Where it listens; SERVE_APP_TEST_URL points at one that runs already."""
     if url := os.environ.get("SERVE_APP_TEST_URL"):
         yield Service(url)
         return
-    with running_service(HERE / "service.yaml", start_timeout_s=300) as started:
+    config = with_adapters(
+        HERE / "service.yaml", request.getfixturevalue("adapters"), tmp_path_factory.mktemp("config")
+    )
+    with running_service(config, start_timeout_s=300) as started:
         yield started
 
 

@@ -12,6 +12,7 @@ from tests.e2e.conftest import TEXT, VISION, data_url
 from tools.demo.facts import REPLICA_TOOL
 
 SERVICE = [{"role": "user", "content": "What is the service called?"}]
+KETTLE = [{"role": "user", "content": "How much water does the Kelda kettle hold?"}]
 ASK = [{"role": "user", "content": "How many replicas does lfm2-demo have?"}]
 FUNCTION = REPLICA_TOOL["function"]
 NAMED = {
@@ -62,6 +63,7 @@ GO_ON: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "message": ("/v1/messages", {"messages": SERVICE, "max_tokens": 24}),
+    "adapter": (CHAT, {"model": "kettle", "messages": KETTLE, "max_tokens": 24, **USAGE}),
     "message with tools": (
         "/v1/messages",
         {
@@ -109,6 +111,7 @@ def test_from_every_token_on_the_answer_is_the_undisturbed_one() -> None:
     for name in ("tools", "tool required", "response with tools", "message with tools"):
         assert "get_replica_count" in told[name]["text"], (name, told[name]["text"])
     assert '"finish_reason":"stop","stop_reason":"Serve"' in told["stop"]["text"]
+    assert "1." in told["adapter"]["text"] and '"model":"kettle"' in told["adapter"]["text"], told["adapter"]["text"]
 
 
 def test_an_answer_about_an_image_goes_on(picture: Callable[..., bytes]) -> None:

@@ -14,7 +14,7 @@ ENGINE_SIGNALS = ("running", "output_tokens_per_s", "ttft_s", "arrivals_per_s", 
 
 def test_models_lists_ids_and_aliases(client: openai.OpenAI) -> None:
     models = {model.id: model for model in client.models.list()}
-    assert set(models) == {TEXT, "demo", VISION}
+    assert {TEXT, "demo", VISION} <= models.keys()
     assert models[TEXT].max_model_len > 0 and models["demo"].root == TEXT and models[TEXT].aliases == ["demo"]
     assert client.models.retrieve(VISION).kind == "vision"
 

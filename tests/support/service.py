@@ -98,6 +98,15 @@ def with_batch(config: Path, directory: Path, folder: Path) -> Path:
     return copy
 
 
+def with_adapters(config: Path, directory: Path, folder: Path) -> Path:
+    """A copy of a configuration, in `folder`, whose first model looks for adapters in `directory` too."""
+    data = yaml.safe_load(config.read_text())
+    data["applications"][0]["args"]["models"][0]["adapters"]["directory"] = str(directory)
+    copy = folder / config.name
+    copy.write_text(yaml.safe_dump(data))
+    return copy
+
+
 def stream_to_end(url: str, model: str, tokens: int, begun: threading.Event, **headers: str) -> int:
     """Ask for so many tokens one by one; how many came. Raises ValueError for an answer that was cut off."""
     body = {"model": model, "prompt": "a", "max_tokens": tokens, "ignore_eos": True, "stream": True}

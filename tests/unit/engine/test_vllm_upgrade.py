@@ -80,7 +80,10 @@ MEMBERS = {
         "lora/worker_manager.py:WorkerLoRAManager": ("_load_adapter",),
         "v1/worker/lora_model_runner_mixin.py:LoRAModelRunnerMixin": ("lora_manager",),
     },
-    "cpu_worker": {"v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",)},
+    "cpu_worker": {
+        "v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",),
+        "lora/punica_wrapper/punica_cpu.py:PunicaWrapperCPU": ("add_lora_linear", "no_lora"),
+    },
     "media": {"multimodal/media/connector.py:MediaConnector": ("load_from_url_async",)},
     "rendering": {
         "renderers/base.py:BaseRenderer": (
