@@ -26,12 +26,18 @@ class Adapter:
 
     def __bytes__(self) -> bytes:
         """As the value of a header."""
-        return json.dumps([self.id, self.source, self.sampling, self.version], separators=(",", ":")).encode()
+        return _write(self)
 
     @classmethod
     def read(cls, value: bytes) -> Adapter:
         """What `bytes` wrote."""
         return _read(value)
+
+
+@lru_cache(maxsize=1024)
+def _write(adapter: Adapter) -> bytes:
+    told = [adapter.id, adapter.source, adapter.sampling, adapter.version]
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=1024)
