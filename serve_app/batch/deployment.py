@@ -23,12 +23,15 @@ from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
 from serve_app.config.keys import UNNAMED, unconfigured
 from serve_app.config.schema import ServiceConfig
+from serve_app.logs import start as logs
+from serve_app.logs.names import ProcessName
 from serve_app.planning.parts import for_router
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.routing.discovery import listened_to
 from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
+from serve_app.tracing.start import start
 
 CAPACITY = 256
 """Uploads and other changes at the same time."""
@@ -52,9 +55,16 @@ class BatchReplica(HttpReplica):
         # Lines are paced by what engines take, and are no requests of a client's; their tokens are.
         self._limiter = Limiter((key.model_copy(update=OF_REQUESTS) for key in self._keys.values()), lambda: 1)
         self._router = Router.of_deployments(config.models, engines, LIMITS)
+        context = serve.get_replica_context()
+        process = ProcessName("batch", context.app_name, context.replica_id.unique_id)
+        logs.start(config.logging, process)
+        self._tracing = start(config.tracing, process)
+        if self._tracing is not None:
+            self._tracing.of_router(self._router)
         self._application = BatchApplication(self._settings, self._work)
-        await self.listen(self._application, model=names.BATCH_POOL, capacity=CAPACITY, max_running=CAPACITY)
-        sharing = Sharing(self._limiter, serve.get_replica_context().app_name)
+        app = logs.of_requests(config.logging, self._application)
+        await self.listen(app, model=names.BATCH_POOL, capacity=CAPACITY, max_running=CAPACITY)
+        sharing = Sharing(self._limiter, context.app_name)
         await sharing.start()
         self._watching = asyncio.create_task(sharing.watch())
         await self._application.open()
@@ -68,6 +78,8 @@ class BatchReplica(HttpReplica):
     async def _work(self, store: Store) -> None:
         """Raises DirectoryUnusable."""
         metrics = BatchMetrics(store)
+        if self._tracing is not None:
+            metrics.registry.register(self._tracing.counts)
         worker = Worker(store, self._client, self._settings, metrics.lines)
         reporting = asyncio.create_task(queued.report("batch", lambda: self._queued(worker)))
         max_bytes = int(self._settings.max_file_mib * 2**20)
@@ -97,6 +109,8 @@ class BatchReplica(HttpReplica):
         await asyncio.gather(self._main, self._watching, return_exceptions=True)
         await self.close(DRAIN_S)
         await self._application.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
 
 def batch_application(config: ServiceConfig, engines: dict[str, serve.Application]) -> serve.Application | None:

@@ -16,11 +16,11 @@ class BatchMetrics:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self.lines = Counter(
-            "serve_app_batch_lines", "Lines of batches worked off.", ("outcome",), registry=self._registry
+            "serve_app_batch_lines", "Lines of batches worked off.", ("outcome",), registry=self.registry
         )
-        self._batches = Gauge("serve_app_batches", "Batches there are.", ("status",), registry=self._registry)
+        self._batches = Gauge("serve_app_batches", "Batches there are.", ("status",), registry=self.registry)
 
     def routes(self) -> list[Route]:
         return [Route("/metrics", self._page)]
@@ -29,4 +29,4 @@ class BatchMetrics:
         counts = await self._store.counts()
         for status in STATUSES:
             self._batches.labels(status).set(counts.get(status, 0))
-        return PlainTextResponse(generate_latest(self._registry))
+        return PlainTextResponse(generate_latest(self.registry))

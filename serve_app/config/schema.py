@@ -37,6 +37,7 @@ from serve_app.config.sections import (
     Section,
     Simulated,
 )
+from serve_app.config.telemetry import LogConfig, Telemetry, TracingConfig
 from serve_app.config.vllm_args import ReasoningParser, ToolParser
 
 
@@ -272,6 +273,10 @@ class ServiceConfig(Section):
     """Image sources and sizes."""
     batch: BatchConfig | None = None
     """Switches `/v1/files` and `/v1/batches` on."""
+    tracing: TracingConfig | None = None
+    """Switches traces on."""
+    logging: LogConfig = LogConfig()
+    """How logs are written."""
 
     @field_validator("models")
     @classmethod
@@ -294,6 +299,11 @@ class ServiceConfig(Section):
             text = "; ".join(f"{spell(path)} {what}" for path, what in wrong.items())
             raise PydanticCustomError(SEVERAL_KEYS, "{text}", {"text": text, "keys": wrong})
         return self
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What each process needs of it to tell of its requests."""
+        return Telemetry(self.tracing, self.logging)
 
     @property
     def longest_drain_s(self) -> float:

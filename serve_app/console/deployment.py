@@ -12,6 +12,7 @@ from itertools import chain
 import aiohttp
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
@@ -23,6 +24,8 @@ from serve_app.console.load_test import LoadTestPage
 from serve_app.console.models import ModelsPage
 from serve_app.console.sampler import Sampler
 from serve_app.http.pages import starlette_app
+from serve_app.logs import start as logs
+from serve_app.logs.names import ProcessName
 from serve_app.planning.parts import for_console
 from serve_app.replica.http_replica import HttpReplica
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S
@@ -47,10 +50,12 @@ class ConsoleReplica(HttpReplica):
         self, config: ServiceConfig, engines: dict[str, DeploymentHandle]
     ) -> None:
         os.nice(NICENESS)
+        context = serve.get_replica_context()
+        logs.start(config.logging, ProcessName("console", context.app_name, context.replica_id.unique_id))
         self._session = aiohttp.ClientSession()
         pools = [ReplicaPool(model.id, LIMITS) for model in config.models]
         self._handles = [registry.listen(engines[pool.model], pool) for pool in pools]
-        self._sampler = Sampler(serve.get_replica_context().app_name, pools, self._session)
+        self._sampler = Sampler(context.app_name, pools, self._session)
         self._load_test = LoadTestPage()
         routes = (
             ModelsPage(config.models, pools).routes(),
@@ -59,7 +64,8 @@ class ConsoleReplica(HttpReplica):
             self._load_test.routes(),
             Assets().routes(),
         )
-        app = starlette_app(list(chain.from_iterable(routes)))
+        app: ASGIApp = starlette_app(list(chain.from_iterable(routes)))
+        app = logs.of_requests(config.logging, app)
         await self.listen(app, model=names.CONSOLE_POOL, capacity=CAPACITY, max_running=CAPACITY)
         self._sampling = asyncio.create_task(self._sampler.follow())
 

@@ -12,7 +12,7 @@ from typing import Any
 from vllm.exceptions import VLLMValidationError
 
 from serve_app.engine.continuing import telling
-from serve_app.replica.ledger import Used, current
+from serve_app.replica.ledger import Timing, Used, current
 
 
 def install(llm: Any) -> None:
@@ -28,6 +28,8 @@ def install(llm: Any) -> None:
             said = len(one.said.tokens) if one is not None and one.said is not None else 0
             # Of several answers to one prompt, the first has the prompt; of one that goes on, who began it.
             account.sequences.append(partial(used, state, has_prompt=request_index == 0 and not said, said=said))
+            if not said:
+                account.timings.append(partial(timing, state))
 
     def assign_request_id(request: Any) -> None:
         if (account := current.get(None)) is not None:
@@ -47,3 +49,12 @@ def used(state: Any, *, has_prompt: bool, said: int = 0) -> Used:
         return Used()
     output = max(0, state.detokenizer.num_output_tokens() - said) if state.detokenizer is not None else 0
     return Used(state.prompt_len, state.num_cached_tokens, output) if has_prompt else Used(output=output)
+
+
+def timing(state: Any) -> Timing | None:
+    """When a sequence had its tokens, from vLLM's statistics of it."""
+    stats = state.stats
+    if stats is None or not stats.first_token_ts or state.detokenizer is None:
+        return None
+    first = stats.arrival_time + stats.first_token_latency
+    return Timing(first, stats.last_token_ts - stats.first_token_ts, stats.num_generation_tokens - 1)

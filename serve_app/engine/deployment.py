@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from prometheus_client.registry import Collector
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
@@ -22,19 +23,24 @@ from serve_app.autoscaling.serve_policy import autoscaling_config
 from serve_app.compat.deployment_version import with_version
 from serve_app.config import names
 from serve_app.config.schema import ImageConfig, ModelConfig, ServiceConfig
+from serve_app.config.telemetry import Telemetry
 from serve_app.engine.interface import Engine
 from serve_app.engine.start_failure import OwnOutput, why
+from serve_app.logs import start as logs
+from serve_app.logs.names import ProcessName
 from serve_app.planning.machine import without_weights
 from serve_app.planning.parts import for_engine
 from serve_app.planning.resolve import gpu_share
 from serve_app.replica import ledger
 from serve_app.replica.failed_starts import QUICK, NodeStarts, PermanentStartError
 from serve_app.replica.http_replica import HttpReplica
+from serve_app.replica.latencies import Latencies
 from serve_app.replica.place import PLACE, PlacePage
 from serve_app.replica.protocol import ReplicaLoad, ReplicaSignals
 from serve_app.replica.serve_options import HEALTH_PERIOD_S, NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
 from serve_app.replica.sleep import SleepControl
 from serve_app.routing.discovery import listened_to
+from serve_app.tracing.start import start
 
 START_FAILURES = QUICK
 """After so many failed starts, with no replica up, Serve gives a deployment up. Its own 20 may take an hour."""
@@ -48,17 +54,39 @@ class EngineReplica(HttpReplica):
     """What Ray Serve runs once per replica of a model."""
 
     async def __init__(  # type: ignore[misc]
-        self, model: ModelConfig, images: ImageConfig, cache_directory: str | None, audit_directory: str | None
+        self,
+        model: ModelConfig,
+        images: ImageConfig,
+        cache_directory: str | None,
+        audit_directory: str | None,
+        telemetry: Telemetry,
     ) -> None:
         """In `audit_directory` there is a line for each request, unless it is None."""
         began = time.monotonic()
+        context = serve.get_replica_context()
+        id = context.replica_id.unique_id
         self._model = model
         self._ledger = ledger.Ledger(model.id)
+        latencies = Latencies(model.id)
+        self._ledger.ended.append(latencies.ended)
         self._metered = 0
         """Accepted sequences that the engine's meter knows of."""
+        process = ProcessName("engine", context.app_name, id)
+        logs.start(telemetry.logging, process)
+        self._tracing = start(telemetry.tracing, process)
+        if self._tracing is not None:
+            self._tracing.for_engine()
         self._engine = await _started(model, images, cache_directory)
+        app = self._engine.app
+        counts: list[Collector] = [latencies]
+        if self._engine.adapters is not None:
+            counts.append(self._engine.adapters.counts)
+        if self._tracing is not None:
+            counts.append(self._tracing.counts)
+            app = self._tracing.of_replica(app, model.id)
+        app = logs.of_requests(telemetry.logging, app)
         await self.listen(
-            self._engine.app,
+            app,
             model=model.id,
             capacity=model.capacity,
             max_running=model.max_running,
@@ -67,16 +95,14 @@ class EngineReplica(HttpReplica):
             failure=self._failure,
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,
             ledger=self._ledger,
-            counts=[self._engine.adapters.counts] if self._engine.adapters else [],
+            counts=counts,
             pages={PLACE: PlacePage(model)},
         )
-        context = serve.get_replica_context()
-        id = context.replica_id.unique_id
         self._account = ledger.prefix(context.app_name) + id
         self._background = [asyncio.create_task(self._ledger.publish(self._account))]
         self._audit = AuditLog(Path(audit_directory).expanduser(), id) if audit_directory else None
         if (audit := self._audit) is not None:
-            self._ledger.ended = lambda account: audit.answered(account, model.id)
+            self._ledger.ended.append(lambda account: audit.answered(account, model.id))
             self._background.append(asyncio.create_task(audit.follow()))
         logger.info("%s is ready at %s after %.1f s", model.id, self._info.url, time.monotonic() - began)
 
@@ -127,6 +153,8 @@ class EngineReplica(HttpReplica):
         if self._audit is not None:
             await _noted(self._audit.close)
         await self._engine.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
 
 async def _started(model: ModelConfig, images: ImageConfig, cache_directory: str | None) -> Engine:
@@ -185,7 +213,7 @@ def engine_application(model: ModelConfig, service: ServiceConfig, surge_percent
     It is deployed anew when any of that changes. `surge_percent` is how many new replicas may start before old ones
     stop.
     """
-    part = for_engine(model)
+    part = for_engine(model, service.tracing)
     deployment = serve.deployment(
         EngineReplica,
         name=names.deployment(model.id),
@@ -201,8 +229,9 @@ def engine_application(model: ModelConfig, service: ServiceConfig, surge_percent
     )
     usage = service.ingress.usage
     audit = usage.directory if usage and usage.audit else None
-    uses = (part.model_dump_json(), service.images.model_dump_json(), str(service.cache_directory), str(audit))
-    return with_version(deployment, *uses).bind(part, service.images, service.cache_directory, audit)
+    given = (service.cache_directory, audit, service.telemetry)
+    uses = (part.model_dump_json(), service.images.model_dump_json(), *map(repr, given))
+    return with_version(deployment, *uses).bind(part, service.images, *given)
 
 
 def number_of_replicas(model: ModelConfig) -> dict[str, int | AutoscalingConfig]:

@@ -7,6 +7,8 @@ import re
 import stat
 from collections.abc import Iterable
 
+from serve_app.logs.json_lines import unfolded
+
 MOST_CHARACTERS = 400
 ELSEWHERE = "See root cause above"
 """vLLM says so where its engine, a process of its own, failed: the cause is in what that process wrote."""
@@ -75,7 +77,8 @@ class OwnOutput:
             try:
                 with open(path, "rb") as file:
                     file.seek(start)
-                    found += file.read().decode(errors="replace").splitlines()
+                    for line in file.read().decode(errors="replace").splitlines():
+                        found += unfolded(line)
             except OSError:
                 continue
         return found

@@ -86,7 +86,7 @@ class VllmEngine:
         from vllm.envs import enable_envs_cache
         from vllm.usage.usage_lib import UsageContext
 
-        from serve_app.engine import accounts, answer_ids, fail_fast, faults, media, rendering, tool_calls
+        from serve_app.engine import accounts, answer_ids, fail_fast, faults, media, rendering, tool_calls, traces
         from serve_app.engine.adapters import vllm as adapters
         from serve_app.engine.schema import OneSchema
         from serve_app.engine.structured import install as structured
@@ -111,6 +111,7 @@ class VllmEngine:
         try:
             with phases.phase("application"):
                 accounts.install(llm)
+                traces.install(llm)
                 await llm.reset_mm_cache()
                 context = rendering.bind(llm.renderer, llm.model_config.max_model_len)
                 tasks = await llm.get_supported_tasks()

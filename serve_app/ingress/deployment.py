@@ -43,6 +43,8 @@ from serve_app.ingress.status import Status
 from serve_app.ingress.unoffered import Unoffered
 from serve_app.ingress.usage import UsagePage
 from serve_app.ingress.wanted import Wanted
+from serve_app.logs import start as logs
+from serve_app.logs.names import ProcessName
 from serve_app.planning.open_files import raise_to_hard_limit
 from serve_app.planning.parts import for_router
 from serve_app.replica.serve_options import NO_LIMIT, POLL_S, SHUTDOWN_MARGIN_S
@@ -50,6 +52,7 @@ from serve_app.routing import registry
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.queue import QueueLimits
 from serve_app.routing.router import Router
+from serve_app.tracing.start import start
 
 KEEP_ALIVE_S = 30
 SLOW_PROXY = (
@@ -71,6 +74,9 @@ class IngressReplica:
         console: DeploymentHandle | None,
     ) -> None:
         self._config = config
+        context = serve.get_replica_context()
+        process = ProcessName("ingress", context.app_name, context.replica_id.unique_id)
+        logs.start(config.logging, process)
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
             logger.warning(SLOW_PROXY)
         bound_queues()
@@ -89,13 +95,15 @@ class IngressReplica:
         if console is not None:
             self._console = ReplicaPool(names.CONSOLE_POOL, limits)
             self._console_handle = registry.listen(console, self._console)
-        context = serve.get_replica_context()
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S))
         self._processes = IngressProcesses(
             (context.app_name, context.replica_tag), self._router.metrics.registry, self._session, _wanted
         )
         await self._processes.start(ray.util.get_node_ip_address())
         self._rollout = Rollout(context.app_name)
+        self._tracing = start(config.tracing, process)
+        if self._tracing is not None:
+            self._tracing.of_router(self._router)
         self._router.on_frozen = FrozenReplicas(context.app_name).found
         self._failing = Failing(context.app_name, [one.id for one in config.models], self._rollout.settled)
         wanted = Wanted(context.app_name, config.models)
@@ -146,7 +154,7 @@ class IngressReplica:
             self._limiter,
             self._audit,
         )
-        return for_origins(app, self._config.ingress.cors)
+        return logs.of_requests(self._config.logging, for_origins(app, self._config.ingress.cors))
 
     async def __del__(self) -> None:
         """Serve awaits this when the process leaves."""
@@ -154,6 +162,8 @@ class IngressReplica:
             await processes.stop()
         if (audit := getattr(self, "_audit", None)) is not None:
             await asyncio.to_thread(audit.close)
+        if (tracing := getattr(self, "_tracing", None)) is not None:
+            await asyncio.to_thread(tracing.close)
 
 
 def _wanted() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from serve_app.compat.serve_log import GIVEN_UP, REPLICA_FAILED, REPLICA_WAITS
+from serve_app.logs.json_lines import unfolded
 
 KEPT_LINES = 2000
 REPEAT_AFTER_S = 60.0
@@ -56,7 +57,7 @@ class ServiceLog:
             data = self._rest + file.read()
             self._read_to = file.tell()
         *complete, self._rest = data.split(b"\n")
-        lines = [plain(line.decode(errors="replace")) for line in complete]
+        lines = [text for line in complete for text in unfolded(plain(line.decode(errors="replace")))]
         self.recent.extend(lines)
         self._read_at.extend([time.monotonic()] * len(lines))
         self.failed = self.failed or any(GIVEN_UP.search(line) for line in lines)

@@ -46,13 +46,13 @@ def prepare(config: Path, port: int | None, folder: Path) -> LaunchSettings:
     """Read the configuration; where `port`, its silence about the host or a key written out changes it, a copy goes
     to `folder`."""
     data = _read(config)
-    open_keys = _seal_keys(data)
+    changed = _seal_keys(data) + _write_json(data)
     named = config
     before = data.get("http_options") or {}
     after = {"host": LOOPBACK, "port": 8000, **before}
     if port is not None:
         after["port"] = port
-    if after != before or open_keys:
+    if after != before or changed:
         config = folder / config.name
         config.write_text(yaml.safe_dump({**data, "http_options": after}, sort_keys=False))
     return LaunchSettings(config, str(after["host"]), int(after["port"]), named)
@@ -124,6 +124,15 @@ def _seal_keys(data: dict[str, Any]) -> bool:
                     entry, one["key"] = one["key"], str(loggable(one["key"]))
                     found = found or one["key"] != entry
     return found
+
+
+def _write_json(data: dict[str, Any]) -> bool:
+    """Have Ray Serve's own processes write their logs as the service does; whether that changes anything."""
+    args = (one.get("args") or {} for one in data["applications"] if one.get("import_path") == IMPORT_PATH)
+    if "logging_config" in data or not any((one.get("logging") or {}).get("format") == "json" for one in args):
+        return False
+    data["logging_config"] = {"encoding": "JSON"}
+    return True
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What a configuration names of the machine it is checked on: folders of weights, directories, API keys."""
+"""What a configuration needs of the machine it is checked on: folders of weights, directories, API keys, packages."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from serve_app.config.vllm_args import PACKAGE, locate
 REMOTE = ("s3://", "gs://", "az://")
 CONFIGS = ("config.json", "params.json")
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 _REPOSITORY = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
@@ -44,6 +46,8 @@ def problems(file: ConfigFile, starting: bool = False) -> list[Problem]:
         for path, section in places:
             if section and (wrong := _directory(section.directory)):
                 found.append(Problem((*at, *path, "directory"), wrong))
+        if application.config.tracing and (missing := _missing(EXPORTER)):
+            found.append(Problem((*at, "tracing"), f"needs {missing}: pip install 'serve-app[tracing]'"))
         found += _keys(application, at, starting)
     return found
 
@@ -70,6 +74,15 @@ def without_weights(model: ModelConfig) -> str | None:
         return f"the folder {folder} has no config.json"
     weighed = model.engine_args.get("load_format", "auto") != "auto" or any(any(folder.glob(one)) for one in WEIGHTS)
     return None if weighed else f"the folder {folder} has no weights ({', '.join(WEIGHTS)})"
+
+
+def _missing(module: str) -> str | None:
+    """The part of a module's dotted name that is not installed."""
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        if importlib.util.find_spec(name := ".".join(parts[:count])) is None:
+            return name
+    return None
 
 
 def _directory(name: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from serve_app.config.schema import ImageConfig, IngressConfig, ModelConfig, ServiceConfig
 from serve_app.config.sections import Autoscaling
+from serve_app.config.telemetry import TracingConfig
 
 SLEEPS = Autoscaling(min_replicas=0, max_replicas=1, standby=1)
 """For an engine, whose replicas count nobody but others: it may be told to sleep."""
@@ -27,15 +28,18 @@ INSIDE_ENGINES: dict[str, Any] = {
 """What runs a replica is nothing to who forwards requests to it."""
 
 
-def for_engine(model: ModelConfig) -> ModelConfig:
-    """What a replica of a resolved model uses of its entry."""
+def for_engine(model: ModelConfig, tracing: TracingConfig | None = None) -> ModelConfig:
+    """What a replica of a resolved model uses of its entry; `tracing` has an engine make spans."""
     sleeps = SLEEPS if model.autoscaling and model.autoscaling.standby else None
     adapters = model.adapters
     if adapters is not None:
         # The others come with their requests, so that a list that grows replaces no replica.
         own = tuple(one for one in adapters.list if one.id in adapters.preload)
         adapters = adapters.model_copy(update={"list": own})
-    return model.model_copy(update=OUTSIDE_ENGINES | {"autoscaling": sleeps, "adapters": adapters})
+    changes = OUTSIDE_ENGINES | {"autoscaling": sleeps, "adapters": adapters}
+    if tracing is not None and model.engine == "vllm":
+        changes["engine_args"] = {**model.engine_args, "otlp_traces_endpoint": tracing.endpoint}
+    return model.model_copy(update=changes)
 
 
 def for_router(config: ServiceConfig) -> ServiceConfig:

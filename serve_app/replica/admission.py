@@ -118,13 +118,14 @@ class AdmissionControl:
         self.interactive_begun += interactive
         self.accepted += 0 if MODEL_ROUTES.get(scope["path"]) == "prepare" else sequences
         self._idle.clear()
+        came = time.perf_counter()
         try:
             if self._sleep is not None and not self._sleep.awake and not await _woken(self._sleep, send):
                 return
             if self.in_flight > self._capacity:
                 self._fits.clear()
                 receive = await _wait_until_set(self._fits, receive)
-            with self._ledger.account(account := _account(scope)):
+            with self._ledger.account(account := _account(scope, time.perf_counter() - came)):
                 await self._app(scope, receive, _Answer(send, self.failure, account))
         except _ClientLeft:
             return
@@ -185,7 +186,7 @@ class AdmissionControl:
         return FULL if self.in_flight >= self._capacity else None
 
 
-def _account(scope: Scope) -> Account:
+def _account(scope: Scope, admission_s: float) -> Account:
     headers = dict(scope["headers"])
     prompt, output = headers.get(PROMPT_LIMIT_HEADER), headers.get(OUTPUT_LIMIT_HEADER)
     return Account(
@@ -193,6 +194,7 @@ def _account(scope: Scope) -> Account:
         id=headers.get(ANSWER_ID_HEADER, headers.get(REQUEST_ID, b"")).decode("latin-1"),
         route=scope["path"],
         waited_s=float(headers.get(WAITED_HEADER, b"0")),
+        admission_s=admission_s,
         batch=BATCH_HEADER in headers,
         light=LIGHT_HEADER in headers,
         most_prompt=None if prompt is None else int(prompt),

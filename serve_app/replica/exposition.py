@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-FAMILIES = ("vllm:", "serve_app_")
+FAMILIES = ("vllm:", "gen_ai_", "serve_app_")
 """How the names of families begin that belong on the page of all."""
 CONTENT_TYPE = "text/plain; version=0.0.4"
 _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{)?")

@@ -55,6 +55,17 @@ class Used(NamedTuple):
 NOTHING = Used()
 
 
+class Timing(NamedTuple):
+    """When a sequence had its tokens."""
+
+    first_token_at: float
+    """Seconds since the epoch."""
+    more_s: float
+    """From the first to the last one so far."""
+    more_tokens: int
+    """In that time."""
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """One request's sequences."""
@@ -66,6 +77,8 @@ class Account:
     route: str = ""
     waited_s: float = 0.0
     """For a replica, before it came to this one."""
+    admission_s: float = 0.0
+    """For room in this replica, or for its engine to wake."""
     batch: bool = False
     """Whether it is batch work."""
     light: bool = False
@@ -75,6 +88,8 @@ class Account:
     most_output: int | None = None
     """Tokens after which an answer ends."""
     sequences: list[Callable[[], Used]] = field(default_factory=list)
+    timings: list[Callable[[], Timing | None]] = field(default_factory=list)
+    """Of its sequences that began here; None before the first token."""
     counted: Used = NOTHING
     """What the ledger has of it."""
     arrived: float = field(default_factory=time.time)
@@ -122,7 +137,7 @@ class Ledger(Collector):
 
     def __init__(self, model: str, clock: Callable[[], float] = time.time) -> None:
         """`clock` tells seconds since the epoch."""
-        self.ended: Callable[[Account], None] = lambda account: None
+        self.ended: list[Callable[[Account], None]] = []
         """Told of each request at its end, when all of it is counted."""
         self._model = model
         self._clock = clock
@@ -140,7 +155,8 @@ class Ledger(Collector):
             current.reset(token)
             self._open.discard(account)
             self._count(account)
-            self.ended(account)
+            for told in self.ended:
+                told(account)
 
     def fact(self) -> dict[str, Any]:
         """All totals as JSON, requests that are open included."""

@@ -25,7 +25,7 @@ from serve_app.replica.protocol import (
 )
 from serve_app.replica.said import CONTINUABLE_HEADER
 from serve_app.routing.continuation import Continuation
-from serve_app.routing.head import ClientGone, header
+from serve_app.routing.head import ClientGone, Headers, header
 from serve_app.routing.losses import Losses
 from serve_app.routing.metrics import LossCause, ObservedRequest
 from serve_app.routing.replica import Replica
@@ -76,8 +76,15 @@ class Forwarder:
         going = Continuation(request.body, self._continue_bytes if generates else 0)
 
         async def attempt(replica: Replica) -> None:
+            if seen.trace is None:
+                await tried(replica, request.scope["headers"])
+            else:
+                with seen.trace.attempt(replica, going.events) as headers:
+                    await tried(replica, headers)
+
+        async def tried(replica: Replica, headers: Headers) -> None:
             try:
-                await self._once(request, send, replica, seen, going)
+                await self._once(request, headers, send, replica, seen, going)
             except UpstreamError as broken:
                 if not seen.begun:
                     raise Refused(DIED if broken.connected else DEAD, told=False) from broken
@@ -98,12 +105,18 @@ class Forwarder:
             await _break_off(request.scope["path"], send, seen, error.message)
 
     async def _once(
-        self, request: RoutedRequest, send: Send, replica: Replica, seen: ObservedRequest, going: Continuation
+        self,
+        request: RoutedRequest,
+        own: Headers,
+        send: Send,
+        replica: Replica,
+        seen: ObservedRequest,
+        going: Continuation,
     ) -> None:
         scope, sequences = request.scope, request.claim.sequences
         more, body = going.request()
         waited = (WAITED_HEADER, b"%.4f" % seen.given())
-        headers = [*scope["headers"], (TOKEN_HEADER, replica.info.token.encode()), waited, *more]
+        headers = [*own, (TOKEN_HEADER, replica.info.token.encode()), waited, *more]
         if sequences > 1:
             headers.append((SEQUENCES_HEADER, b"%d" % sequences))
         if request.pool.shares.is_light(request.claim):

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.refusals import REFUSALS
+from serve_app.routing.traced import RequestTrace
 
 LossCause = Literal["engine", "connection", "silence"]
 """Why a replica was lost within an answer: it said that its engine had died, it broke the connection, as it does when
@@ -159,14 +160,22 @@ class PoolCounts(Collector):
 class ObservedRequest:
     """Counts one request and times it, from its arrival to the end of its response; a context manager."""
 
-    def __init__(self, metrics: Metrics, model: str, route: str, key: str = "") -> None:
-        """`key` is the name of whose request it is."""
+    def __init__(
+        self, metrics: Metrics, model: str, route: str, key: str = "", trace: RequestTrace | None = None
+    ) -> None:
+        """`key` is the name of whose request it is, `trace` is told of one that is traced."""
+        self.trace = trace
+        self.status = 0
+        """Of its answer; 0 where none has begun."""
+        self.broken = False
+        """Whether its answer was cut off by a replica's failure."""
+        self.first_byte_s: float | None = None
+        """From its arrival to the first byte of its answer."""
         self._metrics = metrics
         self._samples = metrics.of_model(model)
         self._key = key
         self._model = model
         self._route = route
-        self._status = 0
         self._bytes = 0
         self._given: float | None = None
         self._began = time.perf_counter()
@@ -175,19 +184,21 @@ class ObservedRequest:
     @property
     def begun(self) -> bool:
         """Whether the client has the head of its answer."""
-        return bool(self._status)
+        return bool(self.status)
 
     def __enter__(self) -> ObservedRequest:
         self._samples.in_flight.inc()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         metrics, samples, now = self._metrics, self._samples, time.perf_counter()
         samples.in_flight.dec()
         samples.duration.observe(now - self._began)
         metrics.waited_by(self._key, self._model).inc((self._given or now) - self._began)
         samples.bytes.inc(self._bytes)
-        metrics.requests_by(self._model, self._route, str(self._status or 499), self._key).inc()
+        metrics.requests_by(self._model, self._route, str(self.status or 499), self._key).inc()
+        if self.trace is not None:
+            self.trace.end(self, error)
 
     def given(self) -> float:
         """It has a replica; for how many seconds it waited for the first one."""
@@ -195,16 +206,17 @@ class ObservedRequest:
         return self._given - self._began
 
     def started(self, status: int, content_type: str) -> None:
-        self._status = status
+        self.status = status
         self.event_stream = content_type == "text/event-stream"
 
     def sent(self, size: int) -> None:
         if not self._bytes:
-            self._samples.first_byte.observe(time.perf_counter() - self._began)
+            self.first_byte_s = time.perf_counter() - self._began
+            self._samples.first_byte.observe(self.first_byte_s)
         self._bytes += size
 
     def failed(self, status: int) -> None:
-        self._status = status
+        self.status = status
 
     def retried(self) -> None:
         self._metrics.retries.labels(self._model).inc()
@@ -213,4 +225,5 @@ class ObservedRequest:
         self._metrics.continued.labels(self._model, cause).inc()
 
     def broke_off(self) -> None:
+        self.broken = True
         self._metrics.broken.labels(self._model).inc()

@@ -29,6 +29,7 @@ from serve_app.routing.pickers import PICKERS
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.queue import QueueLimits, WaitingQueue
 from serve_app.routing.request import RoutedRequest
+from serve_app.routing.traced import Tracer
 from serve_app.routing.upstream import Upstream
 
 CONNECT_TIMEOUT_S = 2.0
@@ -50,6 +51,8 @@ class Router:
         self._forward = Forwarder(upstream, continue_bytes)
         self.on_frozen: Callable[[str, str], None] = lambda model, replica: None
         """Told the model and the id of each replica from which nothing comes any more."""
+        self.tracer: Tracer | None = None
+        """Says which requests are traced; none are without it."""
         self._handles: list[DeploymentHandle] = []
         self.adapters = AdapterWatch(catalogue)
         self._following: asyncio.Task[None] | None = None
@@ -107,7 +110,9 @@ class Router:
         Raises ApiError while nothing has been sent, ConnectionError where the response cannot be completed,
         ClientGone when nobody listens.
         """
-        with ObservedRequest(self.metrics, request.pool.model, request.scope["path"], request.owner.name) as seen:
+        trace = self.tracer.begin(request) if self.tracer is not None else None
+        model, path, key = request.pool.model, request.scope["path"], request.owner.name
+        with ObservedRequest(self.metrics, model, path, key, trace) as seen:
             try:
                 await self._forward(request, receive, send, seen)
             except ApiError as error:

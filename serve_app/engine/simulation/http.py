@@ -23,7 +23,7 @@ from serve_app.engine.simulation.driver import Driver, Generation
 from serve_app.engine.simulation.sequence import Sequence
 from serve_app.http.errors import ApiError
 from serve_app.http.pages import starlette_app
-from serve_app.replica.ledger import Used, current
+from serve_app.replica.ledger import Timing, Used, current
 
 
 def build(driver: Driver, model: ModelConfig, max_model_len: int, version: str) -> Starlette:
@@ -222,6 +222,8 @@ class Routes:
             for index, sequence in enumerate(generation.sequences):
                 has_prompt = index % choices == 0 and not answer.said()
                 account.sequences.append(partial(_used, sequence, has_prompt=has_prompt))
+                if not answer.said():
+                    account.timings.append(partial(_timing, sequence, time.time()))
         return generation
 
 
@@ -247,3 +249,11 @@ def _used(sequence: Sequence, *, has_prompt: bool) -> Used:
     if not has_prompt:
         return Used(output=sequence.emitted)
     return Used(sequence.prompt_tokens, sequence.cached_tokens, sequence.emitted)
+
+
+def _timing(sequence: Sequence, submitted: float) -> Timing | None:
+    """When a sequence had its tokens; `submitted` is when it came, on the wall's clock."""
+    first, last = sequence.first_token_at, sequence.ended_at
+    if first is None or last is None:
+        return None
+    return Timing(submitted + first - sequence.submitted_at, last - first, sequence.emitted - 1)

@@ -33,7 +33,7 @@ async def test_what_a_replica_answered(tmp_path: Path) -> None:
         await JSONResponse({"secret": 1}, 201)(scope, receive, send)
 
     log, ledger = AuditLog(tmp_path, "r"), Ledger("m")
-    ledger.ended = lambda account: log.answered(account, "m")
+    ledger.ended.append(lambda account: log.answered(account, "m"))
     app = AdmissionControl(engine, "t", 8, lambda: None, ledger=ledger)
     headers = {"x-replica-token": "t", "x-key-name": "a", "x-request-id": "mine", "x-waited-s": "0.25"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a", headers=headers) as http:

@@ -35,7 +35,8 @@ async def test_a_replica_with_a_damaged_database_stays_and_comes_back(
     """Serve would replace one whose constructor or health check fails, without end."""
     monkeypatch.setattr(application, "UNUSABLE_AGAIN_S", 0.05)
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
-    monkeypatch.setattr("ray.serve.get_replica_context", lambda: SimpleNamespace(app_name="app"))
+    context = SimpleNamespace(app_name="app", replica_id=SimpleNamespace(unique_id="id"))
+    monkeypatch.setattr("ray.serve.get_replica_context", lambda: context)
     database = tmp_path / "batch.sqlite3"
     database.write_bytes(b"no database" * 1000)
     config = ServiceConfig.model_validate(

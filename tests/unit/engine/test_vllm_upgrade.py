@@ -44,6 +44,14 @@ MEMBERS = {
             "prompt_len",
             "num_cached_tokens",
             "detokenizer",
+            "stats",
+        ),
+        "v1/metrics/stats.py:RequestStateStats": (
+            "arrival_time",
+            "first_token_latency",
+            "first_token_ts",
+            "last_token_ts",
+            "num_generation_tokens",
         ),
         "v1/engine/detokenizer.py:IncrementalDetokenizer": ("num_output_tokens",),
         "v1/engine/input_processor.py:InputProcessor": ("assign_request_id",),
@@ -80,6 +88,7 @@ MEMBERS = {
         "lora/worker_manager.py:WorkerLoRAManager": ("_load_adapter",),
         "v1/worker/lora_model_runner_mixin.py:LoRAModelRunnerMixin": ("lora_manager",),
     },
+    "traces": {"v1/engine/output_processor.py:OutputProcessor": ("do_tracing",)},
     "cpu_worker": {
         "v1/worker/gpu_model_runner.py:GPUModelRunner": ("sample_tokens",),
         "lora/punica_wrapper/punica_cpu.py:PunicaWrapperCPU": ("add_lora_linear", "no_lora"),

@@ -47,6 +47,13 @@ def test_sources_that_may_be_there(tmp_path: Path) -> None:
         accepted(written(tmp_path, application({"id": "some/model"} | entry)))
 
 
+def test_traces_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = {"models": [{"id": "lfm2-demo"}], "tracing": {"endpoint": "http://collector:4318"}}
+    accepted(written(tmp_path, application(args=args)))
+    monkeypatch.setattr(machine, "EXPORTER", "opentelemetry.not_there.otlp")
+    assert "needs opentelemetry.not_there: pip install" in told(tmp_path, application(args=args))[AT + "tracing"]
+
+
 def test_offline_engines_are_not_started_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(engines_module, "offline", lambda: None)
