@@ -59,5 +59,11 @@ OURS_GPU: dict[str, Contender] = {
 OURS_ENDING = partial(ours, replicas=1, ingresses=1, continues=False)
 """This project where a stream ends with its replica: what it costs to be able to go on."""
 
+OURS_TRACED: dict[str, Contender] = {
+    "ours-1-sampled": partial(ours, replicas=1, ingresses=1, traced=0.01),
+    "ours-1-traced": partial(ours, replicas=1, ingresses=1, traced=1.0),
+}
+"""This project where one request in a hundred is traced, and where each is."""
+
 ENGINE_ALONE: dict[str, Contender] = {"alone": bare}
 """A simulated engine without a service around it."""

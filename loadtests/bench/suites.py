@@ -12,7 +12,16 @@ from typing import Any
 import serve_app
 from loadtests.bench import adapters
 from loadtests.bench.adapters import PeerAdapters
-from loadtests.bench.contenders import ANYWHERE, ENGINE_ALONE, GPU_ONLY, OURS_CPU, OURS_ENDING, OURS_GPU, Contender
+from loadtests.bench.contenders import (
+    ANYWHERE,
+    ENGINE_ALONE,
+    GPU_ONLY,
+    OURS_CPU,
+    OURS_ENDING,
+    OURS_GPU,
+    OURS_TRACED,
+    Contender,
+)
 from loadtests.bench.loads import RECOMMENDED, BenchLoad, arrivals, chat, image, of_adapters, shared_prefix
 from loadtests.bench.peers.setup import PeerSetup
 from loadtests.results.slo import Slo
@@ -101,7 +110,7 @@ def path() -> Suite:
         model_options={"engine": "simulated", "simulated": timing},
         streams=128,
     )
-    contenders = ENGINE_ALONE | {"ours-1": OURS_CPU["ours-1"], "ours-1-ending": OURS_ENDING}
+    contenders = ENGINE_ALONE | {"ours-1": OURS_CPU["ours-1"], "ours-1-ending": OURS_ENDING} | OURS_TRACED
     loads = {"chat-1": chat(1, 64, 64), "chat-128": chat(128, 64, 64, rounds=10)}
     return Suite(setup, contenders, loads, SLO, baseline="alone")
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.peers import serve_file
+from loadtests.bench.peers import serve_file, sink
 from loadtests.bench.peers.peer import Peer
 from loadtests.bench.peers.setup import PeerSetup
 
@@ -26,8 +26,10 @@ def ours(
     mps: bool = False,
     affinity: bool = True,
     continues: bool = True,
+    traced: float | None = None,
 ) -> Peer:
-    """The whole stack, HAProxy and ingress included, with `replicas` engines on each GPU, or on the CPU."""
+    """The whole stack, HAProxy and ingress included, with `replicas` engines on each GPU, or on the CPU; `traced` is
+    the share of requests that are, where traces are on."""
     args = service_args(setup, replicas, ingresses)
     args["models"][0]["routing_policy"] = "prefix_affinity" if affinity else "least_loaded"
     if setup.adapters:
@@ -39,11 +41,15 @@ def ours(
         }
     if not continues:
         args["ingress"]["continue_bytes"] = 0
-    also = [
-        name
-        for name, is_so in {"MPS": mps, "no affinity": not affinity, "no continuing": not continues}.items()
-        if is_so
-    ]
+    if traced is not None:
+        args["tracing"] = {"endpoint": sink.url(), "sample": traced}
+    differs = {
+        "MPS": mps,
+        "no affinity": not affinity,
+        "no continuing": not continues,
+        f"{traced or 0:.0%} traced": traced is not None,
+    }
+    also = [name for name, is_so in differs.items() if is_so]
     config = serve_file.write(folder / f"ours-{replicas}.yaml", args, port=port)
     name = ", ".join([f"this project, {replicas} replica{'s' if replicas > 1 else ''}{setup.on_each}", *also])
     return up(name, config, port, replicas * setup.gpus, *(["--mps"] if mps else []))
