@@ -18,7 +18,7 @@ from pathlib import Path
 
 from loadtests.arguments import whole
 from loadtests.bench.loads import BenchLoad
-from loadtests.bench.peers import prefix_cache
+from loadtests.bench.peers import engine_counts
 from loadtests.bench.peers.peer import DidNotServe, RunningPeer
 from loadtests.bench.suites import SUITES, Suite, refuse_source
 from loadtests.bench.vllm_bench import BenchFailed, measure, rust_client
@@ -101,12 +101,17 @@ def _measured(running: RunningPeer, suite: Suite, load: BenchLoad, round: int) -
     """Warmed up by a fifth of the load, with other prompts."""
     url, model, source = running.peer.url, suite.setup.model, suite.setup.tokenizer or suite.setup.source
     measure(url, model, source, replace(load, rounds=max(1, load.rounds // 5)), suite.slo, seed=1000 + round)
-    cached, before = prefix_cache.read(url), running.cpu_seconds()
+    counted, before = engine_counts.read(url), running.cpu_seconds()
     measured = measure(url, model, source, load, suite.slo, seed=round)
     spent = running.cpu_seconds() - before
-    tokens = measured.tokens_per_s / measured.requests_per_s * (load.requests - measured.errors)
-    share = prefix_cache.read(url).share_since(cached)
-    return replace(measured, server_cpu_s_per_1k=1000 * spent / tokens, cached=share)
+    answered, counts = load.requests - measured.errors, engine_counts.read(url)
+    tokens = measured.tokens_per_s / measured.requests_per_s * answered
+    return replace(
+        measured,
+        server_cpu_s_per_1k=1000 * spent / tokens,
+        cached=counts.cached_since(counted),
+        adapter_loads=None if (loads := counts.loads_since(counted)) is None else 1000 * loads / answered,
+    )
 
 
 def _chosen(wanted: str | None, known: list[str], what: str) -> list[str]:

@@ -21,14 +21,13 @@ from statistics import median
 from typing import Any
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.arguments import whole
+from loadtests.bench import adapters
 from loadtests.loadgen.options import API_KEY_VARIABLE
 from loadtests.results import tables
 from loadtests.results.percentiles import percentile
 
-LOADS = "serve_app_adapter_loads_total"
 PROMPT = "The"
 STREAMED = 1000
 """Tokens of the stream; it begins anew where it ends."""
@@ -70,8 +69,8 @@ async def measure(url: str, model: str, rounds: int, api_key: str = "") -> list[
     found: list[AdapterSwitch] = []
     async with aiohttp.ClientSession(url.rstrip("/").removesuffix("/v1"), headers=headers) as session:
         listed = (await (await session.get("/v1/models")).json())["data"]
-        adapters = [one["id"] for one in listed if one.get("parent") == model]
-        if not adapters:
+        names = [one["id"] for one in listed if one.get("parent") == model]
+        if not names:
             raise NothingSeen(f"{model!r} has no adapters: {', '.join(one['id'] for one in listed)}")
         async with _stream(session, model) as heard:
             await asyncio.sleep(SETTLES_S)
@@ -79,7 +78,7 @@ async def measure(url: str, model: str, rounds: int, api_key: str = "") -> list[
                 raise NothingSeen(
                     f"the stream gave {len(heard)} chunks in {SETTLES_S:g} s: too few to see a wait in it"
                 )
-            for adapter in adapters * rounds:
+            for adapter in names * rounds:
                 before = await _loads(session)
                 cold, warm = [await _asked(session, adapter, heard) for _ in range(2)]
                 if (after := await _loads(session)) is None or after != before:
@@ -139,8 +138,7 @@ async def _loads(session: aiohttp.ClientSession) -> float | None:
     """Of all adapters so far; None where the server does not tell."""
     async with session.get("/metrics") as answer:
         page = await answer.text()
-    samples = [one for family in text_string_to_metric_families(page) for one in family.samples]
-    return sum(one.value for one in samples if one.name == LOADS) if any(LOADS in one.name for one in samples) else None
+    return adapters.loads(page)
 
 
 def _parser() -> argparse.ArgumentParser:

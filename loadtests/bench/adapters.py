@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 import serve_app
 
 DEMO = Path(serve_app.__file__).parent / "demo" / "adapters"
@@ -17,6 +19,7 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"
 """The linear layers of LFM2's blocks."""
 SPREAD = 0.02
 """Standard deviation of random matrices, as LFM2's own weights begin."""
+LOADS = "serve_app_adapter_loads_total"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class PeerAdapters:
 def names(count: int) -> tuple[str, ...]:
     """Names of so many adapters."""
     return tuple(f"adapter-{number:02}" for number in range(count))
+
+
+def loads(page: str) -> float | None:
+    """How often adapters were loaded, by a page of metrics; None where it does not tell. Raises ValueError for what is
+    no such page."""
+    families = [one for one in text_string_to_metric_families(page) if one.name == LOADS.removesuffix("_total")]
+    return sum(sample.value for one in families for sample in one.samples) if families else None
 
 
 def demo(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

@@ -21,6 +21,7 @@ COLUMNS = {
     "goodput_per_s": ("goodput req/s", "{:.1f}"),
     "server_cpu_s_per_1k": ("server CPU-s/1k tok", "{:.3f}"),
     "cached": ("prompt cached", "{:.0%}"),
+    "adapter_loads": ("adapter loads/1k req", "{:.1f}"),
     "client_cores": ("client cores", "{:.2f}"),
     "errors": ("errors", "{:.0f}"),
 }
@@ -49,6 +50,8 @@ class Measurement:
     """CPU-seconds of all the contender's processes per 1,000 output tokens."""
     cached: float | None = None
     """Share of the prompts' tokens that prefix caches had, 0 to 1; None where the contender does not tell."""
+    adapter_loads: float | None = None
+    """Times that an adapter was loaded for each 1,000 requests; None where the contender does not tell."""
 
 
 @dataclass
@@ -97,7 +100,8 @@ class Comparison:
         return table
 
     def table(self, baseline: str) -> str:
-        """Markdown: a table of medians for each load, with ratios to the baseline's, and who was not measured."""
+        """Markdown: a table of medians for each load, of the figures that any contender has, with ratios to the
+        baseline's, and who was not measured."""
         parts = []
         medians = self.medians()
         for load in _in_order([*medians, *self.failed_loads]):
@@ -105,11 +109,12 @@ class Comparison:
             if not rows and not failed:
                 continue
             base = rows.get(baseline, {})
-            heads = [load, *(title for title, _ in COLUMNS.values()), *RATIOS]
+            shown = {key: one for key, one in COLUMNS.items() if any(row[key] is not None for row in rows.values())}
+            heads = [load, *(title for title, _ in shown.values()), *RATIOS]
             cells = [
                 [
                     contender,
-                    *("-" if row[key] is None else form.format(row[key]) for key, (_, form) in COLUMNS.items()),
+                    *("-" if row[key] is None else form.format(row[key]) for key, (_, form) in shown.items()),
                     *(_ratio(row[key], base.get(key)) for key in RATIOS.values()),
                 ]
                 for contender, row in rows.items()
