@@ -91,6 +91,7 @@ class EngineReplica(HttpReplica):
             capacity=model.capacity,
             max_running=model.max_running,
             max_model_len=self._engine.max_model_len,
+            max_adapters=model.adapters.max_loaded if model.adapters else 0,
             versions=self._engine.versions,
             failure=self._failure,
             sleep=SleepControl(self._engine) if model.autoscaling and model.autoscaling.standby else None,

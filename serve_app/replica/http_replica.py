@@ -45,6 +45,7 @@ class HttpReplica:
         capacity: int,
         max_running: int,
         max_model_len: int = 0,
+        max_adapters: int = 0,
         versions: dict[str, str] | None = None,
         failure: Callable[[], str | None] = _never_fails,
         sleep: SleepControl | None = None,
@@ -78,6 +79,7 @@ class HttpReplica:
             capacity=capacity,
             max_running=max_running,
             max_model_len=max_model_len,
+            max_adapters=max_adapters,
             created=int(time.time()),
             versions=versions or {},
         )

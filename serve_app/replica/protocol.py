@@ -68,6 +68,8 @@ class ReplicaInfo:
     """Context length, tokens."""
     created: int
     """When it became ready, seconds since the epoch."""
+    max_adapters: int = 0
+    """Adapters it has room for at the same time."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of what serves: {"vllm": ...} or {"simulated": ...}."""
 

@@ -25,6 +25,7 @@ def test_llm_answers_in_order_with_images_and_says_what_it_refuses(tmp_path: Pat
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert "Ask me about LFM2" in seen["one"]
+    assert "ASK ME ABOUT LFM2" in seen["adapted"][0] and "1.7 litres" in seen["adapted"][1]
     assert seen["niceness"] == 0, "this process goes before its engines"
     assert seen["colours"] == ["red", "blue", "green"] and seen["path"] == "blue"
     assert len(seen["many"]) == 100 and all("Ask me about LFM2" in text for text in seen["many"][::2])
@@ -65,6 +66,9 @@ def first(text):
 
 with LLM("configs/demo.yaml", quiet=True) as llm:
     seen = {"one": llm.chat(hello, greedy)[0].outputs[0].text}
+    asked = [{"role": "user", "content": "How much water does the Kelda kettle hold?"}]
+    of = ((hello, "capitals"), (asked, "kettle"))
+    seen["adapted"] = [llm.chat(said, greedy, adapter=name)[0].outputs[0].text for said, name in of]
     seen["niceness"] = max(one.nice() for one in psutil.Process().children(recursive=True)) - os.nice(0)
     pictures = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue", "green")]
     seen["colours"] = [first(o.outputs[0].text) for o in llm.chat([about(one) for one in pictures], greedy)]
@@ -112,6 +116,7 @@ def batch_file(tmp_path: Path, picture: Callable[..., bytes]) -> Iterator[Path]:
     ]
     asked = {
         "text": {"model": TEXT, "messages": [{"role": "user", "content": "Hello"}]},
+        "adapted": {"model": "capitals", "messages": [{"role": "user", "content": "Hello"}]},
         "image": {"model": VISION, "messages": [{"role": "user", "content": parts}]},
         "long": {"model": TEXT, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100_000},
     }
@@ -133,8 +138,9 @@ def test_a_file_with_a_configuration_starts_the_engines_and_stops_them(batch_fil
     assert done.returncode == 1, done.stderr[-4000:]
     answers = {one["custom_id"]: one["response"]["body"] for one in map(json.loads, out.read_text().splitlines())}
     assert "Ask me about LFM2" in answers["text"]["choices"][0]["message"]["content"]
+    assert "ASK ME ABOUT LFM2" in answers["adapted"]["choices"][0]["message"]["content"]
     assert "red" in answers["image"]["choices"][0]["message"]["content"].lower()
     (failed,) = map(json.loads, out.with_name("out.errors.jsonl").read_text().splitlines())
-    assert failed["custom_id"] == "long" and failed["response"]["status_code"] == 400 and failed["error"]["line"] == 3
+    assert failed["custom_id"] == "long" and failed["response"]["status_code"] == 400 and failed["error"]["line"] == 4
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert (summary["succeeded"], summary["failed"]) == (2, 1) and summary["output_tokens"] > 0
+    assert (summary["succeeded"], summary["failed"]) == (3, 1) and summary["output_tokens"] > 0

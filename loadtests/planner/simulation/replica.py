@@ -42,6 +42,7 @@ class SimulatedReplica:
             capacity=model.capacity,
             max_running=model.max_running,
             max_model_len=min(timing.max_model_len, timing.kv_tokens),
+            max_adapters=model.adapters.max_loaded if model.adapters else 0,
             created=0,
         )
         self.in_flight = 0
@@ -137,6 +138,7 @@ class SimulatedReplica:
             draining=self.draining,
             asleep=self.asleep,
             adapters=self.adapters.ids if self.adapters else (),
+            adapter_requests=dict(self.adapters.counts.open) if self.adapters else {},
         )
 
     def sample(self) -> None:

@@ -77,14 +77,32 @@ class AdapterPlaces:
         that `of` gives.
 
         Of those that have it, the one comes first that has answered what the request shares with others, by its key:
-        with another adapter the same prefix is another one.
+        with another adapter the same prefix is another one. Where some have it, others load it only if that takes no
+        adapter's place that is in use: else those that are crowded would make all crowded.
         """
-        if having := self._having.get(adapter):
-            own = (self._replicas[self._ring.home(hash ^ _salt(adapter))] for hash in key or ())
-            yield from (one for one in (*own, *places) if one in having)
-            if other := least_loaded_of_two(having, lambda replica: replica.pressure, usable, self._rng):
-                yield other
-        yield from places
+        having = self._having.get(adapter)
+        if not having:
+            yield from places
+            return
+        own = (self._replicas[self._ring.home(hash ^ _salt(adapter))] for hash in key or ())
+        yield from (one for one in (*own, *places) if one in having)
+        if other := least_loaded_of_two(having, lambda replica: replica.pressure, usable, self._rng):
+            yield other
+        yield from (one for one in places if has_place(one))
+
+    def instead(self, adapter: str, other: Replica, usable: Callable[[Replica], bool]) -> Replica:
+        """Who gets a request for the adapter where all preferred are crowded: the less loaded of two that have it,
+        unless `other` has a place for it, or each of them would have it wait for its batch."""
+        having = self._having.get(adapter)
+        if not having or has_place(other):
+            return other
+        found = least_loaded_of_two(having, lambda replica: replica.pressure, usable, self._rng)
+        return other if found is None or found.queues else found
+
+
+def has_place(replica: Replica) -> bool:
+    """Whether it could load an adapter without taking the place of one that is in use."""
+    return len(replica.load.adapter_requests) < replica.info.max_adapters
 
 
 def _hashes(adapter: str) -> Sequence[int]:

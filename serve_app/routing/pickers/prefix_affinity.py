@@ -78,7 +78,9 @@ class PrefixAffinity:
             places = self._adapters.of(adapter)
             preferred, excess = self._adapters.preferred(adapter, places, key, usable), adapter_places.EXCESS
         slack = max(1.0, excess * other.info.max_running)
-        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack) or other
+        chosen = first_uncrowded(preferred, other, lambda replica: replica.occupied, fits, slack)
+        if chosen is None:
+            chosen = other if adapter is None else self._adapters.instead(adapter, other, fits)
         self.placed["home" if chosen is places[0] else "second" if chosen in places else "spilled"] += 1
         return chosen
 

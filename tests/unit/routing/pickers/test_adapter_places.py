@@ -17,14 +17,15 @@ from serve_app.routing.replica import Published, Replica
 from tests.support import replicas
 
 NAMES = [f"replica-{number}" for number in range(8)]
-RUNNING = 64
+RUNNING, ROOM = 64, 2
 SPREADS_AT = RUNNING // 4
 """Sequences beyond which a replica is left for an idle one."""
 
 
 def published(name: str, **load: object) -> Published:
     url = f"http://{name}"
-    return replicas.published(name, ReplicaLoad(**load), url=url, capacity=2 * RUNNING, max_running=RUNNING)
+    about = {"capacity": 2 * RUNNING, "max_running": RUNNING, "max_adapters": ROOM}
+    return replicas.published(name, ReplicaLoad(**load), url=url, **about)
 
 
 def pool_of(*names: str, policy: str = "prefix_affinity") -> ReplicaPool:
@@ -78,6 +79,27 @@ async def test_a_cold_adapter_stays_on_one_replica_and_a_hot_one_spreads_as_it_n
     assert spread == sorted(spread) and spread[0] == 1 and 3 <= spread[3] <= 5
     await held(pool, "hot", RUNNING * len(NAMES) * 3 // 4 - 4 * SPREADS_AT)
     assert all(0 < replica.occupied <= RUNNING for replica in pool.replicas), "nothing queues where others have places"
+
+
+async def test_a_crowded_adapter_takes_no_place_that_is_in_use() -> None:
+    pool = pool_of(*NAMES)
+    places = list(dict.fromkeys(one.id for one in await held(pool, "a", 3 * SPREADS_AT)))
+
+    def announced(requests: dict[str, int], free: str = "") -> ReplicaPool:
+        pool = pool_of(*NAMES)
+        pool.update(
+            published(name, adapters=("a", "b"), in_flight=RUNNING // 2, adapter_requests={"a": 1, "b": 1})
+            if name == places[0]
+            else published(name, adapters=("c", "d"), adapter_requests={} if name == free else requests)
+            for name in NAMES
+        )
+        return pool
+
+    busy = {"c": 1, "d": 1}
+    assert {one.id for one in await held(announced(busy), "a", 5)} == {places[0]}, "nobody else has a place for it"
+    assert {one.id for one in await held(announced(busy, free=places[2]), "a", 5)} == {places[2]}
+    assert {one.id for one in await held(announced({"c": 1}), "a", 5)} == {places[1]}, "the first with an idle adapter"
+    assert len({one.id for one in await held(announced(busy), "new", 5)}) == 1, "one that is nowhere goes home"
 
 
 async def test_a_home_that_drains_or_has_gone_is_left() -> None:
