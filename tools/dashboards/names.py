@@ -28,6 +28,10 @@ INGRESS_UP = "serve_app_ingress_up"
 REPLICA_UP = "serve_app_replica_up"
 # Replicas and the Batch API.
 TOKENS = "serve_app_tokens_total"
+ADAPTER_REQUESTS = "serve_app_adapter_requests_total"
+ADAPTER_OPEN = "serve_app_adapter_requests_open"
+ADAPTER_LOADS = "serve_app_adapter_loads_total"
+ADAPTER_LOAD_S = "serve_app_adapter_load_seconds_total"
 BATCHES = "serve_app_batches"
 BATCH_LINES = "serve_app_batch_lines_total"
 # vLLM's own, with a `replica` label.

@@ -26,6 +26,7 @@ from tools.dashboards import names
 
 TAG = "lfm2"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+PER = "[$__rate_interval]"
 Panel = timeseries.Panel | stat.Panel
 
 
@@ -91,7 +92,7 @@ def number(title: str, expr: str, unit: str = "short", about: str = "", width: i
 def percentiles(title: str, histogram: str, match: str = "", about: str = "", width: int = 8) -> timeseries.Panel:
     """Of a histogram in seconds, whose name is without `_bucket`; `match` selects series."""
     queries = [
-        Query(f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{match}[$__rate_interval])))", name)
+        Query(f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{match}{PER})))", name)
         for name, q in names.QUANTILES.items()
     ]
     return graph(title, *queries, unit="s", about=about, width=width)
