@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 FAMILIES = ("vllm:", "gen_ai_", "serve_app_")
 """How the names of families begin that belong on the page of all."""
 CONTENT_TYPE = "text/plain; version=0.0.4"
-_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{)?")
+_NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 
 
 def own(registry: CollectorRegistry) -> str:
@@ -37,10 +37,13 @@ def part(page: str, label: str, process: str) -> str:
             kind, family = line[2:6], line.split(" ", 3)[2]
             if family.startswith(FAMILIES):
                 comments.setdefault(family, {})[kind] = line
-        elif family.startswith(FAMILIES) and (match := _SAMPLE.match(line)):
-            rest = line[match.end() :]
-            labels = f"{{{told},{rest}" if match[2] else f"{{{told}}}{rest}"
-            samples.setdefault(family, []).append(match[1] + labels)
+        elif family.startswith(FAMILIES) and (name := _NAME.match(line)):
+            if line[name.end()] == "{":
+                end = line.rindex("}")
+                sample = f"{line[:end]},{told}{line[end:]}"
+            else:
+                sample = f"{name[0]}{{{told}}}{line[name.end() :]}"
+            samples.setdefault(family, []).append(sample)
     return "".join(
         "\n".join(
             (

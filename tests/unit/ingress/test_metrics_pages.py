@@ -96,7 +96,7 @@ async def test_one_page_has_all_and_tells_who_did_not_answer(service: Service) -
     assert await service.samples(RUNNING) == {"a": 3, "b": 0}
     assert await service.samples(UP) == {"a": 1, "b": 1, "gone": 0}
     text = (await service.http.get("/metrics")).text
-    assert 'serve_app_tokens_total{replica="a",key="team",kind="output",model="m"} 2.0' in text
+    assert 'serve_app_tokens_total{key="team",kind="output",model="m",replica="a"} 2.0' in text
     assert "process_threads" not in text and "secret-" not in text
 
 

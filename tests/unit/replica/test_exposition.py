@@ -30,13 +30,13 @@ def test_families_stay_together_and_replicas_are_told_apart() -> None:
     assert joined(("a", PAGE), ("b", PAGE), ("c", "")).splitlines() == [
         "# HELP vllm:num_requests_running Running.",
         "# TYPE vllm:num_requests_running gauge",
-        'vllm:num_requests_running{replica="a",engine="0",model_name="m"} 2.0',
-        'vllm:num_requests_running{replica="b",engine="0",model_name="m"} 2.0',
+        'vllm:num_requests_running{engine="0",model_name="m",replica="a"} 2.0',
+        'vllm:num_requests_running{engine="0",model_name="m",replica="b"} 2.0',
         "# HELP vllm:e2e_seconds Time.",
         "# TYPE vllm:e2e_seconds histogram",
-        'vllm:e2e_seconds_bucket{replica="a",le="+Inf"} 5.0',
+        'vllm:e2e_seconds_bucket{le="+Inf",replica="a"} 5.0',
         'vllm:e2e_seconds_count{replica="a"} 5.0',
-        'vllm:e2e_seconds_bucket{replica="b",le="+Inf"} 5.0',
+        'vllm:e2e_seconds_bucket{le="+Inf",replica="b"} 5.0',
         'vllm:e2e_seconds_count{replica="b"} 5.0',
     ]
 
