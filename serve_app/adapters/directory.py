@@ -107,8 +107,7 @@ class AdapterDirectory:
         if known is None or known[0] != signature:
             wrong = self.judge(folder) if root is None or inside(folder, root) else f"it leads to outside of {root}"
             known = self._judged[folder] = (signature, wrong)
-        version = "-".join(f"{time:x}.{size:x}" for time, size in signature)
-        return Adapter(adapter.id, adapter.source, adapter.sampling, version, known[1])
+        return Adapter(adapter.id, adapter.source, adapter.sampling, _spelt(signature), known[1])
 
     def _tell(self, found: dict[str, Adapter]) -> None:
         """What has changed, in the log."""
@@ -129,6 +128,16 @@ def inside(folder: Path, root: Path) -> bool:
     """Whether a folder, and the files of an adapter in it, lie in `root` once all links are followed."""
     top = root.resolve()
     return all((folder / name).resolve().is_relative_to(top) for name in ("", files.CONFIG, files.WEIGHTS))
+
+
+def version(folder: Path) -> str:
+    """Of the files of the adapter in this folder, as `look` tells it; empty where there is no such folder. Blocks."""
+    signature = _signature(folder)
+    return "" if signature is None else _spelt(signature)
+
+
+def _spelt(signature: Signature) -> str:
+    return "-".join(f"{time:x}.{size:x}" for time, size in signature)
 
 
 def _folder(source: str) -> Path | None:

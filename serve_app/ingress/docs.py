@@ -47,6 +47,7 @@ class Docs:
 
     def _document(self) -> dict[str, Any]:
         names = [name for one in self._catalogue.models for name in one.config.names]
+        names += [one.adapter.id for one in self._catalogue.adapters() if one.adapter and one.wrong is None]
         return document(list(self._described.values()), names, batches=self._batches, keys=self._keys)
 
     async def _ask(self) -> None:

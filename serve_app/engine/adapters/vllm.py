@@ -14,6 +14,7 @@ from typing import Any
 
 from vllm.lora.request import LoRARequest
 
+from serve_app.adapters import directory
 from serve_app.adapters.adapter import Adapter
 from serve_app.adapters.directory import AdapterDirectory
 from serve_app.config.adapters import AdaptersConfig
@@ -38,10 +39,10 @@ async def install(llm: Any, state: Any, model: ModelConfig, config: AdaptersConf
     for part in vars(state)["_state"].values():
         if hasattr(part, "default_sampling_params"):
             part.default_sampling_params = AdapterDefaults(part.default_sampling_params)
-    directory = AdapterDirectory(model)
-    loader = _VllmLoader(llm, state.openai_serving_models.lora_requests, directory)
+    own = AdapterDirectory(model)
+    loader = _VllmLoader(llm, state.openai_serving_models.lora_requests, own)
     loaded = LoadedAdapters(config.max_loaded, loader, model.id)
-    there = {one.id: one for one in await asyncio.to_thread(directory.look)} if config.preload else {}
+    there = {one.id: one for one in await asyncio.to_thread(own.look)} if config.preload else {}
     for id in config.preload:
         try:
             if id not in there:
@@ -56,11 +57,11 @@ async def install(llm: Any, state: Any, model: ModelConfig, config: AdaptersConf
 class _VllmLoader:
     """Loads into one engine."""
 
-    def __init__(self, llm: Any, known: dict[str, LoRARequest], directory: AdapterDirectory) -> None:
+    def __init__(self, llm: Any, known: dict[str, LoRARequest], own: AdapterDirectory) -> None:
         """`known` is where vLLM's application looks names up."""
         self._llm = llm
         self._known = known
-        self._directory = directory
+        self._own = own
         self._numbers = itertools.count(1)
         self._requests: dict[Adapter, LoRARequest] = {}
 
@@ -69,10 +70,11 @@ class _VllmLoader:
         if adapter.wrong is not None:
             raise AdapterUnusable(adapter.wrong)
         folder = await asyncio.to_thread(_folder, adapter.source)
-        if wrong := await asyncio.to_thread(self._directory.judge, folder):
+        if wrong := await asyncio.to_thread(self._own.judge, folder):
             raise AdapterUnusable(wrong)
-        version = f"{VERSION}{adapter.version}" if adapter.version else ""
-        request = LoRARequest(adapter.id, next(self._numbers), f"{folder}{version}")
+        # What is read now may be newer than what who routes has seen.
+        path = f"{folder}{VERSION}{await asyncio.to_thread(directory.version, folder)}"
+        request = LoRARequest(adapter.id, next(self._numbers), path)
         try:
             await self._read(request)
             await self._llm.add_lora(request)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.adapters.adapter import Adapter
-from serve_app.adapters.directory import AdapterDirectory
+from serve_app.adapters.directory import AdapterDirectory, version
 from serve_app.config.schema import ModelConfig, ServiceConfig
 from serve_app.planning.resolve import resolve
 from tests.support.adapters import DEMO, configured, copied
@@ -39,6 +39,7 @@ def test_folders_come_change_and_go(root: Path) -> None:
     configured(root / "kettle", lora_alpha=4)
     changed = usable(directory)["kettle"]
     assert changed != first, "an engine must not take one for the other"
+    assert changed.version == version(root / "kettle")
     configured(root / "kettle", r=512)
     (broken,) = directory.look()
     assert "its rank is 512" in str(broken.wrong)
