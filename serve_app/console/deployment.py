@@ -37,7 +37,7 @@ from serve_app.routing.queue import QueueLimits
 CAPACITY = 64
 """Changes at the same time; pages do not count."""
 NICENESS = 10
-"""Added to the process's own: where cores are short, requests go first."""
+"""Where cores are short, requests go first."""
 LIMITS = QueueLimits(max_waiting=0, wait_timeout_s=1.0, start_timeout_s=1.0)
 """It sends no requests to models."""
 SHUTDOWN_S = 2.0
@@ -49,7 +49,9 @@ class ConsoleReplica(HttpReplica):
     async def __init__(  # type: ignore[misc]
         self, config: ServiceConfig, engines: dict[str, DeploymentHandle]
     ) -> None:
-        os.nice(NICENESS)
+        # Linux has a niceness for each thread, and Ray's threads are there already.
+        for thread in os.listdir("/proc/self/task"):
+            os.setpriority(os.PRIO_PROCESS, int(thread), NICENESS)
         context = serve.get_replica_context()
         logs.start(config.logging, ProcessName("console", context.app_name, context.replica_id.unique_id))
         self._session = aiohttp.ClientSession()

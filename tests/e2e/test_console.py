@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import TEXT, VISION
 from tests.support.browser import PHONE, browser_page
@@ -27,6 +28,16 @@ def page(service: Service) -> Iterator[Page]:
     assert seen.hosts == {urlsplit(service.url).netloc}
     assert not seen.complaints
     assert not [path for path in seen.refused if not path.startswith("/v1/")]
+
+
+def of_length(page: Page, tokens: int) -> None:
+    """Let answers have as many tokens, whatever the model would say."""
+
+    def ask_for(route: Route) -> None:
+        asked = route.request.post_data_json
+        route.continue_(post_data=json.dumps({**asked, "ignore_eos": True, "max_tokens": tokens}))
+
+    page.route("**/v1/chat/completions", ask_for)
 
 
 def say(page: Page, text: str) -> None:
@@ -51,6 +62,7 @@ def test_a_chat_streams_and_says_what_it_took(page: Page) -> None:
         }"""
     )
     page.get_by_label("Model").select_option(TEXT)
+    of_length(page, 500)
     say(page, "What is this service?")
     assert "LFM2" in ended(page)
     assert page.evaluate("window.sizes.size") > 3, "it did not grow while it came"
@@ -61,15 +73,12 @@ def test_a_chat_streams_and_says_what_it_took(page: Page) -> None:
 
 def test_an_answer_is_stopped_and_asked_again(page: Page) -> None:
     page.get_by_label("Model").select_option(TEXT)
-    # Hot enough that it does not end by itself soon.
-    page.get_by_label("Temperature").fill("2")
-    page.get_by_label("Min p").fill("0")
+    of_length(page, 1900)
     say(page, "Tell me all you know.")
     expect(page.locator(f"{ANSWER}.open .said")).to_contain_text(" ")
     page.get_by_role("button", name="Stop").click()
     ended(page)
     expect(page.locator(f"{ANSWER} footer")).to_contain_text("stopped")
-    page.get_by_role("button", name="reset").first.click()
     page.get_by_role("button", name="Regenerate").click()
     page.get_by_role("button", name="Stop").click()
     ended(page)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import browser_page
-from tests.support.service import Service, stream_to_end
+from tests.support.service import Service, replicas, stream_to_end
 
 expect.set_options(timeout=60_000)
 
@@ -45,6 +47,7 @@ def test_a_scaling_shows_up_with_its_reason(simulated: Service, page: Page) -> N
 def test_a_load_test_is_started_watched_and_reported(page: Page) -> None:
     page.get_by_role("link", name="Load test").click()
     page.get_by_label("Model").select_option("pair")
+    page.get_by_label("Shape").select_option("steady")
     page.get_by_label("duration, s").fill("3")
     page.get_by_role("button", name="Start").click()
     expect(page.locator(".report")).to_contain_text("LLM load test")
@@ -78,6 +81,12 @@ def test_a_load_test_cannot_be_started_from_another_sites_form(simulated: Servic
     body = '{"model": "pair", "traffic": "steady:rate=1,duration=1"}'
     answer = httpx.post(f"{simulated.url}/console/api/load", content=body, headers={"content-type": "text/plain"})
     assert answer.status_code == 415
+
+
+def test_it_makes_way_for_requests(simulated: Service) -> None:
+    (process,) = replicas(simulated, "console")
+    threads = Path(f"/proc/{process}/task").iterdir()
+    assert all(os.getpriority(os.PRIO_PROCESS, int(thread.name)) > 0 for thread in threads)
 
 
 def test_machines_and_batches_are_shown(page: Page) -> None:

@@ -62,6 +62,8 @@ export function chart(title, lines, say, { highest = 0, whole = false, hint = ""
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.strokeStyle = ctx.fillStyle = colour("accent");
+    ctx.textAlign = "left";
+    ctx.textBaseline = "bottom";
     ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
     ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
     let free = -Infinity;

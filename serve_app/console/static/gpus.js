@@ -4,7 +4,10 @@ import { h, number } from "./dom.js";
 
 const LOOK_MS = 5000;
 const COLOURS = ["s1", "s3", "s4", "s2", "s6"];
-const size = (value) => (value === null || value === undefined ? "–" : `${number(value, value < 10 ? 1 : 0)} GiB`);
+const size = (gib) => {
+  if (gib === null || gib === undefined) return "–";
+  return gib && gib < 0.5 ? `${number(gib * 1024)} MiB` : `${number(gib, gib < 10 ? 1 : 0)} GiB`;
+};
 
 export function show(page, ask) {
   const problem = h("p", { class: "problem", role: "alert" });

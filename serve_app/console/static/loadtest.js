@@ -6,8 +6,8 @@ import { follow } from "./live.js";
 
 const LOOK_MS = 1500;
 const SHAPES = {
+  ramp: { about: "a straight line", fields: { from: 0, to: 20, duration: 120 } },
   steady: { about: "the same all the time", fields: { rate: 2, duration: 60 } },
-  ramp: { about: "a straight line", fields: { from: 0, to: 10, duration: 120 } },
   steps: { about: "equal steps up", fields: { from: 1, to: 8, steps: 4, duration: 120 } },
   spike: { about: "a jump up, and down again", fields: { base: 1, peak: 12, at: 30, for: 60, duration: 150 } },
   bursts: { about: "off and on", fields: { peak: 12, on: 5, off: 15, base: 1, duration: 120 } },
@@ -23,7 +23,7 @@ export function show(page, ask) {
   const scenario = h("select", {}, Object.entries(SCENARIOS).map(([name, about]) => h("option", { value: name }, `${name}: ${about}`)));
   const field = (label, input) => h("label", { class: "field" }, h("span", {}, label), input);
   const number = (value) => h("input", { type: "number", min: 0, step: "any", value, required: true });
-  const prompt = number(64), output = number(32);
+  const prompt = number(64), output = number(128);
   const slo = h("input", { type: "text", value: "ttft_p95=1s,tpot_p95=100ms", spellcheck: false });
   const go = h("button", { class: "primary" }, "Start");
   const problem = h("p", { class: "problem", role: "alert" });
