@@ -28,6 +28,7 @@ from serve_app.replica.ledger import Account, Ledger
 from serve_app.replica.protocol import (
     ANSWER_ID_HEADER,
     BATCH_HEADER,
+    CROWDED,
     DEAD,
     DIED,
     DRAINING,
@@ -35,6 +36,7 @@ from serve_app.replica.protocol import (
     KEY_HEADER,
     LIGHT_HEADER,
     OUTPUT_LIMIT_HEADER,
+    PLACES_HEADER,
     PROMPT_LIMIT_HEADER,
     REFUSED_HEADER,
     REQUEST_ID,
@@ -108,7 +110,7 @@ class AdmissionControl:
         if self._sleep is not None and scope["path"] in (SLEEP, WAKE):
             await self._rest_or_wake(self._sleep, scope["path"], send)
             return
-        if reason := self._refusal():
+        if reason := self._refusal(scope):
             await _refuse(send, reason)
             return
         sequences = self._sequences(scope)
@@ -173,7 +175,7 @@ class AdmissionControl:
         said = next((value for name, value in scope["headers"] if name == SEQUENCES_HEADER), b"1")
         return min(int(said), self._capacity)
 
-    def _refusal(self) -> str | None:
+    def _refusal(self, scope: Scope) -> str | None:
         """Why no request is let in at present; None while one is.
 
         While there is any room a request is let in, even if it then has to wait until all of it fits. Refused for as
@@ -183,7 +185,10 @@ class AdmissionControl:
             return DEAD
         if self.draining:
             return DRAINING
-        return FULL if self.in_flight >= self._capacity else None
+        if self.in_flight >= self._capacity:
+            return FULL
+        places = next((int(value) for name, value in scope["headers"] if name == PLACES_HEADER), None)
+        return CROWDED if places is not None and self.in_flight >= places else None
 
 
 def _account(scope: Scope, admission_s: float) -> Account:

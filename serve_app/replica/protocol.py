@@ -44,9 +44,11 @@ USED_HEADER = b"x-used-tokens"
 cached."""
 REPLICA_HEADER = b"x-replica"
 """On an answer: the id of the replica that made it, or that began with it."""
+PLACES_HEADER = b"x-batch-places"
+"""The request is to be refused where so many sequences are open: another replica may have a place in its batch."""
 REFUSED_HEADER = b"x-replica-refused"
-"""On a refusal: FULL, DRAINING, DEAD or DIED. The client has seen nothing, and the request may go elsewhere."""
-FULL, DRAINING, DEAD, DIED = "full", "draining", "dead", "died"
+"""On a refusal, why: one of the values below. The client has seen nothing, and the request may go elsewhere."""
+FULL, CROWDED, DRAINING, DEAD, DIED = "full", "crowded", "draining", "dead", "died"
 """Values of REFUSED_HEADER. DIED alone means that the engine had begun with the request, which may have killed it."""
 
 

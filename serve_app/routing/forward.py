@@ -16,6 +16,7 @@ from serve_app.replica.protocol import (
     DEAD,
     DIED,
     LIGHT_HEADER,
+    PLACES_HEADER,
     REFUSED_HEADER,
     REPLICA_HEADER,
     SEQUENCES_HEADER,
@@ -75,12 +76,13 @@ class Forwarder:
         generates = MODEL_ROUTES.get(request.scope["path"]) == "generate"
         going = Continuation(request.body, self._continue_bytes if generates else 0)
 
-        async def attempt(replica: Replica) -> None:
+        async def attempt(replica: Replica, places: int | None) -> None:
+            asked = [] if places is None else [(PLACES_HEADER, b"%d" % places)]
             if seen.trace is None:
-                await tried(replica, request.scope["headers"])
+                await tried(replica, [*request.scope["headers"], *asked])
             else:
                 with seen.trace.attempt(replica, going.events) as headers:
-                    await tried(replica, headers)
+                    await tried(replica, [*headers, *asked])
 
         async def tried(replica: Replica, headers: Headers) -> None:
             try:

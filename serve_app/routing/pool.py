@@ -25,6 +25,8 @@ TIMER_SLACK_S = 0.01
 """uvloop counts milliseconds: its timers may fire just before `time.monotonic()` has come that far."""
 FULL_FOR_S = 0.5
 """How long a replica that refused as full is taken for full."""
+CROWDED_FOR_S = 0.1
+"""How long one without a place in its batch is not asked for one, while no request of this process ends there."""
 
 
 class ReplicaPool:
@@ -161,8 +163,9 @@ class ReplicaPool:
         self.release(replica, claim)
 
     def succeeded(self, replica: Replica) -> None:
-        """It answered: whatever it did before is forgiven."""
+        """It answered: whatever it did before is forgiven, and there is a place in its batch."""
         replica.breaks = 0
+        replica.crowded_until = 0.0
 
     def eject(self, replica: Replica, leaving: bool = False) -> None:
         """It refused or broke a connection: leave it alone for a while. `leaving` is one that said it goes."""
@@ -179,6 +182,13 @@ class ReplicaPool:
         """It said it is full, which this process did not know."""
         replica.full_until = self._clock() + FULL_FOR_S
         self._leave_out(replica, FULL_FOR_S)
+
+    def crowded(self, replica: Replica) -> None:
+        """It said that its batch is full, whatever this process knew."""
+        replica.elsewhere = max(replica.elsewhere, replica.info.max_running - replica.in_flight)
+        if replica.free <= 0:
+            self._room.discard(replica)
+        replica.crowded_until = self._clock() + CROWDED_FOR_S
 
     def take(self, claim: Claim, avoid: frozenset[str], *, spares: bool) -> Replica | None:
         """A replica with room, which counts the request from now; one that `spares` leaves the reserve to others."""
@@ -198,10 +208,18 @@ class ReplicaPool:
         return replica
 
     def _pick(self, claim: Claim, avoid: frozenset[str], room: int, spares: bool) -> Replica | None:
+        now = self._clock()
+
         def usable(replica: Replica) -> bool:
             return replica.id not in avoid and (replica.unreserved if spares else replica.free) >= room
 
-        return self.picker.pick(self._room, usable, claim.key, claim.adapter)
+        def may_have_place(replica: Replica) -> bool:
+            return not replica.is_crowded(now) and usable(replica)
+
+        def pick(usable: Callable[[Replica], bool]) -> Replica | None:
+            return self.picker.pick(self._room, usable, claim.key, claim.adapter)
+
+        return pick(may_have_place) or pick(usable)
 
     def _leave_out(self, replica: Replica, pause_s: float) -> None:
         self._room.discard(replica)

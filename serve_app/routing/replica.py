@@ -29,6 +29,7 @@ class Replica:
     __slots__ = (
         "awake_until",
         "breaks",
+        "crowded_until",
         "elsewhere",
         "full_until",
         "id",
@@ -47,6 +48,7 @@ class Replica:
         self.in_flight = 0
         self.shunned_until = 0.0
         self.full_until = 0.0
+        self.crowded_until = 0.0
         self.breaks = 0
         self.awake_until = 0.0
         self.update(published)
@@ -86,6 +88,10 @@ class Replica:
 
     def serves(self, now: float) -> bool:
         return now >= self.shunned_until and not self.load.draining and not self.load.failed
+
+    def is_crowded(self, now: float) -> bool:
+        """Whether its batch is full for certain: it has just said so, or this process alone has more there."""
+        return now < self.crowded_until or self.in_flight > self.info.max_running
 
     def asleep(self, now: float) -> bool:
         """Whether a request would first have to wake it."""

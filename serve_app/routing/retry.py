@@ -1,19 +1,39 @@
-"""One request's way through a pool: a replica that fails is left behind while another one can answer in its place."""
+"""One request's way through a pool: a replica that fails is left behind while another one can answer in its place.
+
+What a process knows of a replica is a second old, and when many requests come at once, as when many answers have just
+ended, all processes that know the same send them to the same replicas. So a replica in which a place in the batch is
+expected is told to refuse the request where there is none; then it goes where there is one, and waits in a replica only
+when no other is known to have one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from serve_app.http.errors import ApiError
-from serve_app.replica.protocol import DIED, DRAINING, FULL
+from serve_app.replica.protocol import CROWDED, DIED, DRAINING, FULL
 from serve_app.routing.claim import ONE, Claim
 from serve_app.routing.pool import ReplicaPool
 from serve_app.routing.replica import Replica
 
 _MOST_TRIES = 4
+_FULL_MOST_S = 0.4
+"""A person's request of which nothing was answered is refused where it is sent back for longer: the replicas are
+overfull, and a refusal is to come within a second."""
+_MOST_LOOKS = 8
+"""Replicas at most whose batch is asked for a place before one is told to let the request wait for it."""
 _MOST_DEATHS = 2
 """A request that was at work in two replicas as their engines died is not given a third, unless another one was with it
 that may as well be why. Where a whole replica or its connection was lost, as with its node, it gets its turn first."""
+
+
+class Attempt(Protocol):
+    """Lets a replica answer the request."""
+
+    def __call__(self, replica: Replica, places: int | None) -> Awaitable[None]:
+        """Raises Refused, BrokenOff; with `places`, also where so many sequences are open there."""
+        ...
 
 
 class Refused(Exception):
@@ -39,7 +59,7 @@ class BrokenOff(Exception):
 
 async def with_retries(
     pool: ReplicaPool,
-    attempt: Callable[[Replica], Awaitable[None]],
+    attempt: Attempt,
     claim: Claim = ONE,
     retried: Callable[[], None] = lambda: None,
 ) -> None:
@@ -48,25 +68,39 @@ async def with_retries(
     Raises ApiError when there is none to answer it, and BrokenOff as `attempt` does.
     """
     failed: set[str] = set()
-    deaths = 0
+    tries = deaths = 0
+    looks = _MOST_LOOKS
     began = pool.now()
     since: float | None = None
-    for _ in range(_MOST_TRIES):
+    full_since: float | None = None
+    while tries < _MOST_TRIES:
         turn = await pool.suspects.turn() if deaths >= _MOST_DEATHS else None
         try:
             replica = await pool.acquire(claim, frozenset(failed), since)
+            may_queue = not looks or len(pool.replicas) == 1 or replica.is_crowded(pool.now())
+            places = None if may_queue else replica.info.max_running
             if turn is not None:
                 turn.begin()
             with pool.suspects.within(replica.id, suspect=deaths > 0) as stay:
-                refusal = await _tried(pool, attempt, claim, replica)
+                refusal = await _tried(pool, attempt, claim, replica, places)
                 if refusal is None:
                     return
                 stay.died = refusal.reason == DIED
+            since = began
+            if refusal.reason == CROWDED:
+                pool.crowded(replica)
+                looks -= 1
+                continue
+            tries += 1
             if refusal.reason != FULL:
                 failed.add(replica.id)
+            elif full_since is None:
+                full_since = pool.now()
+            elif pool.now() > full_since + _FULL_MOST_S and not deaths and not claim.batch:
+                raise pool.queue.all_full(claim)
             if isinstance(refusal, Lost):
                 # It waits for its next replica from now on, however long it has had this one.
-                began = pool.now()
+                since = began = pool.now()
             if stay.died:
                 deaths += 1
                 if turn.lasts if turn is not None else deaths >= _MOST_DEATHS and stay.alone and refusal.told:
@@ -75,25 +109,24 @@ async def with_retries(
             if turn is not None:
                 turn.end()
         retried()
-        since = began
     if not failed:
         raise pool.queue.all_full(claim)
     raise ApiError(503, "several replicas failed on this request", code="replicas_failed", retry_after_s=1)
 
 
 async def _tried(
-    pool: ReplicaPool, attempt: Callable[[Replica], Awaitable[None]], claim: Claim, replica: Replica
+    pool: ReplicaPool, attempt: Attempt, claim: Claim, replica: Replica, places: int | None
 ) -> Refused | None:
     """Let this replica answer the request; why it did not. Raises BrokenOff as `attempt` does."""
     try:
-        await attempt(replica)
+        await attempt(replica, places)
         pool.succeeded(replica)
         return None
     except Refused as refusal:
         pool.shares.settle(claim, 0)
         if refusal.reason == FULL:
             pool.full(replica)
-        else:
+        elif refusal.reason != CROWDED:
             pool.eject(replica, leaving=refusal.reason == DRAINING)
         return refusal
     except BrokenOff:

@@ -73,13 +73,19 @@ class Fleet:
         return len(self._on_gpu)
 
     async def answer(
-        self, id: str, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None, priority: int = 0
+        self,
+        id: str,
+        prompt_tokens: int,
+        output_tokens: int,
+        adapter: Adapter | None = None,
+        priority: int = 0,
+        places: int | None = None,
     ) -> Batched:
         """One request at one replica; raises as `SimulatedReplica.answer` does, and Refused where it has gone."""
         member = self._members.get(id)
         if member is None or member.replica is None:
             raise Refused(DEAD)
-        return await member.replica.answer(prompt_tokens, output_tokens, adapter, priority)
+        return await member.replica.answer(prompt_tokens, output_tokens, adapter, priority, places)
 
     @property
     def adapter_loads(self) -> int:

@@ -15,6 +15,7 @@ from serve_app.engine.simulation.batch import SimulatedBatch
 from serve_app.engine.simulation.loader import SimulatedLoader
 from serve_app.engine.simulation.sequence import Sequence
 from serve_app.replica.protocol import (
+    CROWDED,
     DRAINING,
     FULL,
     LOOK_BACK_S,
@@ -67,9 +68,15 @@ class SimulatedReplica:
         self._samples: deque[tuple[float, ...]] = deque(maxlen=round(LOOK_BACK_S / REPORT_PERIOD_S))
 
     async def answer(
-        self, prompt_tokens: int, output_tokens: int, adapter: Adapter | None = None, priority: int = 0
+        self,
+        prompt_tokens: int,
+        output_tokens: int,
+        adapter: Adapter | None = None,
+        priority: int = 0,
+        places: int | None = None,
     ) -> Sequence:
-        """The sequence once it has ended; the adapter it is for is loaded before it begins, `priority` is the engine's.
+        """The sequence once it has ended; the adapter it is for is loaded before it begins, `priority` is the engine's,
+        `places` what is asked of its batch.
 
         Raises Refused as `AdmissionControl` refuses, BrokenOff when it was cut off.
         """
@@ -77,6 +84,8 @@ class SimulatedReplica:
             raise Refused(DRAINING)
         if self.in_flight >= self.info.capacity:
             raise Refused(FULL)
+        if places is not None and self.in_flight >= places:
+            raise Refused(CROWDED)
         self.wake()
         if (left_s := self._awake_at - self._loop.time()) > 0:
             await asyncio.sleep(left_s)

@@ -258,10 +258,10 @@ class _Simulator:
             tokens=expected,
         )
 
-        async def attempt(replica: Replica) -> None:
+        async def attempt(replica: Replica, places: int | None) -> None:
             nonlocal answered
             account = Account(client.key, batch=client.batch, light=pool.shares.is_light(claim))
-            answered = await self._fleet.answer(replica.id, prompt, output, adapter, account.priority)
+            answered = await self._fleet.answer(replica.id, prompt, output, adapter, account.priority, places)
             pool.shares.settle(claim, prompt + output)
 
         detail = ""

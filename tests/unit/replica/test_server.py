@@ -78,6 +78,21 @@ async def test_refuses_beyond_its_capacity(http: httpx.AsyncClient, held: Applic
     assert server.admission.in_flight == 0
 
 
+async def test_refuses_who_asks_for_a_place_where_there_is_none(
+    http: httpx.AsyncClient, held: Application, server: ReplicaServer
+) -> None:
+    asks = {**TOKEN, "x-batch-places": "1"}
+    one = asyncio.create_task(http.post("/work", headers=asks))
+    await until(lambda: server.admission.in_flight == 1)
+    refused = await http.post("/work", headers=asks)
+    assert refused.status_code == 503 and refused.headers["x-replica-refused"] == "crowded"
+    two = asyncio.create_task(http.post("/work", headers=TOKEN))
+    await until(lambda: server.admission.in_flight == 2)
+    assert (await http.post("/work", headers=asks)).headers["x-replica-refused"] == "full"
+    held.go.set()
+    assert (await one).text == (await two).text == "done"
+
+
 async def test_counts_sequences_and_refuses_whoever_comes_while_one_of_many_waits_for_room(
     http: httpx.AsyncClient, held: Application, server: ReplicaServer
 ) -> None:

@@ -28,6 +28,7 @@ from tests.unit.engine.simulation.replica import FAST, Replica, served
 
 BODY = b'{"model": "one", "prompt": "a", "max_tokens": 200, "stream": true, "stream_options": {"include_usage": true}}'
 MARKED = b'\x011\ndata: {}\n\n\x015,6\x027\ndata: {"a": 1}\n\ndata: [DONE]\n\n'
+MOST_STALLS = 10
 SLOWER = FAST | {"step_base_ms": 3}
 EVENTS = b'data: {}\n\ndata: {"a": 1}\n\ndata: [DONE]\n\n'
 
@@ -103,8 +104,21 @@ class Stack:
             await self._forward(request, asyncio.Event().wait, send, seen)
         return b"".join(got)
 
-    def busy(self) -> Replica:
-        return next(one for one in self.replicas if one.engine.load().running)
+    async def cut(self, after: int) -> bytes:
+        """The whole answer whose engine died after so many events; another one where a stall let it end before."""
+        cut: list[Replica] = []
+
+        async def end() -> None:
+            for one in self.replicas:
+                if one.engine.load().running:
+                    await one.engine.stop()
+                    cut.append(one)
+
+        for _ in range(MOST_STALLS):
+            got = await self.ask(after, end)
+            if cut:
+                return got
+        raise TimeoutError("this machine stalls too often")
 
     def continued(self, cause: str) -> float | None:
         return self.metrics.registry.get_sample_value(
@@ -142,7 +156,7 @@ async def test_what_an_answer_took_counts_for_its_clients_share(stack: Stack, st
 @pytest.mark.parametrize("after", [1, 2, 57])
 async def test_a_stream_goes_on_when_its_engine_dies(stack: Stack, after: int) -> None:
     undisturbed = await stack.ask()
-    got = await stack.ask(after, lambda: stack.busy().engine.stop())
+    got = await stack.cut(after)
     assert same(got, undisturbed) and stack.continued("engine") == 1
 
 
@@ -180,6 +194,6 @@ async def test_what_kills_engines_takes_none_of_those_along_that_were_with_it(st
 
 async def test_without_room_to_keep_it_a_stream_ends_as_it_would(stack: Stack) -> None:
     stack._forward = Forwarder(Upstream(2, 30), len(BODY) + 20)
-    got = await stack.ask(50, lambda: stack.busy().engine.stop())
+    got = await stack.cut(50)
     assert got.split(b"\n\n")[-2].startswith(b'data: {"error"') and b"[DONE]" not in got
     assert stack.continued("engine") == 0

@@ -43,7 +43,7 @@ async def test_a_replica_that_fails_counts_once_however_many_requests_it_had(rea
     counted = Counted()
     counted.pool.update([published("bad"), published("good")])
 
-    async def attempt(replica: Replica) -> None:
+    async def attempt(replica: Replica, places: int | None) -> None:
         if replica.id == "bad":
             raise Refused(reason)
 
