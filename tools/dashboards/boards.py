@@ -78,10 +78,11 @@ def overview() -> Dashboard:
 
 def model() -> Dashboard:
     ours, engine = '{model="$model"}', '{model_name="$model"}'
+    asked = f'{{{m.GEN_AI_MODEL}="$model"}}'
     sections = {
         "Latency": [
-            percentiles("To the first token", m.TTFT, engine, "As the engine sees it."),
-            percentiles("Between tokens", m.TPOT, engine, "A request's mean time for a token after the first."),
+            percentiles("To the first token", m.TTFT, asked, "With the wait for a replica."),
+            percentiles("Between tokens", m.TPOT, asked, "A request's mean time for a token after the first."),
             percentiles("Queue of the engine", m.QUEUE_TIME, engine),
             percentiles("To the first byte", m.FIRST_BYTE, ours, "At the ingress: with the wait for a replica."),
             percentiles("Requests in all", m.DURATION, ours),

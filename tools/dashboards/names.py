@@ -43,9 +43,11 @@ OUTPUT_TOKENS = "vllm:generation_tokens_total"
 PREFIX_QUERIES = "vllm:prefix_cache_queries_total"
 PREFIX_HITS = "vllm:prefix_cache_hits_total"
 PREEMPTIONS = "vllm:num_preemptions_total"
-TTFT = "vllm:time_to_first_token_seconds"
-TPOT = "vllm:request_time_per_output_token_seconds"
 QUEUE_TIME = "vllm:request_queue_time_seconds"
+# Replicas', by OpenTelemetry's names, with the wait for a replica; and the label that has the model in these.
+TTFT = "gen_ai_server_time_to_first_token_seconds"
+TPOT = "gen_ai_server_time_per_output_token_seconds"
+GEN_AI_MODEL = "gen_ai_request_model"
 # Ray's own, of its nodes.
 NODE_CPU = "ray_node_cpu_utilization"
 NODE_MEMORY = "ray_node_mem_used"

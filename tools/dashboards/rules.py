@@ -14,7 +14,7 @@ Rule = dict[str, Any]
 ANSWERED = 0.999
 """Of all requests, those that neither fail nor are refused for want of a replica."""
 PROMPT, PROMPT_S = 0.99, "1.0"
-"""Of all requests, those whose first token comes within so many seconds: a bucket's end, as vLLM writes it."""
+"""Of all requests, those whose first token comes within so many seconds: a bucket's end, as it is written."""
 BURNS = (("critical", 14.4, "1h", "5m"), ("warning", 6.0, "6h", "30m"))
 """How many times faster than the objective allows: over the long window, and still over the short one. The first uses
 up the budget of 30 days in 2, the second in 5."""
@@ -31,17 +31,17 @@ def groups() -> list[dict[str, Any]]:
     ]
 
 
-def series(metric: str, operation: str, level: str = "model") -> str:
+def series(metric: str, operation: str) -> str:
     """The name of a recorded series, as Prometheus' conventions have it; vLLM's colon would be taken for theirs."""
-    return f"{level}:{metric.removesuffix('_total').replace(':', '_')}:{operation}"
+    return f"model:{metric.removesuffix('_total').replace(':', '_')}:{operation}"
 
 
 def _percentiles() -> list[Rule]:
     told = [(metric, "model") for metric in (m.FIRST_BYTE, m.DURATION)]
-    told += [(metric, "model_name") for metric in (m.TTFT, m.TPOT, m.QUEUE_TIME)]
+    told += [(m.TTFT, m.GEN_AI_MODEL), (m.TPOT, m.GEN_AI_MODEL), (m.QUEUE_TIME, "model_name")]
     return [
         {
-            "record": series(metric, f"{name}_5m", label),
+            "record": series(metric, f"{name}_5m"),
             "expr": f"histogram_quantile({q}, sum by ({label}, le) (rate({metric}_bucket[5m])))",
         }
         for metric, label in told
@@ -56,8 +56,8 @@ def _ratios() -> list[Rule]:
         failed = f"(sum by (model) (rate({m.REQUESTS}{{{m.ERRORS}}}[{window}])) or 0 * {asked})"
         broken = f"sum by (model) (rate({m.BROKEN}[{window}]))"
         rules.append({"record": _failed(window), "expr": f"({failed} + {broken}) / {asked}"})
-        begun = f'sum by (model_name) (rate({m.TTFT}_bucket{{le="{PROMPT_S}"}}[{window}]))'
-        of = f"sum by (model_name) (rate({m.TTFT}_count[{window}]))"
+        begun = f'sum by ({m.GEN_AI_MODEL}) (rate({m.TTFT}_bucket{{le="{PROMPT_S}"}}[{window}]))'
+        of = f"sum by ({m.GEN_AI_MODEL}) (rate({m.TTFT}_count[{window}]))"
         rules.append({"record": _late(window), "expr": f"1 - {begun} / {of}"})
     return rules
 
@@ -67,7 +67,7 @@ def _failed(window: str) -> str:
 
 
 def _late(window: str) -> str:
-    return series(m.TTFT, f"late_ratio_{window}", "model_name")
+    return series(m.TTFT, f"late_ratio_{window}")
 
 
 def _alert(name: str, expr: str, for_: str, summary: str, description: str, severity: str = "warning") -> Rule:
@@ -86,7 +86,7 @@ def _burning() -> list[Rule]:
         speed = "Fast" if severity == "critical" else "Slow"
         for what, ratio, budget, label in (
             ("Failing", _failed, 1 - ANSWERED, "model"),
-            ("Late", _late, 1 - PROMPT, "model_name"),
+            ("Late", _late, 1 - PROMPT, m.GEN_AI_MODEL),
         ):
             most = f"{times * budget:.4g}"
             rules.append(
