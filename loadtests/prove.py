@@ -88,7 +88,7 @@ def _one(args: argparse.Namespace, source: ConfiguredModel) -> tuple[Proof, Obse
     shape, slo, model = traffic.parse(args.traffic), Slo.parse(args.slo), source.model
     title = f"ray::ServeReplica:lfm2:{deployment(model.id)}"
     fewest = replica_bounds(model)[0]
-    spec = RequestSpec(model.id, args.lengths, args.scenario, args.seed, slo, args.api_key)
+    spec = RequestSpec(model.id, args.lengths, args.scenario, args.seed, slo, args.api_key, asked=args.ask)
     with tempfile.TemporaryDirectory(prefix="prove-") as name, ExitStack() as stack:
         folder = Path(name)
         mps = ["--mps"] if args.mps else []
@@ -143,7 +143,9 @@ def _question(args: argparse.Namespace) -> dict[str, Any]:
     traffic.parse(args.traffic)
     lengths.parse(args.lengths)
     options.check_streamed(slo, scenarios.weights(args.scenario))
-    told = "model traffic slo lengths scenario seed clients idle overload mps kill_at startup_s"
+    if args.ask:
+        scenarios.models(args.ask)
+    told = "model ask traffic slo lengths scenario seed clients idle overload mps kill_at startup_s"
     return {key: getattr(args, key) for key in told.split()}
 
 
@@ -156,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--slo", default="ttft_p99=500ms,tpot_p99=40ms", help="the objective")
     add("--lengths", default="fixed:prompt=256,output=128", help="of requests, tokens: fixed, lognormal, or trace:FILE")
     add("--scenario", default="chat", help="what users ask; see loadtests/locustfile.py")
+    add("--ask", default="", help="names they give, by weight, as in lfm2-demo:3,capitals:1 (default: the model's)")
     add("--clients", type=whole(), default=1, help="processes that send the requests")
     add("--idle", type=whole(0), default=0, help="connections that are open meanwhile and say nothing")
     add("--overload", action="store_true", help="too much comes: refusals do not count against the SLO")

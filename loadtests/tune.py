@@ -67,6 +67,8 @@ def _job(args: argparse.Namespace) -> TuningJob:
     slo, shape = Slo.parse(args.slo), traffic.parse(args.traffic)
     lengths.parse(args.lengths)
     options.check_streamed(slo, scenarios.weights(args.scenario))
+    if args.ask:
+        scenarios.models(args.ask)
     out = args.out or args.config.with_suffix(".tuned.yaml")
     question = {
         "config": args.config.name,
@@ -82,6 +84,8 @@ def _job(args: argparse.Namespace) -> TuningJob:
     }
     if args.mps:
         question["mps"] = True
+    if args.ask:
+        question["ask"] = args.ask
     path = out.with_suffix(".json")
     state = State.resumed(path, question) if args.resume else State(path, question, about("Locust", 1))
     if args.measured_in and not state.knees:
@@ -90,7 +94,9 @@ def _job(args: argparse.Namespace) -> TuningJob:
     effort = QUICK if args.quick else Effort()
     return TuningJob(
         source=source,
-        requests=RequestSpec(source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key),
+        requests=RequestSpec(
+            source.model.id, args.lengths, args.scenario, args.seed, slo, args.api_key, asked=args.ask
+        ),
         traffic=shape,
         traffic_spec=args.traffic,
         effort=replace(
@@ -120,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--traffic", required=True, help="what it must hold: spike:base=2,peak=12,at=60,for=60,duration=300, day, ...")
     add("--lengths", default="fixed:prompt=128,output=64", help="of requests, tokens: fixed, lognormal, or trace:FILE")
     add("--scenario", default="chat", help="what users ask; see loadtests/locustfile.py")
+    add("--ask", default="", help="names they give, by weight, as in lfm2-demo:3,capitals:1 (default: the model's)")
     add("--max-replicas", type=whole(), help="no more than this; unless given, what the machine has room for")
     add(
         "--within",

@@ -41,6 +41,8 @@ class RequestSpec:
     slo: Slo
     api_key: str = ""
     characters_per_token: float = 4.0
+    asked: str = ""
+    """The names that they give, by weight, as `loadtests.loadgen.scenarios` reads them; the model's unless set."""
 
 
 class Replayed(NamedTuple):
@@ -111,7 +113,7 @@ class ServiceUnderTest:
         spec = self._requests
         return locust_run.run(
             self._url,
-            spec.model,
+            spec.asked or spec.model,
             load,
             spec.lengths,
             seconds,

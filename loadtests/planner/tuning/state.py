@@ -27,7 +27,7 @@ from loadtests.planner.tuning.knee import Knee
 from loadtests.planner.tuning.step import Step
 
 VERSION = 1
-ABOUT_A_REPLICA = ("entry", "model", "slo", "lengths", "scenario", "mps")
+ABOUT_A_REPLICA = ("entry", "model", "ask", "slo", "lengths", "scenario", "mps")
 """Keys of `asked` that decide what one replica carries."""
 
 

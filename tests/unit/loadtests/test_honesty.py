@@ -150,6 +150,7 @@ TUNE = ["x.yaml", "--model", "m", "--traffic", "steady:rate=2,duration=5"]
         (tune.main, [*TUNE, "--max-replicas", "0"], "at least 1"),
         (tune.main, TUNE, "x.yaml"),
         (tune.main, ["configs/demo.yaml", *TUNE[1:], "--model", "lfm2-demo", "--scenario", "batch"], "no answer is"),
+        (tune.main, ["configs/demo.yaml", *TUNE[1:], "--model", "lfm2-demo", "--ask", "capitals:0"], "above 0"),
         (tune.main, ["configs/demo.yaml", *TUNE[1:], "--model", "lfm2-demo", "--scenario", "caht"], "'chat'"),
         (simulate.main, [*SIMULATE, "--gpus", "0"], "at least 1"),
         (simulate.main, [*SIMULATE, "--replicas", "0"], "at least 1"),

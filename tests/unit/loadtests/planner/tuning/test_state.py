@@ -70,6 +70,13 @@ def test_another_question_is_not_resumed(tmp_path: Path) -> None:
         State.resumed(tmp_path / "x.json", ASKED)
 
 
+def test_what_a_replica_carries_depends_on_the_adapters_it_is_asked_for(tmp_path: Path) -> None:
+    State(tmp_path / "x.json", {**ASKED, "ask": "m:3,adapter:1"}, ABOUT, [6.2]).save()
+    State(tmp_path / "y.json", {**ASKED, "ask": "m:3,adapter:1"}, ABOUT).take_measurements(tmp_path / "x.json")
+    with pytest.raises(CannotResume, match="ask: 'm:3,adapter:1' then, None now"):
+        State(tmp_path / "y.json", ASKED, ABOUT).take_measurements(tmp_path / "x.json")
+
+
 def tuned(path: Path) -> State:
     """A state with everything in it, as a run leaves it."""
     shape = traffic.parse(SHAPE)
