@@ -23,7 +23,7 @@ def page(service: Service) -> Iterator[Page]:
     """Opened as a person opens it; fails where the browser asks another host for anything, or complains."""
     with browser_page() as (page, seen):
         page.goto(f"{service.url}/console")
-        expect(page.locator(".bar select option")).to_have_count(2)
+        expect(page.locator(".bar select option")).to_have_count(5)
         yield page
     assert seen.hosts == {urlsplit(service.url).netloc}
     assert not seen.complaints
@@ -69,6 +69,13 @@ def test_a_chat_streams_and_says_what_it_took(page: Page) -> None:
     took = page.locator(f"{ANSWER} footer").inner_text()
     for what in ("first token", "a token", "tokens", "replica"):
         assert what in took, took
+
+
+def test_an_adapter_is_chosen_like_a_model(page: Page) -> None:
+    page.get_by_label("Model").select_option("kettle")
+    expect(page.locator(".bar")).to_contain_text(f"adapter of {TEXT}")
+    say(page, "How much water does the Kelda kettle hold?")
+    assert "litre" in ended(page)
 
 
 def test_an_answer_is_stopped_and_asked_again(page: Page) -> None:

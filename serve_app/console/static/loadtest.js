@@ -3,6 +3,7 @@
 import { key, ServiceError } from "./api.js";
 import { duration, h } from "./dom.js";
 import { follow } from "./live.js";
+import { models } from "./models.js";
 
 const LOOK_MS = 1500;
 const SHAPES = {
@@ -34,9 +35,11 @@ export function show(page, ask) {
     h("div", { class: "fields" }, field("Prompt, tokens", prompt), field("Answer, tokens", output)), field("Good service is", slo),
     h("div", { class: "row" }, go, state), problem);
   const plots = h("div", {});
+  /** The model of each name that can be chosen. */
+  const modelOf = new Map();
   let running = false;
   page.append(h("h2", {}, "Load test"), h("div", { class: "split" }, form, h("div", { class: "watch" }, plots, said)));
-  const stopFollowing = follow(plots, ask, () => model.value, ["Requests a second", "Time to first token", "Tokens a second", "Replicas"]);
+  const stopFollowing = follow(plots, ask, () => modelOf.get(model.value), ["Requests a second", "Time to first token", "Tokens a second", "Replicas"]);
 
   function fields() {
     numbers.replaceChildren(...Object.entries(SHAPES[shape.value].fields).map(([name, value]) => field(SECONDS.has(name) ? `${name}, s` : name, Object.assign(number(value), { name }))));
@@ -81,7 +84,11 @@ export function show(page, ask) {
   }
 
   fields();
-  ask("models").then((told) => model.replaceChildren(...told.models.filter((one) => one.kind !== "embedding").map((one) => h("option", { value: one.id }, one.id))), (error) => (problem.textContent = error.message));
+  models(ask).then((told) => {
+    const chat = told.filter((one) => one.kind !== "embedding");
+    for (const one of chat) modelOf.set(one.id, one.adapterOf ?? one.id);
+    model.replaceChildren(...chat.map((one) => h("option", { value: one.id }, one.id)));
+  }, (error) => (problem.textContent = error.message));
   const timer = setInterval(() => document.hidden || look(), LOOK_MS);
   look();
   return () => {

@@ -4,6 +4,7 @@ import { chat, timing } from "./chat.js";
 import { copy, duration, h, number } from "./dom.js";
 import { dataUrl } from "./images.js";
 import { render } from "./markdown.js";
+import { models as askable } from "./models.js";
 import { settings } from "./settings.js";
 import { curl, python, shown } from "./snippets.js";
 
@@ -51,6 +52,7 @@ export function show(page, ask) {
     panel.begin(one);
     add.hidden = !models.some((other) => other.images);
     about.textContent = [
+      one.adapterOf ? `adapter of ${one.adapterOf}` : null,
       one.ready ? `${one.ready} ${one.ready === 1 ? "replica" : "replicas"}` : "no replica yet",
       one.max_model_len ? `${number(one.max_model_len)} tokens of context` : null,
       one.images ? "reads images" : null,
@@ -206,8 +208,8 @@ export function show(page, ask) {
   listen("paste", (event) => event.clipboardData.files.length && attach(event.clipboardData.files));
 
   busy();
-  ask("models").then((told) => {
-    models = told.models;
+  askable(ask).then((told) => {
+    models = told;
     model.replaceChildren(...models.map((one) => h("option", { value: one.id }, one.id)));
     const before = localStorage.getItem("console-model");
     choose(models.some((one) => one.id === before) ? before : models[0].id);
