@@ -76,8 +76,9 @@ async def with_retries(
     while tries < _MOST_TRIES:
         turn = await pool.suspects.turn() if deaths >= _MOST_DEATHS else None
         try:
+            contended = bool(pool.queue.waiting)
             replica = await pool.acquire(claim, frozenset(failed), since)
-            may_queue = not looks or len(pool.replicas) == 1 or replica.is_crowded(pool.now())
+            may_queue = contended or not looks or len(pool.replicas) == 1 or replica.is_crowded(pool.now())
             places = None if may_queue else replica.info.max_running
             if turn is not None:
                 turn.begin()
@@ -86,11 +87,12 @@ async def with_retries(
                 if refusal is None:
                     return
                 stay.died = refusal.reason == DIED
-            since = began
             if refusal.reason == CROWDED:
+                # It comes to the pool as if for the first time: whoever waits there has not had its turn yet.
                 pool.crowded(replica)
                 looks -= 1
                 continue
+            since = began
             tries += 1
             if refusal.reason != FULL:
                 failed.add(replica.id)
