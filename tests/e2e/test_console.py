@@ -23,7 +23,7 @@ def page(service: Service) -> Iterator[Page]:
     """Opened as a person opens it; fails where the browser asks another host for anything, or complains."""
     with browser_page() as (page, seen):
         page.goto(f"{service.url}/console")
-        expect(page.locator(".bar select option")).to_have_count(5)
+        expect(page.locator(".bar select option")).not_to_have_count(0)
         yield page
     assert seen.hosts == {urlsplit(service.url).netloc}
     assert not seen.complaints
