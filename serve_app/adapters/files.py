@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from serve_app.adapters import base, safetensors
+from serve_app.adapters.json_object import json_object
 from serve_app.config import catalog
 from serve_app.config.schema import ModelConfig
 from serve_app.planning.resolve import gpu_share
@@ -53,12 +53,8 @@ def problem(folder: Path, model: ModelConfig) -> str | None:
 def _config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"it has no {CONFIG}")
-    text = file.read_bytes()[:MOST_CONFIG_BYTES]
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+    found = json_object(file.read_bytes()[:MOST_CONFIG_BYTES])
+    if found is None:
         raise ValueError(f"its {CONFIG} is not a JSON object")
     return found
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve_app.adapters.json_object import json_object
+
 FILE, LOCK = ".serve-app-adapters.json", ".serve-app-adapters.lock"
 
 
@@ -55,7 +57,6 @@ def changing(root: Path, model: str) -> Iterator[AdapterRecord]:
 
 def _read(root: Path) -> dict[str, Any]:
     try:
-        found = json.loads((root / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json_object((root / FILE).read_bytes()) or {}
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -5,10 +5,10 @@ https://github.com/huggingface/safetensors: eight bytes of length, and a JSON ob
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
+
+from serve_app.adapters.json_object import json_object
 
 MOST_HEADER_BYTES = 2**26
 """A larger header is none: the whole of an adapter's has some ten thousand."""
@@ -24,7 +24,9 @@ def shapes(file: Path) -> Shapes:
         length = int.from_bytes(opened.read(8), "little")
         if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
             raise ValueError(f"{file.name} is no safetensors file, or only a part of one")
-        header = _json(file, opened.read(length))
+        header = json_object(opened.read(length))
+    if header is None:
+        raise ValueError(f"the header of {file.name} is not JSON")
     header.pop("__metadata__", None)
     try:
         end = max((one["data_offsets"][1] for one in header.values()), default=0)
@@ -34,13 +36,3 @@ def shapes(file: Path) -> Shapes:
     if size != 8 + length + end:
         raise ValueError(f"{file.name} has {size:,} bytes, and should have {8 + length + end:,}")
     return found
-
-
-def _json(file: Path, text: bytes) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise ValueError(f"the header of {file.name} is not JSON")
-    return header

@@ -22,6 +22,7 @@ from serve_app.adapters.adapter import Adapter
 from serve_app.adapters.directory import AdapterDirectory
 from serve_app.config.names import model_id
 from serve_app.http.errors import ApiError
+from serve_app.http.json_bytes import UNREADABLE, explained
 from serve_app.replica.protocol import ADAPTER_HEADER, TOKEN_HEADER
 from serve_app.routing.adapters import AdapterWatch
 from serve_app.routing.catalogue import Catalogue, Served
@@ -162,8 +163,8 @@ async def _read(request: Request, kind: type[Asked]) -> Asked:
             raise ApiError(413, f"the request body is over {MOST_BODY_BYTES} bytes", code="body_too_large")
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"the request body cannot be read: {error}", code="invalid_value") from None
+    except UNREADABLE as error:
+        raise ApiError(400, f"the request body cannot be read: {explained(error)}", code="invalid_value") from None
 
 
 async def _written(change: Callable[..., None], *args: Any) -> None:

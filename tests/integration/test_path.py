@@ -80,9 +80,9 @@ async def test_a_long_prefix_and_a_session_stay_with_one_replica(http: httpx.Asy
 
 async def test_an_adapter_stays_with_one_replica_and_is_seen_there(http: httpx.AsyncClient) -> None:
     loads = await sampled(http, LOADS)
-    for _ in range(6):
-        answer = await post(http, "tuned", 2)
-        assert answer.status_code == 200 and answer.json()["model"] == "tuned"
+    answers = [await post(http, "tuned", 2) for _ in range(6)]
+    assert all(answer.status_code == 200 and answer.json()["model"] == "tuned" for answer in answers)
+    assert len({answer.headers["x-replica"] for answer in answers}) == 1
     assert await sampled(http, LOADS) - loads <= 1, "replicas of others have loaded it"
 
     async def announced() -> bool:

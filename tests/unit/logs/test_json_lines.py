@@ -55,7 +55,7 @@ async def main():
 
 
 asyncio.run(main())
-logging.getLogger("vllm_like.library").warning("from elsewhere")
+logging.getLogger("some_dependency.engine").warning("from elsewhere")
 kept.flush()
 """
 
@@ -80,7 +80,7 @@ def test_each_line_is_an_object_that_says_which_request_it_is_about(tmp_path: Pa
         ("WARNING", "at /plain", None, None),
     ]
     assert ours[2]["exception"].endswith("ValueError: of a\nkind")
-    assert (other["logger"], other["message"]) == ("vllm_like.library", "from elsewhere")
+    assert (other["logger"], other["message"]) == ("some_dependency.engine", "from elsewhere")
 
 
 def test_vllm_writes_the_same_in_whatever_process() -> None:
